@@ -1,0 +1,20 @@
+"""A versioned, published directory: manifest, ledger, fingerprint, resume."""
+
+from cpt_ray.artifacts.ledger import Count, Ledger, LedgerError
+from cpt_ray.artifacts.manifest import Manifest, fingerprint
+from cpt_ray.artifacts.shards import run_shards
+from cpt_ray.artifacts.store import Work, build, parts, read_manifest, read_table
+
+__all__ = [
+    "Count",
+    "Ledger",
+    "LedgerError",
+    "Manifest",
+    "Work",
+    "build",
+    "fingerprint",
+    "parts",
+    "read_manifest",
+    "read_table",
+    "run_shards",
+]

@@ -1,0 +1,130 @@
+"""A step over many shards: Ray Data runs it, one Parquet part per shard, going on where a kill stopped it."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from cpt_ray.artifacts import parquet
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.store import SCRATCH, build
+from cpt_ray.errors import UserError
+from cpt_ray.progress import progress
+
+Shard = Mapping[str, Any]
+ShardWork = Callable[[Any], tuple[pa.Table, Ledger]]
+
+
+def run_shards(
+    path: str,
+    *,
+    step: str,
+    version: int,
+    params: object,
+    inputs: Mapping[str, str | Manifest],
+    shards: Sequence[Shard],
+    work: ShardWork,
+    schema: pa.Schema,
+    unit: str = "rows",
+    cpus: float = 1.0,
+) -> Manifest:
+    """Apply `work` to every shard (a JSON-able mapping) and publish the parts as one artifact.
+
+    `work(shard)` must be picklable and pure: it returns the shard's rows in `schema` and its ledger, which is checked
+    before the part is written. The bytes of part i depend on shard i alone, so neither the number of workers nor a kill
+    shows in the result. `cpus` is what one task asks of Ray; without a Ray session the shards run here, one by one.
+    """
+    with build(path, step=step, version=version, params=params, inputs=inputs) as out:
+        if out.manifest is not None:
+            return out.manifest
+        scratch = out.scratch
+        todo = [i for i in range(len(shards)) if _finished(scratch, i) is None]
+
+        def run(row: dict[str, Any]) -> dict[str, Any]:
+            return _run_shard(row, work=work, schema=schema, out=out.path, step=step)
+
+        rows = [{"index": i, "shard": json.dumps(shards[i])} for i in todo]
+        with progress(step, total=len(shards), unit="shards") as bar:
+            bar.advance(len(shards) - len(todo))
+            for result in _execute(rows, run, cpus):
+                counts = Ledger.from_dict(json.loads(result["ledger"]))
+                bar.advance(1, **{unit: counts.rows_in, "kept": counts.kept, "dropped": sum(counts.dropped.values())})
+        ledger, total = Ledger.empty(), 0
+        for i in range(len(shards)):
+            finished = _finished(scratch, i)
+            if finished is None:
+                raise RuntimeError(f"{step}: shard {i} of {path} reported nothing; its rows would be lost")
+            ledger += Ledger.from_dict(finished["ledger"])
+            total += finished["rows"]
+        return out.publish(ledger, rows=total, schema=schema)
+
+
+def _run_shard(row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, out: str, step: str) -> dict[str, Any]:
+    started, index = time.monotonic(), int(row["index"])
+    table, ledger = work(json.loads(row["shard"]))
+    ledger.check(f"{step}, shard {index}")
+    if table.schema.remove_metadata() != schema.remove_metadata():
+        raise TypeError(f"{step}, shard {index}: not the declared schema:\n{table.schema}\n-- declared:\n{schema}")
+    parquet.write_table(posixpath.join(out, f"part-{index:05d}.parquet"), table)
+    # The part is complete before its ledger appears: a kill in between only repeats this shard.
+    done = {"ledger": ledger.to_dict(), "rows": table.num_rows, "seconds": time.monotonic() - started}
+    fs, scratch = fsspec.core.url_to_fs(posixpath.join(out, SCRATCH))
+    name = posixpath.join(scratch, f"part-{index:05d}.json")
+    with fs.open(name + ".tmp", "w") as sink:
+        json.dump(done, sink)
+    fs.mv(name + ".tmp", name)
+    return {"index": index, "ledger": json.dumps(done["ledger"])}
+
+
+def _finished(scratch: str, index: int) -> dict[str, Any] | None:
+    fs, root = fsspec.core.url_to_fs(scratch)
+    name = posixpath.join(root, f"part-{index:05d}.json")
+    if not fs.exists(name):
+        return None
+    with fs.open(name, "r") as source:
+        found: dict[str, Any] = json.load(source)
+    return found
+
+
+def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], cpus: float) -> Iterator[dict[str, Any]]:
+    if not rows:
+        return
+    if not _ray_is_up():
+        yield from map(run, rows)
+        return
+    import ray.data
+    from ray.exceptions import RayTaskError
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # A block per shard: Ray would otherwise pack many into one task, and a kill would lose them together.
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(run, num_cpus=cpus)
+    try:
+        yield from dataset.iter_rows()
+    except RayTaskError as error:
+        raise _user_error(error) or error from error
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """The UserError at the bottom of what Ray wrapped around it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, UserError):
+            return UserError(seen.what, where=seen.where, fix=seen.fix)
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
+
+
+def _ray_is_up() -> bool:
+    """Importing ray takes seconds; a process that never imported it has no session."""
+    import sys
+
+    ray = sys.modules.get("ray")
+    return bool(ray is not None and ray.is_initialized())

@@ -1,0 +1,248 @@
+"""Published directories: written under a temporary name, appearing whole or not at all.
+
+`build` opens (or goes on with) the temporary directory `<path>.building`. It survives a kill, and is reused by the next
+run when step, version, parameters and inputs are the same; otherwise it is cleared. `publish` writes the manifest and
+renames the directory into place. A second build with the same identity finds it done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import posixpath
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+from fsspec import AbstractFileSystem
+
+from cpt_ray.artifacts import parquet
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.manifest import File, Manifest, canonical, content_digest, identity_of, software
+from cpt_ray.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - only Windows lacks it, and there the lock is left out
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("cpt_ray")
+
+MANIFEST = "manifest.json"
+BUILDING = ".building"
+OLD = ".old"
+IDENTITY = "_identity.json"
+SCRATCH = "_scratch"
+"""A folder of this name inside a build holds what resume needs; it is left out of the published artifact."""
+
+
+@dataclass
+class Work:
+    """A build under way. `path` is where to write; `scratch` is for resume state and is never published."""
+
+    target: str
+    path: str
+    done: bool
+    manifest: Manifest | None
+    step: str
+    version: int
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    identity: str
+    resumed: bool
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def scratch(self) -> str:
+        path = posixpath.join(self.path, SCRATCH)
+        fs, local = fsspec.core.url_to_fs(path)
+        fs.makedirs(local, exist_ok=True)
+        return path
+
+    def publish(
+        self,
+        ledger: Ledger,
+        *,
+        rows: int,
+        schema: pa.Schema | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        """Write the manifest and rename the directory into place; the ledger must balance."""
+        ledger.check(f"{self.step} -> {self.target}")
+        fs, building = fsspec.core.url_to_fs(self.path)
+        for left_out in (SCRATCH, IDENTITY):
+            if fs.exists(posixpath.join(building, left_out)):
+                fs.rm(posixpath.join(building, left_out), recursive=True)
+        files = _files(fs, building)
+        self.manifest = Manifest(
+            step=self.step,
+            version=self.version,
+            params=self.params,
+            inputs=self.inputs,
+            identity=self.identity,
+            digest=content_digest(self.identity, files),
+            rows=rows,
+            columns={name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)} if schema else {},
+            ledger=ledger.to_dict(),
+            files=files,
+            software=software(),
+            seconds=round(time.monotonic() - self.started, 3),
+            resumed=self.resumed,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            extra=dict(extra or {}),
+        )
+        _write_json(fs, posixpath.join(building, MANIFEST), self.manifest.model_dump(mode="json"))
+        _move_into_place(fs, building, fsspec.core.url_to_fs(self.target)[1])
+        self.done = True
+        return self.manifest
+
+
+@contextmanager
+def build(
+    path: str, *, step: str, version: int, params: object, inputs: Mapping[str, str | Manifest] | None = None
+) -> Iterator[Work]:
+    """Open the build of the artifact at `path`; `work.done` says that it already stands, identical.
+
+    `params` is a JSON-able mapping or an Options; `inputs` maps a name to a manifest or a digest. Raises UserError when
+    another process is building the same artifact.
+    """
+    digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in (inputs or {}).items()}
+    plain = json.loads(canonical(params))
+    identity = identity_of(step, version, plain, digests)
+    fs, target = fsspec.core.url_to_fs(path)
+    building = target.rstrip("/") + BUILDING
+    with _only_builder(fs, target):
+        _finish_interrupted_publish(fs, building, target)
+        standing = _manifest_or_none(fs, target)
+        if standing is not None and standing.identity == identity:
+            yield Work(path, path, True, standing, step, version, plain, digests, identity, False)
+            return
+        if standing is not None:
+            log.info("%s: building again: %s", path, "; ".join(_differences(standing, step, version, plain, digests)))
+        resumed = _open_building(fs, building, identity)
+        yield Work(path, path.rstrip("/") + BUILDING, False, None, step, version, plain, digests, identity, resumed)
+
+
+def read_manifest(path: str) -> Manifest:
+    """The manifest of the artifact at `path`; UserError when nothing is published there."""
+    fs, target = fsspec.core.url_to_fs(path)
+    found = _manifest_or_none(fs, target)
+    if found is None:
+        raise UserError("no finished artifact here (no manifest.json)", where=path, fix="run the step that makes it")
+    return found
+
+
+def parts(path: str) -> list[str]:
+    """Paths of the Parquet parts of a published artifact, sorted by name."""
+    read_manifest(path)
+    fs, target = fsspec.core.url_to_fs(path)
+    names = [name for name in fs.find(target) if name.endswith(".parquet")]
+    return sorted(fs.unstrip_protocol(name) if "://" in path else name for name in names)
+
+
+def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
+    """All rows of a published artifact."""
+    return parquet.read_table(parts(path), columns)
+
+
+def _manifest_or_none(fs: AbstractFileSystem, target: str) -> Manifest | None:
+    name = posixpath.join(target, MANIFEST)
+    if not fs.exists(name):
+        return None
+    with fs.open(name, "r") as source:
+        return Manifest.model_validate_json(source.read())
+
+
+def _open_building(fs: AbstractFileSystem, building: str, identity: str) -> bool:
+    """Make the temporary directory, or keep it if a killed build of the same identity left it; True if kept."""
+    marker = posixpath.join(building, IDENTITY)
+    if fs.exists(marker):
+        with fs.open(marker, "r") as source:
+            text = source.read()
+        if text and json.loads(text).get("identity") == identity:
+            return True
+    if fs.exists(building):
+        fs.rm(building, recursive=True)
+    fs.makedirs(building, exist_ok=True)
+    _write_json(fs, marker, {"identity": identity})
+    return False
+
+
+def _finish_interrupted_publish(fs: AbstractFileSystem, building: str, target: str) -> None:
+    """A kill between writing the manifest and the rename leaves a whole artifact under the temporary name."""
+    if fs.exists(posixpath.join(building, MANIFEST)):
+        _move_into_place(fs, building, target)
+    if fs.exists(target + OLD):
+        fs.rm(target + OLD, recursive=True)
+
+
+def _move_into_place(fs: AbstractFileSystem, building: str, target: str) -> None:
+    if fs.exists(target):
+        if fs.exists(target + OLD):
+            fs.rm(target + OLD, recursive=True)
+        fs.mv(target, target + OLD, recursive=True)
+    fs.mv(building, target, recursive=True)
+    if fs.exists(target + OLD):
+        fs.rm(target + OLD, recursive=True)
+
+
+def _files(fs: AbstractFileSystem, root: str) -> list[File]:
+    found = []
+    for name in sorted(fs.find(root)):
+        digest = hashlib.sha256()
+        with fs.open(name, "rb") as source:
+            while block := source.read(1 << 22):
+                digest.update(block)
+        found.append(File(path=posixpath.relpath(name, root), size=fs.size(name), digest=digest.hexdigest()[:32]))
+    return found
+
+
+def _write_json(fs: AbstractFileSystem, name: str, value: object) -> None:
+    with fs.open(name + ".tmp", "w") as sink:
+        sink.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    fs.mv(name + ".tmp", name)
+
+
+def _differences(
+    standing: Manifest, step: str, version: int, params: dict[str, Any], inputs: dict[str, str]
+) -> list[str]:
+    """What changed since the standing artifact was made, for the log."""
+    changed = [] if standing.step == step else [f"step {standing.step} -> {step}"]
+    if standing.version != version:
+        changed.append(f"version of the step {standing.version} -> {version}")
+    for name in sorted({*standing.params, *params}):
+        if standing.params.get(name) != params.get(name):
+            changed.append(f"{name} {standing.params.get(name)!r} -> {params.get(name)!r}"[:200])
+    for name in sorted({*standing.inputs, *inputs}):
+        if standing.inputs.get(name) != inputs.get(name):
+            changed.append(f"the input {name} is another")
+    return changed or ["its identity differs"]
+
+
+@contextmanager
+def _only_builder(fs: AbstractFileSystem, target: str) -> Iterator[None]:
+    """A lock file beside the artifact, on local file systems; the kernel lets go of it when the holder dies."""
+    if fcntl is None or "file" not in fs.protocol:
+        yield
+        return
+    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+    name = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.lock")
+    with open(name, "w") as holder:
+        _lock(holder, target)
+        yield
+
+
+def _lock(holder: IO[str], target: str) -> None:
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            "another process is building this artifact", where=target, fix="wait for it, or end it, and run again"
+        ) from None

@@ -1,0 +1,31 @@
+"""The one error a user may cause: it says what was wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in the input or the configuration, as opposed to a defect of the program.
+
+    `what` was wrong, `where` it was (file, row, key) and the `fix`, each a short phrase. Pipelines print it without a
+    traceback and end with exit code 2.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        # All three go to Exception.__init__ so that the error survives pickling between Ray processes.
+        super().__init__(what, where, fix)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+    def __str__(self) -> str:
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+
+def _rebuild(kind: type[UserError], what: str, where: str, fix: str) -> UserError:
+    return kind(what, where=where, fix=fix)

@@ -1,0 +1,160 @@
+"""Artifacts appear whole or not at all, are found again by identity, and go on after a kill."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cpt_ray.artifacts import Ledger, LedgerError, build, parts, read_manifest, read_table, run_shards
+from cpt_ray.artifacts.parquet import write_table
+from cpt_ray.errors import UserError
+
+SCHEMA = pa.schema([("n", pa.int64())])
+
+
+def _square(shard: dict[str, int]) -> tuple[pa.Table, Ledger]:
+    rows = [n * n for n in range(shard["start"], shard["stop"]) if n % 3]
+    read = shard["stop"] - shard["start"]
+    return (
+        pa.table({"n": rows}, schema=SCHEMA),
+        Ledger.of("numbers", read=read, kept=len(rows), dropped={"threes": read - len(rows)}),
+    )
+
+
+def _square_or_die(shard: dict[str, int]) -> tuple[pa.Table, Ledger]:
+    if shard["start"] == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _square(shard)
+
+
+def _run(path: Path, work=_square, **changes):
+    shards = [{"start": s, "stop": s + 10} for s in range(0, 50, 10)]
+    arguments = {"step": "squares", "version": 1, "params": {"p": 1}, "inputs": {"source": "abc"}} | changes
+    return run_shards(str(path), shards=shards, work=work, schema=SCHEMA, unit="numbers", **arguments)
+
+
+def _bytes(path: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(path.rglob("*.parquet"))}
+
+
+def test_publishes_parts_manifest_and_ledger(tmp_path):
+    """What is read back is what the shards returned, and the manifest counts it."""
+    manifest = _run(tmp_path / "squares")
+    assert read_table(str(tmp_path / "squares"))["n"].to_pylist() == [n * n for n in range(50) if n % 3]
+    assert manifest.rows == 33
+    assert manifest.balance.units["numbers"].dropped == {"threes": 17}
+    assert [Path(p).name for p in parts(str(tmp_path / "squares"))] == [f"part-{i:05d}.parquet" for i in range(5)]
+    assert sorted(os.listdir(tmp_path / "squares")) == ["manifest.json", *(f"part-{i:05d}.parquet" for i in range(5))]
+
+
+def test_a_second_build_does_nothing(tmp_path):
+    """With equal step, version, parameters and inputs the work is never called again."""
+
+    def never(shard):
+        raise AssertionError("called again")
+
+    first = _run(tmp_path / "squares")
+    assert _run(tmp_path / "squares", work=never) == first
+
+
+@pytest.mark.parametrize("change", [{"params": {"p": 2}}, {"inputs": {"source": "xyz"}}, {"version": 2}])
+def test_a_change_builds_again(tmp_path, change):
+    """A new parameter, input or version makes a new artifact in place of the old one."""
+    first = _run(tmp_path / "squares")
+    second = _run(tmp_path / "squares", **change)
+    assert second.identity != first.identity
+    assert read_manifest(str(tmp_path / "squares")).identity == second.identity
+
+
+def test_kill_resumes_and_ends_byte_equal(tmp_path):
+    """SIGKILL in shard 2: the two finished parts are kept, and the end is byte-equal to an undisturbed run."""
+    killed = multiprocessing.get_context("fork").Process(target=_run, args=(tmp_path / "a", _square_or_die))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "a").exists()
+    kept = tmp_path / "a.building" / "part-00001.parquet"
+    stamp = kept.stat().st_mtime_ns
+    manifest = _run(tmp_path / "a")
+    assert manifest.resumed
+    assert (tmp_path / "a" / kept.name).stat().st_mtime_ns == stamp
+    undisturbed = _run(tmp_path / "b")
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+    assert manifest.digest == undisturbed.digest
+
+
+def test_a_kill_between_manifest_and_rename_is_mended(tmp_path):
+    """A whole artifact under its temporary name is published by the next build, not made again."""
+    manifest = _run(tmp_path / "a")
+    os.rename(tmp_path / "a", tmp_path / "a.building")
+    assert _run(tmp_path / "a", work=_square_or_die) == manifest
+
+
+def test_leftovers_of_other_parameters_are_not_used(tmp_path):
+    """The temporary directory of a killed build with other parameters is cleared."""
+    (tmp_path / "a.building").mkdir()
+    (tmp_path / "a.building" / "_identity.json").write_text(json.dumps({"identity": "another"}))
+    (tmp_path / "a.building" / "stray.parquet").write_bytes(b"")
+    _run(tmp_path / "a")
+    assert not (tmp_path / "a" / "stray.parquet").exists()
+
+
+def test_a_ledger_that_does_not_balance_stops_the_run(tmp_path):
+    """Lost rows are a defect: nothing is published."""
+
+    def loses_a_row(shard):
+        table, _ = _square(shard)
+        return table, Ledger.of("numbers", read=10, kept=table.num_rows)
+
+    with pytest.raises(LedgerError, match="does not balance: read 10"):
+        _run(tmp_path / "a", work=loses_a_row)
+    assert not (tmp_path / "a").exists()
+
+
+def test_two_builders_of_one_artifact_are_refused(tmp_path):
+    """The second process is told, instead of both writing the same files."""
+    with (
+        build(str(tmp_path / "a"), step="s", version=1, params={}),
+        pytest.raises(UserError, match="another process"),
+        build(str(tmp_path / "a"), step="s", version=1, params={}),
+    ):
+        pass
+
+
+def test_reading_what_is_not_there_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"no finished artifact"):
+        read_manifest(str(tmp_path / "nothing"))
+
+
+def test_equal_tables_are_equal_bytes_however_chunked(tmp_path):
+    """Chunk boundaries do not reach the file."""
+    whole = pa.table({"n": list(range(1000))}, schema=SCHEMA)
+    pieces = pa.concat_tables([whole.slice(0, 7), whole.slice(7, 500), whole.slice(507)])
+    write_table(str(tmp_path / "whole"), whole)
+    write_table(str(tmp_path / "pieces"), pieces)
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
+
+
+def test_any_fsspec_uri_will_do(tmp_path):
+    """The same build runs on a file system that is not local."""
+    table = pa.table({"n": [1, 2]}, schema=SCHEMA)
+    with build("memory://corpus/a", step="s", version=1, params={}) as work:
+        write_table(f"{work.path}/part-00000.parquet", table)
+        work.publish(Ledger.of("rows", read=2, kept=2), rows=2, schema=SCHEMA)
+    assert read_table("memory://corpus/a").equals(table)
+
+
+def test_ledger_adds_and_survives_json():
+    a = Ledger.count("files", [None, None, "binary"]) + Ledger.count("functions", ["short", None])
+    b = Ledger.count("files", ["binary", None])
+    both = (a + b).check("here")
+    assert both.units["files"].read == 5
+    assert both.units["files"].dropped == {"binary": 2}
+    assert (both.rows_in, both.kept, both.dropped) == (5, 1, {"binary": 2, "short": 1})
+    assert Ledger.from_dict(json.loads(json.dumps(both.to_dict()))) == both

@@ -1,0 +1,68 @@
+"""The house stands as drawn: a module imports only from below, and Ray stays at the edges."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "cpt_ray"
+
+FLOORS = [
+    {"errors", "options", "progress"},
+    {"artifacts", "tracking", "cluster"},
+    {"installed"},
+    {"web", "code", "dedup"},
+    {"pairs"},
+    {"model"},
+    {"train"},
+    {"evaluate"},
+    {"sweep", "serve"},
+]
+"""From the ground up. A room imports from floors below its own, never from a neighbour on the same floor."""
+
+RAY_ALLOWED = {"artifacts/shards.py", "cluster.py", "train/loop.py", "train/pretrain.py", "sweep/tune.py"}
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "cpt_ray" and len(parts) > 1 else None
+
+
+MODULES = sorted(LIBRARY.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_imports_only_from_below(path: Path) -> None:
+    """No module imports a room on its own floor or above, and the library never imports pipelines."""
+    own = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+    assert own in floor, f"{own} has no floor: add it to FLOORS and to CONTRIBUTING.md"
+    for module in imports_of(path):
+        assert module.split(".")[0] != "pipelines", f"{path} imports {module}"
+        room = room_of(module)
+        if room is not None and room in floor and room != own:
+            within_ground = floor[own] == 0 and floor[room] == 0
+            assert floor[room] < floor[own] or within_ground, f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_ray_is_known_only_at_the_edges(path: Path) -> None:
+    """Work is described without Ray, so that it is tested without a cluster."""
+    uses_ray = any(module.split(".")[0] == "ray" for module in imports_of(path))
+    assert not uses_ray or str(path.relative_to(LIBRARY)) in RAY_ALLOWED
