@@ -1,0 +1,2 @@
+"""Measuring a model: ranking metrics, search among candidates, linear probes, sentence similarity, baselines, and the
+report."""

@@ -1,0 +1,98 @@
+"""Linear probe: how well frozen embeddings separate labelled classes (the paper's SentEval tasks, section 4.1).
+
+A multinomial logistic regression on standardised features, fitted by L-BFGS on the full data (convex, so there is
+nothing to seed). The strength of the L2 penalty is chosen on a tenth of the training data (or on a given dev part),
+then the probe is fitted again on all of it. Tasks without a split (MR, CR) are measured by 10-fold cross-validation,
+as SentEval does.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from cpt_ray.errors import UserError
+from cpt_ray.evaluate.ranking import Floats
+
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # weight of ||W||^2 / 2 beside the mean log loss
+Labels = npt.NDArray[np.int64]
+
+
+def read_classification(path: str) -> tuple[list[str], Labels]:
+    """Texts and labels (N,) int64 from a TSV file with the header `label`, `text`."""
+    with Path(path).open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
+    for line, row in enumerate(rows, start=2):
+        if len(row) != 2 or not row[0].isdigit():
+            raise UserError(
+                "not a label and a text",
+                where=f"{path}:{line}",
+                fix="expected two tab-separated fields, the first a number",
+            )
+    return [row[1] for row in rows], np.array([int(row[0]) for row in rows], np.int64)
+
+
+def fit(features: Floats, labels: Labels, classes: int, penalty: float) -> Floats:
+    """Weights (D + 1, C) float64 that minimise mean log loss + penalty * ||W||^2 / 2; the last row is the bias, which
+    is not penalised. `features` (N, D) should be standardised; `labels` are 0 .. C-1."""
+    inputs = np.hstack([np.asarray(features, np.float64), np.ones((len(features), 1))])
+    rows = np.arange(len(labels))
+    free = np.ones((inputs.shape[1], 1))
+    free[-1] = 0.0
+
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        weights = flat.reshape(inputs.shape[1], classes)
+        log_p = log_softmax(inputs @ weights, axis=1)
+        delta = np.exp(log_p)
+        delta[rows, labels] -= 1.0
+        gradient = inputs.T @ delta / len(labels) + penalty * free * weights
+        value = -log_p[rows, labels].mean() + penalty / 2 * float((free * weights**2).sum())
+        return value, gradient.ravel()
+
+    start = np.zeros(inputs.shape[1] * classes)
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-6})
+    weights: Floats = best.x.reshape(inputs.shape[1], classes)
+    return weights
+
+
+def accuracy(
+    train: Floats, train_labels: Labels, test: Floats, test_labels: Labels, dev: tuple[Floats, Labels] | None = None
+) -> float:
+    """Share of the test rows (M, D) that a probe fitted on the train rows (N, D) puts into the right class."""
+    classes = int(max(train_labels.max(), test_labels.max())) + 1
+    mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    deviation[deviation == 0] = 1.0
+
+    def standard(vectors: Floats) -> Floats:
+        scaled: Floats = (vectors - mean) / deviation
+        return scaled
+
+    inputs = standard(train)
+    if dev is None:
+        held = _fold(len(train), 10) == 0
+        fitting, checking = (inputs[~held], train_labels[~held]), (inputs[held], train_labels[held])
+    else:
+        fitting, checking = (inputs, train_labels), (standard(dev[0]), dev[1])
+    penalty = max(PENALTIES, key=lambda value: _right(fit(*fitting, classes, value), *checking))
+    return _right(fit(inputs, train_labels, classes, penalty), standard(test), test_labels)
+
+
+def cross_validated(vectors: Floats, labels: Labels, folds: int = 10) -> float:
+    """Mean accuracy over `folds` parts, each tested by a probe fitted on the others."""
+    part = _fold(len(vectors), folds)
+    values = [
+        accuracy(vectors[part != k], labels[part != k], vectors[part == k], labels[part == k]) for k in range(folds)
+    ]
+    return float(np.mean(values))
+
+
+def _fold(n: int, folds: int) -> Labels:
+    """(n,) which part a row belongs to: a fixed shuffle, since the files are often sorted by label."""
+    return np.random.default_rng(0).permutation(n) % folds
+
+
+def _right(weights: Floats, features: Floats, labels: Labels) -> float:
+    return float(np.mean(np.argmax(features @ weights[:-1] + weights[-1], axis=1) == labels))

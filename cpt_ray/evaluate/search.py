@@ -1,0 +1,140 @@
+"""Search: each query should find its answer among candidates. Two settings that must not be mixed in one table:
+
+- `compare` draws blocks of 1,000 held-out pairs (candidates.py), each x a query and all y of the block its
+  candidates, for models, BM25 and chance on the very same blocks: the paper's code-search setting (section 4.3), and
+  the same for neighbouring text.
+- `BeirTask` is a corpus with queries and judgements in the BEIR layout, each query searched in the whole corpus.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from cpt_ray.errors import UserError
+from cpt_ray.evaluate.baselines import bm25_tiles, chance
+from cpt_ray.evaluate.candidates import Block, CandidateOptions, draw
+from cpt_ray.evaluate.ranking import Floats, Judgement, cosine_tiles, metrics, place
+
+Side = Literal["x", "y"]
+
+
+class Embed(Protocol):
+    """A frozen model: texts to L2-normalised float32 (N, D); the sides x and y have delimiters of their own (paper,
+    section 2)."""
+
+    def __call__(self, texts: list[str], side: Side) -> Floats: ...
+
+
+def search_blocks(pairs: pa.Table, blocks: Sequence[Block], embed: Embed) -> dict[str, float]:
+    """Metrics of `embed` averaged over the blocks; columns used: x, y. All texts of a side are embedded in one call."""
+    rows = np.concatenate([block.rows for block in blocks])
+    chosen = pairs.select(["x", "y"]).take(pa.array(rows))
+    queries = _checked(embed(chosen.column("x").to_pylist(), "x"), len(rows))
+    answers = _checked(embed(chosen.column("y").to_pylist(), "y"), len(rows))
+    results, start = [], 0
+    for block in blocks:
+        part = slice(start, start + len(block.rows))
+        results.append(metrics(place(cosine_tiles(queries[part], answers[part]), Judgement.diagonal(len(block.rows)))))
+        start = part.stop
+    return _mean(results)
+
+
+def bm25_blocks(pairs: pa.Table, blocks: Sequence[Block]) -> dict[str, float]:
+    """Metrics of BM25 averaged over the blocks."""
+    results = []
+    for block in blocks:
+        chosen = pairs.select(["x", "y"]).take(pa.array(block.rows))
+        tiles = bm25_tiles(chosen.column("x").to_pylist(), chosen.column("y").to_pylist())
+        results.append(metrics(place(tiles, Judgement.diagonal(len(block.rows)))))
+    return _mean(results)
+
+
+def compare(pairs: pa.Table, options: CandidateOptions, models: Mapping[str, Embed]) -> dict[str, Any]:
+    """{name: {mrr, recall_at_1, recall_at_10}} for each of `models`, `bm25` and `chance`, and `setting` that says
+    among what.
+
+    `pairs` are held-out pairs alone; what was trained on must not be among them.
+    """
+    blocks = draw(pairs, options)
+    sizes = [len(block.rows) for block in blocks]
+    result: dict[str, Any] = {name: search_blocks(pairs, blocks, embed) for name, embed in models.items()}
+    result["bm25"] = bm25_blocks(pairs, blocks)
+    result["chance"] = _mean([chance(size) for size in sizes])
+    result["setting"] = {
+        "candidates": sizes[0],
+        "queries": sum(sizes),
+        "blocks": len(blocks),
+        "pairs": pairs.num_rows,
+        "largest_group": max(block.largest_group for block in blocks),
+        "repeated_documents": sum(block.repeated_documents for block in blocks),
+    }
+    return result
+
+
+@dataclass(frozen=True)
+class BeirTask:
+    """Queries and corpus as texts, and which document answers which query (with its gain)."""
+
+    queries: list[str]
+    corpus: list[str]
+    judgement: Judgement
+
+
+def read_beir(folder: str, split: str = "test") -> BeirTask:
+    """Read `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`; only queries that the split judges are kept, in
+    the file's order."""
+    root = Path(folder)
+    documents = _jsonl(root / "corpus.jsonl")
+    texts = [" ".join(part for part in (row.get("title"), row["text"]) if part) for row in documents]
+    number = {row["_id"]: i for i, row in enumerate(documents)}
+    judged: dict[str, dict[int, float]] = {}
+    path = root / "qrels" / f"{split}.tsv"
+    with path.open(encoding="utf-8", newline="") as lines:
+        for line, row in enumerate(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=2):
+            if row["corpus-id"] not in number:
+                raise UserError(
+                    f"no document {row['corpus-id']!r} in corpus.jsonl",
+                    where=f"{path}:{line}",
+                    fix="use the matching corpus",
+                )
+            judged.setdefault(row["query-id"], {})[number[row["corpus-id"]]] = float(row["score"])
+    queries = [row for row in _jsonl(root / "queries.jsonl") if row["_id"] in judged]
+    return BeirTask([row["text"] for row in queries], texts, Judgement.of([judged[row["_id"]] for row in queries]))
+
+
+def search_beir(task: BeirTask, embed: Embed) -> dict[str, float]:
+    """MRR, recall and nDCG at 1, 10 and 100 over the whole corpus."""
+    tiles = cosine_tiles(
+        _checked(embed(task.queries, "x"), len(task.queries)), _checked(embed(task.corpus, "y"), len(task.corpus))
+    )
+    return _beir_metrics(tiles, task)
+
+
+def bm25_beir(task: BeirTask) -> dict[str, float]:
+    """The same for BM25."""
+    return _beir_metrics(bm25_tiles(task.queries, task.corpus), task)
+
+
+def _beir_metrics(tiles: Iterable[Floats], task: BeirTask) -> dict[str, float]:
+    return metrics(place(tiles, task.judgement), ks=(1, 10, 100), ndcg=True)
+
+
+def _jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _checked(vectors: Floats, rows: int) -> Floats:
+    if vectors.ndim != 2 or len(vectors) != rows:
+        raise ValueError(f"embed gave {vectors.shape} for {rows} texts")
+    return vectors
+
+
+def _mean(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([result[key] for result in results])) for key in results[0]}

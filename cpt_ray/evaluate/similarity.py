@@ -1,0 +1,44 @@
+"""Sentence similarity: Spearman's rank correlation between the cosine of two sentences and the people's score (STS-B,
+STS 12-16)."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from cpt_ray.errors import UserError
+from cpt_ray.evaluate.search import Embed
+
+
+@dataclass(frozen=True)
+class SimilarityTask:
+    """Two sentences per row and the score people gave, 0 (unrelated) to 5 (equal)."""
+
+    first: list[str]
+    second: list[str]
+    score: np.ndarray
+
+
+def read_similarity(path: str) -> SimilarityTask:
+    """A TSV file with the header `score`, `sentence1`, `sentence2`; quotes are characters like any other."""
+    with Path(path).open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    for line, row in enumerate(rows, start=2):
+        if None in row.values() or None in row:
+            raise UserError(
+                "not three tab-separated fields", where=f"{path}:{line}", fix="expected score, sentence1, sentence2"
+            )
+    scores = np.array([float(row["score"]) for row in rows])
+    return SimilarityTask([row["sentence1"] for row in rows], [row["sentence2"] for row in rows], scores)
+
+
+def similarity(task: SimilarityTask, embed: Embed) -> float:
+    """Spearman's rho in [-1, 1], average ranks for ties. Both sentences are embedded as x: the relation is
+    symmetric."""
+    first, second = embed(task.first, "x"), embed(task.second, "x")
+    cosine = np.einsum("nd,nd->n", first, second, dtype=np.float64)
+    if np.ptp(cosine) == 0:
+        return 0.0  # a model that gives every pair the same cosine ranks nothing
+    return float(spearmanr(cosine, task.score).statistic)
