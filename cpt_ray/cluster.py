@@ -1,0 +1,74 @@
+"""Where the work runs: Ray on this machine, or a Ray cluster that is already up. Nothing else differs between the two."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import Field
+
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+
+log = logging.getLogger("cpt_ray")
+
+
+class ClusterOptions(Options):
+    """The machine or machines, and where artifacts are kept."""
+
+    address: str | None = Field(None, description="Ray address to join ('auto' inside a job); null starts Ray here")
+    cpus: int | None = Field(None, ge=1, description="CPUs of the Ray started here; null takes all of them")
+    object_store_mb: int = Field(512, ge=80, description="shared memory of the Ray started here, MiB")
+    workers: int = Field(2, ge=0, description="training workers; 0 trains in the driver's own process")
+    cpus_per_worker: float = Field(1, gt=0, description="CPUs of each training worker, also its thread count")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs of each training worker")
+    outputs: str = Field(
+        "outputs", description="root of all artifacts: a folder, or any fsspec URI that all nodes reach"
+    )
+
+
+@contextmanager
+def connect(options: ClusterOptions) -> Iterator[None]:
+    """Join or start Ray for the length of the block; started ones are shut down, joined ones are left up."""
+    # Read when ray is first imported, so they are set before it: no usage report leaves the machine, and worker
+    # processes keep the driver's accelerators variable as it is.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    common = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": False}
+    try:
+        if options.address:
+            ray.init(address=options.address, **common)
+        else:
+            ray.init(
+                num_cpus=options.cpus,
+                object_store_memory=options.object_store_mb << 20,
+                include_dashboard=False,
+                **common,
+            )
+    except ConnectionError as error:
+        raise UserError(
+            f"no Ray cluster answers: {error}",
+            where=f"cluster.address={options.address}",
+            fix="start one with `ray start --head`, or use cluster=laptop to start Ray here",
+        ) from error
+    log.info("ray: %s", ", ".join(f"{name} {n:g}" for name, n in sorted(_resources().items())))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    wanted = {"CPU": "CPUs", "GPU": "GPUs"}
+    found = ray.cluster_resources()
+    return {label: float(found[key]) for key, label in wanted.items() if key in found}

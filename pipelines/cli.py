@@ -1,0 +1,149 @@
+"""`cpt-ray`: one command, one pipeline per word."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+
+OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
+"""What is not of this shape on the command line is the pipeline's free text, such as a search query."""
+
+GROUPS = {
+    "Everything at once": ["demo"],
+    "Corpora": ["crawl", "text_pairs", "code_pairs", "explain"],
+    "Models": ["pretrain", "train", "sweep", "plan"],
+    "Use": ["evaluate", "embed", "search", "serve"],
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `cpt-ray <pipeline> key=value ...`; returns the exit code (0 done, 2 the user's mistake)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        _help()
+        return 0
+    if words[0] == "--version":
+        from cpt_ray import __version__
+
+        print(f"cpt-ray {__version__}")
+        return 0
+    name = words.pop(0).replace("-", "_")
+    try:
+        if name not in _pipelines():
+            raise UserError(f"there is no pipeline {name!r}", fix=f"one of {', '.join(map(_word, _pipelines()))}")
+        module = importlib.import_module(f"pipelines.{name}")
+        return run(name, module.PipelineOptions, module.run, words)
+    except UserError as error:
+        Console(stderr=True).print(f"[bold red]error[/] {error}", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("[bold]stopped[/]; the same command goes on from here")
+        return 130
+
+
+def run(name: str, options: type[Options], start: Callable[..., object], words: Sequence[str]) -> int:
+    """Compose the options from `words`, then run the pipeline, or print its help or configuration."""
+    from pipelines import config
+
+    flags = {word for word in words if word.startswith("--")}
+    unknown = flags - {"--help", "--print-config"}
+    if unknown:
+        raise UserError(f"unknown flag {sorted(unknown)[0]}", fix="options are written key=value; see --help")
+    if "--help" in flags:
+        _pipeline_help(name, options)
+        return 0
+    rest = [word for word in words if word not in flags]
+    overrides = [word for word in rest if OVERRIDE.match(word)]
+    free = " ".join(word for word in rest if word not in overrides)
+    if free:
+        if "query" not in options.model_fields:
+            raise UserError(f"{_word(name)} takes no free text: {free!r}", fix="options are written key=value")
+    composed = config.load(name, options, overrides, {"query": free} if free else {})
+    if "--print-config" in flags:
+        print(config.show(composed), end="")
+        return 0
+    set_up_logging()
+    start(composed)
+    return 0
+
+
+def script(name: str) -> None:
+    """What `python -m pipelines.<name>` does."""
+    sys.exit(main([name, *sys.argv[1:]]))
+
+
+def set_up_logging() -> None:
+    """Our own log lines to standard error; other packages' only when they warn."""
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%X")
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    own = logging.getLogger("cpt_ray")
+    own.handlers, own.propagate = [handler], False
+    own.setLevel(logging.INFO)
+
+
+def _pipelines() -> list[str]:
+    return [name for names in GROUPS.values() for name in names]
+
+
+def _word(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _summary(name: str) -> str:
+    """First line of the module's docstring, read without importing what the module needs."""
+    text = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
+    return text.splitlines()[0] if text else ""
+
+
+def _help() -> None:
+    console = Console()
+    console.print("[bold]cpt-ray[/] turns raw web text and source code into embedding models, end to end, on Ray.\n")
+    console.print("Usage: cpt-ray PIPELINE \\[key=value ...] \\[--print-config] \\[--help]\n")
+    for title, names in GROUPS.items():
+        table = Table(
+            box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold"
+        )
+        table.add_column(style="cyan", min_width=12)
+        table.add_column()
+        for name in names:
+            table.add_row(_word(name), _summary(name))
+        console.print(table)
+        console.print()
+    console.print("Everything a pipeline makes is kept; run the same command again and it goes on where it stopped.")
+
+
+def _pipeline_help(name: str, options: type[Options]) -> None:
+    from pipelines import config
+
+    console = Console()
+    text = sys.modules[options.__module__].__doc__ or ""
+    console.print(f"[bold]cpt-ray {_word(name)}[/]  {text.strip()}\n", highlight=False)
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("key", style="cyan", no_wrap=True)
+    table.add_column("default", overflow="fold", max_width=28)
+    table.add_column("what it is", overflow="fold")
+    for key, (default, description) in config.keys(options).items():
+        table.add_row(key, default, description)
+    console.print(table, highlight=False)
+    groups = sorted(p.name for p in config.CONF.iterdir() if p.is_dir())
+    console.print(f"\nChoices by file in conf/: {', '.join(f'{group}=...' for group in groups)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""From `conf/` and `key=value` on the command line to typed options.
+
+Hydra's compose API reads `conf/<pipeline>.yaml` and its groups. The options' own defaults are registered beneath the YAML,
+so that a file in `conf/` states only what it changes and every declared key can be overridden.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+T = TypeVar("T", bound=Options)
+
+
+def load(pipeline: str, options: type[T], overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> T:
+    """The options of a pipeline: defaults, then `conf/<pipeline>.yaml`, then `key=value` overrides, then plain `values`.
+
+    `values` are taken as they are, not through Hydra's grammar (free text). UserError on any mistake.
+    """
+    ConfigStore.instance().store(name=f"{pipeline}_defaults", node=_defaults(options))
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = compose(config_name=pipeline, overrides=list(overrides))
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explain(error, options, overrides) from error
+    assert isinstance(plain, dict)
+    return validate(options, {**plain, **(values or {})})
+
+
+def validate(options: type[T], values: dict[str, Any]) -> T:
+    """Check plain values against the options; a UserError names each wrong key and what would be right."""
+    try:
+        return options.model_validate(_without_missing(values))
+    except ValidationError as error:
+        problems = [_problem(detail, options) for detail in error.errors(include_url=False)]
+        raise UserError("the configuration is wrong:\n  " + "\n  ".join(problems), fix="see --print-config") from error
+
+
+def show(options: Options) -> str:
+    """The composed options as YAML."""
+    return yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def keys(options: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Every key with its default (as YAML) and its description, nested keys by dots."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, field in options.model_fields.items():
+        nested = _model_in(field.annotation)
+        if nested is not None:
+            found |= keys(nested, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else _as_yaml(field.get_default(call_default_factory=True))
+        found[prefix + name] = (default, field.description or "")
+    return found
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+
+
+def _defaults(options: type[BaseModel]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in options.model_fields.items():
+        nested = _model_in(field.annotation)
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            values[name] = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
+        elif nested is not None:
+            values[name] = _defaults(nested)
+        else:
+            values[name] = "???"
+    return OmegaConf.to_container(OmegaConf.create(values))  # type: ignore[return-value]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The options class of a nested section, also where it may be null."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((m for m in map(_model_in, get_args(annotation)) if m is not None), None)
+    return None
+
+
+def _without_missing(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_missing(v) for k, v in value.items() if v != "???"}
+    return value
+
+
+def _problem(detail: Any, options: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "options"
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: there is no such key{_did_you_mean(key, options)}"
+    if detail["type"] == "missing":
+        described = keys(options).get(key, ("", ""))[1]
+        return f"{key}: needs a value, as in {key}=...{f' ({described})' if described else ''}"
+    message = detail["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(detail.get("input"), dict) else f" (it is {detail.get('input')!r})"
+    return f"{key}: {message}{shown}"
+
+
+def _did_you_mean(key: str, options: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(key, keys(options), n=2, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _explain(error: Exception, options: type[BaseModel], overrides: Sequence[str]) -> UserError:
+    text = str(error).strip()
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        key = unknown.group(1)
+        return UserError(f"{key}: there is no such key{_did_you_mean(key, options)}", fix="see --print-config")
+    choice = re.search(r"Could not find '([^']+)'", text)
+    if choice:
+        group, _, name = choice.group(1).rpartition("/")
+        known = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+        return UserError(f"{group}={name}: there is no such choice", fix=f"one of {', '.join(known)}")
+    return UserError(text.splitlines()[0], where=" ".join(overrides), fix="overrides are written key=value")

@@ -1,0 +1,101 @@
+"""Options come typed out of conf/ and the command line, and every mistake names its key and the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import Field, model_validator
+
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+from pipelines import cli, config
+
+
+class Inner(Options):
+    rate: float = Field(0.5, gt=0, description="a rate")
+    names: list[str] = ["a"]
+
+
+class Toy(Options):
+    """A toy."""
+
+    input: str = Field(description="what to read")
+    batch: int = Field(8, description="rows a step")
+    workers: int = 2
+    query: str | None = None
+    inner: Inner = Inner()
+
+    @model_validator(mode="after")
+    def _divides(self) -> Toy:
+        if self.batch % self.workers:
+            raise ValueError(f"batch={self.batch} is not a multiple of workers={self.workers}; use {self.workers * 4}")
+        return self
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "toy.yaml").write_text("defaults:\n  - toy_defaults\n  - inner: slow\n  - _self_\n\nbatch: 16\n")
+    (tmp_path / "inner" / "slow.yaml").write_text("rate: 0.1\n")
+    (tmp_path / "inner" / "fast.yaml").write_text("rate: 2.0\n")
+    monkeypatch.setattr(config, "CONF", tmp_path)
+    return tmp_path
+
+
+def test_defaults_then_yaml_then_command_line(conf):
+    """The last word is the command line's; keys the YAML does not mention can be overridden too."""
+    options = config.load("toy", Toy, ["input=here", "inner.names=[b,c]", "inner=fast"])
+    assert options == Toy(input="here", batch=16, inner=Inner(rate=2.0, names=["b", "c"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["input=x", "bacth=3"], ["bacth", "did you mean batch"]),
+        (["input=x", "inner.rat=3"], ["inner.rat", "did you mean inner.rate"]),
+        (["input=x", "+inner.extra=3"], ["inner.extra", "no such key"]),
+        (["input=x", "inner=medium"], ["inner=medium", "fast, slow"]),
+        (["input=x", "batch=many"], ["batch", "integer", "many"]),
+        (["input=x", "inner.rate=0"], ["inner.rate", "greater than 0"]),
+        (["input=x", "batch=9"], ["batch=9", "workers=2", "use 8"]),
+        ([], ["input", "needs a value", "what to read"]),
+        (["input=x", "inner.names=[b"], ["inner.names"]),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_fix(conf, overrides, words):
+    """An unknown key, a wrong type, an impossible combination, a missing value: said before anything starts."""
+    with pytest.raises(UserError) as error:
+        config.load("toy", Toy, overrides)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_print_config_round_trips(conf, capsys):
+    """What --print-config shows, validated again, is the same configuration."""
+    assert cli.run("toy", Toy, lambda options: pytest.fail("ran"), ["input=x", "--print-config"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert config.validate(Toy, shown) == config.load("toy", Toy, ["input=x"])
+
+
+@pytest.mark.parametrize("text", ["parse an ISO date", "what's {this}, [that]: a=b?", 'say "hi" \\ there'])
+def test_free_text_reaches_the_query_unharmed(conf, text):
+    """Quotes, brackets and equal signs inside a query are text, not Hydra's grammar."""
+    seen: list[Toy] = []
+    assert cli.run("toy", Toy, seen.append, ["input=x", text]) == 0
+    assert seen[0].query == text
+
+
+def test_help_lists_every_key(conf, capsys):
+    assert cli.run("toy", Toy, lambda options: pytest.fail("ran"), ["--help"]) == 0
+    shown = capsys.readouterr().out
+    for key in ("input", "batch", "inner.rate", "a rate", "required"):
+        assert key in shown
+
+
+def test_a_mistake_ends_with_code_2_and_no_traceback(capsys):
+    assert cli.main(["crowl"]) == 2
+    shown = capsys.readouterr().err
+    assert "crowl" in shown
+    assert "Traceback" not in shown
