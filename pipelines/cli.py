@@ -67,9 +67,8 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
     rest = [word for word in words if word not in flags]
     overrides = [word for word in rest if OVERRIDE.match(word)]
     free = " ".join(word for word in rest if word not in overrides)
-    if free:
-        if "query" not in options.model_fields:
-            raise UserError(f"{_word(name)} takes no free text: {free!r}", fix="options are written key=value")
+    if free and "query" not in options.model_fields:
+        raise UserError(f"{_word(name)} takes no free text: {free!r}", fix="options are written key=value")
     composed = config.load(name, options, overrides, {"query": free} if free else {})
     if "--print-config" in flags:
         print(config.show(composed), end="")

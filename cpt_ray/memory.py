@@ -1,0 +1,57 @@
+"""Memory of everything a run starts: the proportional set size of this process and all its descendants, and its peak."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+
+def tree_pss() -> int:
+    """Bytes now in use by this process and its descendants.
+
+    Proportional set size: shared pages (libraries, Ray's object store) are counted once, divided among their users.
+    """
+    own = psutil.Process()
+    return sum(_pss(process.pid) for process in [own, *own.children(recursive=True)])
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # the process ended, or this is no Linux
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+
+class Peak:
+    """The largest sample so far, in bytes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def sample(self) -> None:
+        self.bytes = max(self.bytes, tree_pss())
+
+
+@contextmanager
+def watch(seconds: float = 2.0) -> Iterator[Peak]:
+    """Sample the memory of the process tree in the background for the length of the block."""
+    peak, over = Peak(), threading.Event()
+
+    def loop() -> None:
+        while not over.wait(seconds):
+            peak.sample()
+
+    peak.sample()
+    thread = threading.Thread(target=loop, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+        peak.sample()
