@@ -1,4 +1,4 @@
-"""Where the work runs: Ray on this machine, or a Ray cluster that is already up. Nothing else differs between the two."""
+"""Where the work runs: Ray on this machine, or a Ray cluster that is already up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory of everything a run starts: the proportional set size of this process and all its descendants, and its peak."""
+"""Memory of everything a run starts: proportional set size of this process and its descendants, and the peak."""
 
 from __future__ import annotations
 

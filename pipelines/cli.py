@@ -115,9 +115,8 @@ def _help() -> None:
     console.print("[bold]cpt-ray[/] turns raw web text and source code into embedding models, end to end, on Ray.\n")
     console.print("Usage: cpt-ray PIPELINE \\[key=value ...] \\[--print-config] \\[--help]\n")
     for title, names in GROUPS.items():
-        table = Table(
-            box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold"
-        )
+        console.print(f"[bold]{title}[/]")
+        table = Table(box=None, show_header=False, padding=(0, 2))
         table.add_column(style="cyan", min_width=12)
         table.add_column()
         for name in names:

@@ -1,7 +1,7 @@
 """From `conf/` and `key=value` on the command line to typed options.
 
-Hydra's compose API reads `conf/<pipeline>.yaml` and its groups. The options' own defaults are registered beneath the YAML,
-so that a file in `conf/` states only what it changes and every declared key can be overridden.
+Hydra's compose API reads `conf/<pipeline>.yaml` and its groups. The options' own defaults are registered beneath the
+YAML, so that a file in `conf/` states only what it changes and every declared key can be overridden.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T", bound=Options)
 
 
 def load(pipeline: str, options: type[T], overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> T:
-    """The options of a pipeline: defaults, then `conf/<pipeline>.yaml`, then `key=value` overrides, then plain `values`.
+    """The options of a pipeline: defaults, `conf/<pipeline>.yaml`, `key=value` overrides, then plain `values`.
 
     `values` are taken as they are, not through Hydra's grammar (free text). UserError on any mistake.
     """
