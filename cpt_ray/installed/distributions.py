@@ -90,7 +90,7 @@ def description(distribution: Distribution) -> tuple[str, str]:
     """(text, content type) of the long description in METADATA, ("", "text/plain") where there is none."""
     if distribution.name == PYTHON:
         return "", "text/plain"
-    for installed in metadata.distributions(path=[distribution.root]):
+    for installed in metadata.distributions(name=distribution.name, path=[distribution.root]):
         if normalise(installed.name or "") == distribution.name:
             message = _metadata(installed)
             body = message.get_payload()
