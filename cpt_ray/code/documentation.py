@@ -1,0 +1,91 @@
+"""The text of a documentation: literals and comments become plain text, of which the first paragraph is the summary."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import warnings
+
+from tree_sitter import Node
+
+_SECTION = re.compile(
+    # reST and epydoc fields, Javadoc tags
+    r"\s*(?:[:@](?:param|parameter|arg|args|argument|keyword|kwarg|type|returns?|rtype|raises?|throws?|yields?|var|ivar|cvar"
+    r"|see|since|author|deprecated|example|template|api|public|private|internal|ignore|access|static|todo)\b"
+    # doctests, reST directives
+    r"|>>>|\.\. \w[\w:-]*::"
+    # Google and NumPy headings
+    r"|(?:Args|Arguments|Parameters?|Params|Returns?|Raises|Yields|Keyword Args|Keyword Arguments|Examples?|Notes?"
+    r"|See Also|Attributes|Usage|References|Inputs?|Outputs?|Shape|Warnings?|Todo)\s*:?\s*$"
+    # one parameter's description: `input_ids (`torch.LongTensor` of shape ...): ...`
+    r"|[`*]*\w+[`*]* \([^()]*(?:\([^()]*\)[^()]*)*\)\s*:)"
+)
+_UNDERLINE = re.compile(r"\s*([=\-~^\"*#+])\1{2,}\s*$")
+_TAGS = re.compile(r"</?(?:p|br|code|pre|em|b|i|ul|ol|li|tt|strong|a)\b[^>]*>", re.IGNORECASE)
+_INLINE_TAG = re.compile(r"\{@\w+\s+([^{}]*)\}")
+
+
+def python_text(parts: tuple[Node, ...], source: bytes) -> str | None:
+    """The value of the docstring made of these adjacent literals, before cleaning; None if it is no valid Python.
+
+    Most docstrings hold no backslash and are cut out; `ast.literal_eval`, which runs nothing, evaluates the others.
+    """
+    texts = []
+    for part in parts:
+        opening, closing = part.children[0], part.children[-1]
+        raw = source[opening.end_byte : closing.start_byte]
+        if b"\\" not in raw or b"r" in source[opening.start_byte : opening.end_byte].lower():
+            texts.append(_lines(raw.decode()))
+            continue
+        literal = _lines(source[part.start_byte : part.end_byte].decode())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an unknown escape such as \d is the author's business
+                value = ast.literal_eval(literal)
+        except (SyntaxError, ValueError):
+            return None
+        # A lone surrogate (\ud800) is a valid character of Python but not of UTF-8.
+        texts.append(value.encode("utf-8", "replace").decode())
+    return "".join(texts)
+
+
+def comment_text(parts: tuple[Node, ...], source: bytes) -> str:
+    """The text of documenting comments, with their markers and Javadoc's markup taken out."""
+    lines: list[str] = []
+    for part in parts:
+        text = _lines(source[part.start_byte : part.end_byte].decode())
+        if text.startswith("/*"):
+            inner = text.removeprefix("/*").removeprefix("*").removesuffix("*/")
+            lines += [re.sub(r"^\s*\*(?: |$)?", "", line) for line in inner.split("\n")]
+        else:
+            lines.append(re.sub(r"^\s*(?://+!?|#+)(?: |$)?", "", text))
+    return _TAGS.sub("", _INLINE_TAG.sub(r"\1", "\n".join(lines)))
+
+
+def clean(text: str) -> str:
+    """`inspect.cleandoc`, without its trailing spaces: common indentation and blank edges taken away."""
+    plain = "\n" not in text and "\t" not in text
+    return text.strip() if plain else inspect.cleandoc(text).strip()
+
+
+def summary(docstring: str) -> str:
+    """The first paragraph on one line: up to a blank line, a section, a field list, a doctest or an underline."""
+    kept: list[str] = []
+    for line in docstring.split("\n"):
+        if not line.strip():
+            if kept:
+                break
+            continue
+        if _SECTION.match(line):
+            break
+        if not _UNDERLINE.match(line):
+            kept.append(line)
+        elif kept:
+            break
+    return " ".join(" ".join(kept).split())
+
+
+def _lines(text: str) -> str:
+    """Line ends as Python's own reader sees them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
