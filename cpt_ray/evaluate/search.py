@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import bm25_tiles, chance
 from cpt_ray.evaluate.candidates import Block, CandidateOptions, draw
 from cpt_ray.evaluate.ranking import Floats, Judgement, cosine_tiles, metrics, place
-
-Side = Literal["x", "y"]
+from cpt_ray.model.delimiters import Side
 
 
 class Embed(Protocol):
