@@ -1,0 +1,7 @@
+"""Deduplication of documents, functions and pairs alike: exact, then MinHash, verified, explained."""
+
+from cpt_ray.dedup.cluster import CLUSTERS, deduplicate, explain
+from cpt_ray.dedup.options import DedupOptions, Preference
+from cpt_ray.dedup.signatures import write_signatures
+
+__all__ = ["CLUSTERS", "DedupOptions", "Preference", "deduplicate", "explain", "write_signatures"]

@@ -1,0 +1,200 @@
+"""Signatures as Parquet beside their source: one part per row group, one row per document, in the source's order."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from cpt_ray.artifacts import Ledger, Manifest, parts, read_manifest, run_shards
+from cpt_ray.dedup import minhash, shingles, survivors
+from cpt_ray.dedup.options import DedupOptions
+from cpt_ray.dedup.unicode_words import unicodedata
+from cpt_ray.errors import UserError
+
+VERSION = 1
+BATCH_ROWS = 2048
+"""Documents shingled at a time: what is held in memory is these, not their row group."""
+
+BUILT_IN = ("length", "words")
+
+
+def scheme(options: DedupOptions) -> dict[str, Any]:
+    """What decides the values of a signature: two artifacts can be combined only where all of this is equal."""
+    return {
+        "scheme": minhash.SIGNATURE_SCHEME,
+        "shingles": shingles.SCHEME,
+        "shingle": options.shingle,
+        "ngram": options.ngram,
+        "permutations": options.permutations,
+        "seed": options.seed,
+        "unicode": unicodedata.unidata_version,
+    }
+
+
+def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:
+    """Raise UserError naming both values of the first parameter in which two sets of signatures differ."""
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            raise UserError(
+                f"signatures made with {name}={theirs.get(name)!r} cannot be combined with {name}={ours.get(name)!r}",
+                where=where,
+                fix=f"use the same {name}, or make the signatures again",
+            )
+
+
+def mode(options: DedupOptions) -> int:
+    return shingles.WORDS if options.shingle == "word" else shingles.CHARACTERS
+
+
+def source_files(documents: str | Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """(Parquet files, input digests) of an artifact's path or of a list of files."""
+    if isinstance(documents, str) and not documents.endswith(".parquet"):
+        return parts(documents), {"documents": read_manifest(documents).digest}
+    files = [documents] if isinstance(documents, str) else list(documents)
+    return files, {f"file {i}": _digest(name) for i, name in enumerate(files)}
+
+
+def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
+    """One shard per row group: {"path", "group"}."""
+    found = []
+    for name in files:
+        with _open(name) as source:
+            found += [{"path": name, "group": g} for g in range(pq.ParquetFile(source).num_row_groups)]
+    return found
+
+
+def schema_of(files: Sequence[str], id_column: str, text_column: str, options: DedupOptions) -> pa.Schema:
+    """Columns of the signatures: doc_id, the rule's columns as by_<name>, content hash, counts and the signature."""
+    if not files:
+        raise UserError("no Parquet files to deduplicate", fix="name an artifact or at least one file")
+    with _open(files[0]) as source:
+        given = pq.ParquetFile(source).schema_arrow
+    for name in (id_column, text_column):
+        if name not in given.names:
+            raise UserError(f"no column {name!r}", where=files[0], fix=f"choose one of {', '.join(given.names)}")
+    rule = []
+    for preference in options.survivors:
+        if preference.column in BUILT_IN:
+            rule.append(pa.field(survivors.PREFIX + preference.column, pa.int64()))
+        elif preference.column in given.names:
+            rule.append(pa.field(survivors.PREFIX + preference.column, given.field(preference.column).type))
+        else:
+            raise UserError(
+                f"the survivor rule names a column {preference.column!r} that the documents lack",
+                where=files[0],
+                fix=f"use {', '.join(BUILT_IN)} or one of {', '.join(given.names)}",
+            )
+    return pa.schema(
+        [
+            pa.field("doc_id", pa.string()),
+            *rule,
+            pa.field("content_0", pa.uint64()),
+            pa.field("content_1", pa.uint64()),
+            pa.field("words", pa.uint32()),
+            pa.field("shingle_count", pa.uint32()),
+            pa.field("flags", pa.uint8()),
+            pa.field("signature", pa.list_(pa.field("item", pa.uint32()), options.permutations)),
+        ]
+    )
+
+
+def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: str, options: DedupOptions) -> pa.Table:
+    """Signatures of a table of documents, in `schema`; a null id or text is an empty string."""
+    text = table.column(text_column)
+    found = minhash.sign(text, ngram=options.ngram, mode=mode(options), count=options.permutations, seed=options.seed)
+    columns: dict[str, Any] = {
+        "doc_id": table.column(id_column).cast(pa.string()),
+        "content_0": pa.array(found.content[:, 0]),
+        "content_1": pa.array(found.content[:, 1]),
+        "words": pa.array(found.words),
+        "shingle_count": pa.array(found.shingles),
+        "flags": pa.array(found.flags),
+        "signature": pa.FixedSizeListArray.from_arrays(
+            pa.array(found.values.reshape(-1)), type=schema.field("signature").type
+        ),
+    }
+    for preference in options.survivors:
+        name = survivors.PREFIX + preference.column
+        if preference.column == "length":
+            columns[name] = pa.array(shingles.StringBuffer(text).lengths())
+        elif preference.column == "words":
+            columns[name] = pa.array(found.words.astype(np.int64))
+        else:
+            columns[name] = table.column(preference.column)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def read_batches(shard: Mapping[str, Any], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of a shard, BATCH_ROWS at a time."""
+    with _open(shard["path"]) as source:
+        file = pq.ParquetFile(source)
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[shard["group"]], columns=list(dict.fromkeys(columns))):
+            yield pa.table(batch)
+
+
+def sign_shard(
+    shard: Mapping[str, Any], *, schema: pa.Schema, id_column: str, text_column: str, options: DedupOptions
+) -> tuple[pa.Table, Ledger]:
+    """Signatures of one row group of the source."""
+    columns = [id_column, text_column, *(p.column for p in options.survivors if p.column not in BUILT_IN)]
+    made = [sign_table(batch, schema, id_column, text_column, options) for batch in read_batches(shard, columns)]
+    table = pa.concat_tables([schema.empty_table(), *made])
+    return table, Ledger.of("documents", read=table.num_rows, kept=table.num_rows)
+
+
+def write_signatures(
+    path: str,
+    documents: str | Sequence[str],
+    *,
+    id_column: str = "doc_id",
+    text_column: str = "text",
+    options: DedupOptions,
+) -> Manifest:
+    """The signatures of `documents` as an artifact; its manifest's params say how they were made."""
+    files, inputs = source_files(documents)
+    schema = schema_of(files, id_column, text_column, options)
+    params = {
+        **scheme(options),
+        "id_column": id_column,
+        "text_column": text_column,
+        "survivors": [p.column for p in options.survivors],
+    }
+    return run_shards(
+        path,
+        step="signatures",
+        version=VERSION,
+        params=params,
+        inputs=inputs,
+        shards=shards_of(files),
+        work=partial(sign_shard, schema=schema, id_column=id_column, text_column=text_column, options=options),
+        schema=schema,
+        unit="documents",
+    )
+
+
+def signature_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """[rows, permutations] uint32 of a signature column, without a copy where it is one chunk."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    width = array.type.list_size
+    return np.asarray(array.flatten()).reshape(-1, width)
+
+
+def _digest(name: str) -> str:
+    state = xxhash.xxh3_128()
+    with _open(name) as source:
+        while block := source.read(1 << 22):
+            state.update(block)
+    return f"{posixpath.basename(name)}:{state.hexdigest()}"
+
+
+def _open(name: str) -> Any:
+    fs, target = fsspec.core.url_to_fs(name)
+    return fs.open(target, "rb")
