@@ -81,13 +81,13 @@ def self_test(parser: Parser, grammar: Grammar) -> None:
         )
 
 
-def parse(parser: Parser, source: bytes) -> Tree:
+def parse(parser: Parser, source: bytes, reports_per_byte: float = 0.2) -> Tree:
     """Parse UTF-8 source, giving up with TooSlow after a number of steps proportional to its size.
 
     The parser reports every hundred steps: 0.006 reports a byte over installed Python packages, 0.03 at most in a file.
     Counting them instead of reading a clock makes the same file fail everywhere, or nowhere.
     """
-    budget = 1_000 + len(source) // 5
+    budget = int(reports_per_byte * (5_000 + len(source)))
 
     def over_budget(_offset: int, _error: bool) -> bool:
         nonlocal budget

@@ -1,0 +1,126 @@
+"""Mining a git repository at a commit, on repositories made here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cpt_ray.code.functions import MineOptions, mine_shard
+from cpt_ray.code.repositories import Repository, mine_repository_shard
+from cpt_ray.errors import UserError
+
+OPTIONS = MineOptions()
+CODE = 'def {name}(x):\n    """Parses {name} from the text."""\n    y = x\n    return y\n'
+
+
+def git(folder: Path, *words: str) -> str:
+    environment = {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    }
+    return subprocess.run(
+        ["git", *words], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repo"
+    (folder / "pkg" / "tests").mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "pkg" / "a.py").write_text(CODE.format(name="dates"))
+    (folder / "pkg" / "größe 日本\n.py").write_text(CODE.format(name="sizes"))
+    (folder / "pkg" / "tests" / "b.py").write_text(CODE.format(name="tests"))
+    (folder / "README.md").write_text("# read me\n")
+    (folder / "link.py").symlink_to("pkg/a.py")
+    (folder / "big.py").write_text("# " + "x" * 200_000 + "\n" + CODE.format(name="big"))
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "one")
+    return folder
+
+
+def test_a_commit_is_mined_without_a_checkout(repository: Path) -> None:
+    """Rows carry the commit; a later change of the work tree does not show."""
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    (repository / "pkg" / "a.py").write_text("changed after the commit")
+    shard = {"repository": str(repository), "commit": "main", "group": "owner/name", "licence": "MIT"}
+    table, ledger = mine_repository_shard(shard, OPTIONS)
+    assert table["name"].to_pylist() == ["big", "dates", "sizes"]
+    assert set(table["version"].to_pylist()) == {commit}
+    assert set(table["group"].to_pylist()) == {"owner/name"}
+    assert table["path"].to_pylist() == ["big.py", "pkg/a.py", "pkg/größe 日本\n.py"]
+    assert ledger.to_dict()["files"] == {"read": 5, "kept": 3, "dropped": {"other_language": 1, "test": 1}}
+
+
+def test_a_repository_gives_what_its_files_give(repository: Path) -> None:
+    """The same files read from disk: the same rows but for the version."""
+    files = [[str(repository / name), name] for name in ("big.py", "pkg/a.py", "pkg/größe 日本\n.py")]
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    from_disk, _ = mine_shard({"group": "g", "version": commit, "licence": "", "files": files}, OPTIONS)
+    from_git, _ = mine_repository_shard({"repository": str(repository), "commit": commit, "group": "g"}, OPTIONS)
+    assert from_disk.equals(from_git)
+
+
+def test_absent_blobs_are_dropped_by_name_and_the_rest_is_read(repository: Path) -> None:
+    """A corrupt or partial repository: `git archive` would stop at the first absent object."""
+    digest = git(repository, "rev-parse", "HEAD:big.py").strip()
+    (repository / ".git" / "objects" / digest[:2] / digest[2:]).unlink()
+    table, ledger = mine_repository_shard({"repository": str(repository), "commit": "HEAD", "group": "g"}, OPTIONS)
+    assert table["name"].to_pylist() == ["dates", "sizes"]
+    assert ledger.units["files"].dropped["missing_blob"] == 1
+    with Repository(str(repository)) as opened:
+        assert list(opened.contents([digest])) == [None]
+
+
+def test_a_partial_clone_is_read_without_fetching(repository: Path, tmp_path: Path) -> None:
+    """A blobless clone whose origin still stands must not fetch behind our back, nor die of being forbidden to."""
+    git(repository, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--bare", "--filter=blob:limit=1k", f"file://{repository}", "partial.git")
+    partial = tmp_path / "partial.git"
+    before = git(partial, "count-objects", "-v")
+    table, ledger = mine_repository_shard({"repository": str(partial), "commit": "main", "group": "g"}, OPTIONS)
+    assert table["name"].to_pylist() == ["dates", "sizes"]
+    assert ledger.units["files"].dropped["missing_blob"] == 1
+    assert git(partial, "count-objects", "-v") == before
+
+
+def test_slices_together_are_the_whole(repository: Path) -> None:
+    shard = {"repository": str(repository), "commit": "HEAD", "group": "g"}
+    whole, ledger = mine_repository_shard(shard, OPTIONS)
+    pieces = [mine_repository_shard({**shard, "slice": [i, 3]}, OPTIONS) for i in range(3)]
+    joined = pa.concat_tables([table for table, _ in pieces]).sort_by(
+        [("path", "ascending"), ("start_byte", "ascending")]
+    )
+    assert joined.combine_chunks().equals(whole.combine_chunks())
+    assert sum((part for _, part in pieces[1:]), pieces[0][1]).to_dict() == ledger.to_dict()
+
+
+def test_many_large_blobs_do_not_block_the_pipe(tmp_path: Path) -> None:
+    """More questions than a pipe's buffer holds, with answers larger than it: both sides must keep moving."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    for i in range(30):
+        (folder / f"f{i}.py").write_bytes(bytes([65 + i % 26]) * 100_000)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "many")
+    with Repository(str(folder)) as opened:
+        digests = [blob.digest for blob in opened.blobs(opened.resolve("HEAD"))] * 60
+        assert sum(len(data or b"") for data in opened.contents(digests)) == 30 * 60 * 100_000
+
+
+@pytest.mark.parametrize("commit", ["no-such-branch", "--help", "0" * 40])
+def test_an_unknown_commit_is_the_users_error(repository: Path, commit: str) -> None:
+    with pytest.raises(UserError, match="git cannot read this"):
+        mine_repository_shard({"repository": str(repository), "commit": commit, "group": "g"}, OPTIONS)
+
+
+def test_a_folder_that_is_no_repository_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="git cannot read this"):
+        mine_repository_shard({"repository": str(tmp_path), "commit": "HEAD", "group": "g"}, OPTIONS)
