@@ -72,9 +72,7 @@ def _markdown() -> MarkdownIt:
     return parser
 
 
-def _text_of_block(
-    _self: RendererHTML, tokens: Sequence[Token], at: int, _options: OptionsDict, _env: EnvType
-) -> str:
+def _text_of_block(_self: RendererHTML, tokens: Sequence[Token], at: int, _options: OptionsDict, _env: EnvType) -> str:
     text = re.sub(r"<!--.*?-->|<(script|style)\b.*?(</\1>|$)", " ", tokens[at].content, flags=re.S | re.I)
     text = " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split())
     return f"<p>{escape(text, quote=False)}</p>\n" if text else ""

@@ -59,7 +59,7 @@ def serve_pages(pages: dict[str, str], port: int = 0) -> Iterator[Served]:
     failed: list[BaseException] = []
 
     async def start() -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(handle))
+        runner = web.ServerRunner(web.Server(handle, access_log=None))
         await runner.setup()
         await web.TCPSite(runner, LOOPBACK, port).start()
         served.address = f"{LOOPBACK}:{runner.addresses[0][1]}"

@@ -1,0 +1,95 @@
+"""Which addresses a crawler may connect to: public ones, and those it has been given permission for.
+
+The check is made on the resolved address and the connection is made to that very address, so a name that changes its
+answer between check and connection (DNS rebinding) gains nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from cpt_ray.errors import UserError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class PrivateAddressError(OSError):
+    """All addresses of a host are private, loopback or otherwise not public."""
+
+
+class Permission:
+    """Public addresses, and the networks listed in `allow_private`."""
+
+    def __init__(self, allow_private: Sequence[str]) -> None:
+        try:
+            self._networks = [ipaddress.ip_network(network) for network in allow_private]
+        except ValueError as error:
+            raise UserError(
+                f"not a network: {error}", where="allow_private", fix='use CIDR notation, as in "127.0.0.1/32"'
+            ) from None
+
+    def allows(self, address: str) -> bool:
+        """Whether connecting to this IP address is permitted."""
+        try:
+            ip: Address = ipaddress.ip_address(address.strip("[]").split("%", 1)[0])
+        except ValueError:
+            return False
+        inner = _embedded(ip)
+        if any(ip in network for network in self._networks):
+            return True
+        if inner is not None:
+            return self.allows(str(inner))
+        return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def is_address(host: str) -> bool:
+    """Whether a URL's host is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves names, drops the addresses that are not permitted, and maps names in `static` to "address:port"."""
+
+    def __init__(self, permission: Permission, static: Mapping[str, str]) -> None:
+        self._permission = permission
+        self._static = static
+        self._dns = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        if host in self._static:
+            address, _, mapped = self._static[host].rpartition(":")
+            found = [_result(host, address.strip("[]"), int(mapped))]
+        else:
+            found = await self._dns.resolve(host, port, family)
+        allowed = [result for result in found if self._permission.allows(result["host"])]
+        if found and not allowed:
+            raise PrivateAddressError(f"{host} resolves to {found[0]['host']}, which is not public")
+        return allowed
+
+    async def close(self) -> None:
+        await self._dns.close()
+
+
+def _result(host: str, address: str, port: int) -> ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
+
+
+def _embedded(ip: Address) -> Address | None:
+    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), which is where the packets go in the end."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return None
+    if ip in ipaddress.ip_network("64:ff9b::/96"):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour

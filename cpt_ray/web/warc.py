@@ -1,0 +1,242 @@
+"""WARC segments (ISO 28500) that survive a kill.
+
+Every URL of a crawl leaves one *group* of records, written by one call: response, request and, last, a metadata record
+with the outcome, which is the group's commit mark. A URL that gave no response leaves the metadata record alone. Each
+record is a gzip member. The segment being written is called `crawl-00000.warc.gz.open`; it loses the suffix when it is
+complete. After a kill the whole groups at its front are kept, the rest is cut off, and writing goes on behind them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO, NamedTuple
+
+from warcio.recordloader import ArcWarcRecord
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+OPEN = ".open"
+SEGMENT = re.compile(r"crawl-(\d{5,})\.warc\.gz")
+_GZIP_LEVEL = 6
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What became of one URL. `outcome` is "fetched", "redirect", "status_404", "timeout" ...
+
+    `status` is 0 without an answer. `request` are the bytes sent, `headers` and `body` those received (the body
+    dechunked, otherwise as sent).
+    """
+
+    url: str
+    outcome: str
+    started: datetime
+    status: int = 0
+    reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    request: bytes = b""
+    address: str = ""
+
+    def header(self, name: str) -> str:
+        """The first header of that (lower-case) name, "" if there is none."""
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+
+class Committed(NamedTuple):
+    """Where the group of a URL stands: `path` of the segment, byte `offset` of its first record, `end` of its last."""
+
+    url: str
+    outcome: str
+    path: str
+    offset: int
+    end: int
+
+
+class SegmentWriter:
+    """Appends groups to segments in `folder`; at most one process may do so (the artifact's lock sees to it)."""
+
+    def __init__(self, folder: str, *, software: str, max_records: int, max_bytes: int) -> None:
+        self._folder, self._software = folder, software
+        self._max_records, self._max_bytes = max_records, max_bytes
+        self._file: BinaryIO | None = None
+        self._path, self._groups = "", 0
+        self._number = 0
+
+    def recover(self) -> list[Committed]:
+        """Every group already in the folder, after cutting an interrupted segment back to its last whole group."""
+        found: list[Committed] = []
+        for path in segments(self._folder, unfinished=True):
+            groups = list(committed(path))
+            self._number = max(self._number, _number(path) + 1)
+            found += groups
+            if not path.endswith(OPEN):
+                continue
+            if not groups:
+                os.remove(path)
+                self._number -= 1
+                continue
+            os.truncate(path, groups[-1].end)
+            self._number = _number(path)
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - stays open until `close`
+            self._path, self._groups = path, len(groups)
+        return found
+
+    def write(self, exchange: Exchange) -> Committed:
+        """Append the group of one URL; it is whole on disk when this returns (against a kill, not a power cut)."""
+        data = b"".join(_records(exchange))
+        if self._file is None:
+            self._open()
+        assert self._file is not None
+        offset = self._file.tell()
+        self._file.write(data)
+        self._groups += 1
+        done = Committed(exchange.url, exchange.outcome, self._path, offset, offset + len(data))
+        if self._groups >= self._max_records or done.end >= self._max_bytes:
+            self.close()
+        return done
+
+    def close(self) -> None:
+        """Complete the segment under way: flushed to the disk, then renamed to its final name."""
+        if self._file is None:
+            return
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.rename(self._path, self._path.removesuffix(OPEN))
+        self._file, self._groups = None, 0
+        self._number += 1
+
+    def _open(self) -> None:
+        self._path = os.path.join(self._folder, f"crawl-{self._number:05d}.warc.gz{OPEN}")
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - stays open until `close`
+        fields = {"software": self._software, "format": "WARC File Format 1.1", "robots": "obey"}
+        record = _writer().create_warcinfo_record(os.path.basename(self._path).removesuffix(OPEN), fields)
+        self._file.write(_member(record))
+
+
+def segments(folder: str, *, unfinished: bool = False) -> list[str]:
+    """Paths of the complete segments in a folder (and of the one under way), in the order they were written."""
+    names = [name for name in os.listdir(folder) if SEGMENT.fullmatch(name.removesuffix(OPEN))]
+    return [os.path.join(folder, name) for name in sorted(names) if unfinished or not name.endswith(OPEN)]
+
+
+def committed(path: str) -> Iterator[Committed]:
+    """The whole groups at the front of a segment; ends without error where it was cut off."""
+    start: int | None = None
+    for offset, end, data in _members(path):
+        headers, _, body = data.partition(b"\r\n\r\n")
+        kind = _field(headers, b"WARC-Type")
+        if kind == "warcinfo":
+            continue
+        start = offset if start is None else start
+        if kind == "metadata":
+            segment = path.removesuffix(OPEN)
+            yield Committed(_field(headers, b"WARC-Target-URI"), _field(body, b"outcome"), segment, start, end)
+            start = None
+
+
+def read_exchange(group: Committed) -> Exchange:
+    """The response of a group, as much of it as following links needs."""
+    path = group.path if os.path.exists(group.path) else group.path + OPEN
+    with open(path, "rb") as source:
+        source.seek(group.offset)
+        _, _, data = next(_walk(source, group.offset))
+    headers, _, block = data.partition(b"\r\n\r\n")
+    if _field(headers, b"WARC-Type") != "response":
+        return Exchange(group.url, group.outcome, datetime.now(UTC))
+    head, _, body = block.removesuffix(b"\r\n\r\n").partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    pairs = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:]))
+    return Exchange(group.url, group.outcome, datetime.now(UTC), int(lines[0].split()[1]), "", pairs, body)
+
+
+def _members(path: str) -> Iterator[tuple[int, int, bytes]]:
+    """(offset, end, content) of each whole gzip member from the front of a file."""
+    with open(path, "rb") as source:
+        yield from _walk(source, 0)
+
+
+def _walk(source: BinaryIO, start: int) -> Iterator[tuple[int, int, bytes]]:
+    pending = b""
+    while True:
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        content, used = [], 0
+        while not inflate.eof:
+            if not pending:
+                pending = source.read(_BLOCK)
+            if not pending:
+                return
+            try:
+                content.append(inflate.decompress(pending))
+            except zlib.error:
+                return
+            used += len(pending) - len(inflate.unused_data)
+            pending = inflate.unused_data
+        yield start, start + used, b"".join(content)
+        start += used
+
+
+def _records(exchange: Exchange) -> Iterator[bytes]:
+    writer = _writer()
+    date = {"WARC-Date": exchange.started.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")}
+    if exchange.status:
+        # The body was dechunked on receipt; a header that says otherwise would mislead every reader.
+        replaced = ("transfer-encoding", "content-length")
+        headers = [
+            (f"X-Crawler-{name}" if name.lower() in replaced else name, value) for name, value in exchange.headers
+        ]
+        headers.append(("Content-Length", str(len(exchange.body))))
+        answer = StatusAndHeaders(f"{exchange.status} {exchange.reason}".strip(), headers, protocol="HTTP/1.1")
+        about = date | ({"WARC-IP-Address": exchange.address} if exchange.address else {})
+        response = writer.create_warc_record(
+            exchange.url, "response", io.BytesIO(exchange.body), http_headers=answer, warc_headers_dict=about
+        )
+        yield _member(response)
+        to = date | {"WARC-Concurrent-To": response.rec_headers.get_header("WARC-Record-ID")}
+        head, _, _ = exchange.request.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        asked = StatusAndHeaders(lines[0].partition(" ")[2], _pairs(lines[1:]), protocol=lines[0].partition(" ")[0])
+        yield _member(writer.create_warc_record(exchange.url, "request", http_headers=asked, warc_headers_dict=to))
+    fields = f"outcome: {exchange.outcome}\r\n".encode()
+    yield _member(
+        writer.create_warc_record(
+            exchange.url,
+            "metadata",
+            io.BytesIO(fields),
+            warc_content_type="application/warc-fields",
+            warc_headers_dict=date,
+        )
+    )
+
+
+def _pairs(lines: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, value.strip()) for name, colon, value in (line.partition(":") for line in lines) if colon]
+
+
+def _writer() -> WARCWriter:
+    return WARCWriter(io.BytesIO(), gzip=False, warc_version="WARC/1.1")
+
+
+def _member(record: ArcWarcRecord) -> bytes:
+    plain = io.BytesIO()
+    WARCWriter(plain, gzip=False, warc_version="WARC/1.1").write_record(record)
+    deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    return deflate.compress(plain.getvalue()) + deflate.flush()
+
+
+def _number(path: str) -> int:
+    match = SEGMENT.search(os.path.basename(path))
+    assert match is not None
+    return int(match[1])
+
+
+def _field(block: bytes, name: bytes) -> str:
+    match = re.search(rb"(?im)^" + name + rb":\s*(.*?)\s*$", block)
+    return match[1].decode("utf-8", "replace") if match else ""
