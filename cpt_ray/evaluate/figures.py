@@ -1,0 +1,164 @@
+"""The report's figures, as matplotlib Figures without pyplot: the same ones go into the HTML as SVG and to MLflow as
+images.
+
+Ink and grid are drawn in two marker colours, which `svg` replaces by CSS: the figures follow a light or a dark page.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, GRID = "#1b2027", "#d9dde3"
+COLOURS = {"code": "#3567d6", "text": "#d9782d"}
+OTHER = ("#2a9d8f", "#8e5bd0", "#6b7280")
+HEAT = LinearSegmentedColormap.from_list("cpt_ray", ["#e7eefb", "#3567d6", "#16306f"])
+FONT = "DejaVu Sans"  # what matplotlib measures with; the page shows its own
+
+Rows = Sequence[Mapping[str, float]]
+
+
+def curves(series: Mapping[str, Rows], columns: Sequence[str], title: str, label: str) -> Figure:
+    """Columns of each series' rows over `step`: one line per series and column; a column that a row lacks is skipped
+    there."""
+    figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, rows) in enumerate(series.items()):
+        for style, column in zip(("-", "--", ":", "-."), columns, strict=False):
+            points = [(row["step"], row[column]) for row in rows if row.get(column) is not None]
+            if not points:
+                continue
+            steps, values = np.array(points, np.float64).T
+            text = name if len(columns) == 1 else f"{name}: {_words(column)}"
+            axes.plot(
+                steps,
+                values,
+                style,
+                color=_colour(name, number),
+                label=text,
+                linewidth=1.8,
+                marker="o" if len(points) <= 15 else None,
+                markersize=3.5,
+            )
+    _plain(axes, title, "step", label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    return figure
+
+
+def sweep(trials: Sequence[tuple[int, float, float]], metric: str = "MRR") -> Figure:
+    """Heatmap over (batch size, initial temperature): each trial's metric in its cell, the best one framed."""
+    batches = sorted({batch for batch, _, _ in trials})
+    temperatures = sorted({temperature for _, temperature, _ in trials})
+    grid = np.full((len(batches), len(temperatures)), np.nan)
+    for batch, temperature, value in trials:
+        grid[batches.index(batch), temperatures.index(temperature)] = value
+    figure = Figure(figsize=(1.6 + 1.5 * len(temperatures), 1.3 + 0.85 * len(batches)), layout="constrained")
+    axes = figure.subplots()
+    low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
+    axes.imshow(grid, cmap=HEAT, vmin=low - 0.25 * (high - low + 1e-9), vmax=high + 1e-9, aspect="auto")
+    for row, column in np.ndindex(*grid.shape):
+        value = float(grid[row, column])
+        if not np.isnan(value):
+            dark = value > low + 0.2 * (high - low)
+            axes.text(
+                column,
+                row,
+                f"{value:.3f}",
+                ha="center",
+                va="center",
+                fontsize=12,
+                color="#ffffff" if dark else "#16306f",
+                fontweight="bold" if value == high else "normal",
+            )
+    axes.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
+    axes.set_yticks(range(len(batches)), [f"{b:,}" for b in batches])
+    _plain(axes, f"Sweep: held-out {metric}", "initial temperature", "batch size (pairs)")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def funnel(stages: Sequence[tuple[str, int, int, Mapping[str, int]]]) -> Figure:
+    """One bar per (name, read, kept, dropped by reason), as shares of what was read: kept first, then the largest
+    reasons."""
+    figure = Figure(figsize=(11, 0.75 + 0.42 * max(1, len(stages))), layout="constrained")
+    axes = figure.subplots()
+    for row, (_, read, kept, dropped) in enumerate(stages):
+        left, whole = 0.0, max(read, 1)
+        for shade, (reason, count) in enumerate([("kept", kept), *_largest(dropped, 4)]):
+            width = count / whole
+            colour = (
+                COLOURS["code"]
+                if reason == "kept"
+                else ("#c9745d", "#d79a86", "#e2bcae", "#c8c8cc", "#c8c8cc")[shade - 1]
+            )
+            axes.barh(row, width, left=left, color=colour, height=0.62, linewidth=0)
+            if width > 0.14:
+                tint = "#ffffff" if reason == "kept" or shade == 1 else "#3a2a25"
+                text = f"{count:,}" if reason == "kept" else f"{_words(reason)} {count:,}"
+                if len(text) * 0.0078 < width:
+                    axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=8.5, color=tint)
+            left += width
+        axes.text(1.012, row, f"{kept:,} of {read:,}", va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(stages)), [_words(name) for name, *_ in stages])
+    axes.set_xlim(0, 1.16)
+    axes.set_ylim(len(stages) - 0.5, -0.6)
+    _plain(axes, "What each step keeps (blue) and drops, by reason", "", "")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_xticks([])
+    return figure
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an inline `<svg>` element without size, date or outer resource; `name` keeps ids apart on one
+    page."""
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = text.replace(INK, "currentColor").replace(GRID, "var(--line)")
+    # Ids such as axes_1 or text_3 are the same in each figure of a page; clip paths and markers are referred to.
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    return re.sub(rf"(['\"]){FONT}\1|{FONT}", "system-ui, sans-serif", text)
+
+
+def _plain(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8, fontweight="bold")
+    axes.set_xlabel(x, fontsize=9, color=INK)
+    axes.set_ylabel(y, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8.5, colors=INK, length=3, color=GRID)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+
+
+def _colour(name: str, number: int) -> str:
+    return COLOURS.get(name, OTHER[number % len(OTHER)])
+
+
+def _words(name: str) -> str:
+    return name.replace("heldout", "held-out").replace("_", " ")
+
+
+def _largest(dropped: Mapping[str, int], n: int) -> list[tuple[str, int]]:
+    """The n largest reasons, the rest summed as `other`."""
+    ordered = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(count for _, count in ordered[n:])
+    return ordered[:n] + ([("other", rest)] if rest else [])
