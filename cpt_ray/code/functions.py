@@ -95,7 +95,7 @@ class Origin(NamedTuple):
 
 def text_hash(text: str) -> int:
     """xxh3_64 of the text with every run of whitespace as one space: equal hashes, equal content."""
-    return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode())
+    return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode("utf-8", "surrogatepass"))
 
 
 def mine_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:

@@ -1,0 +1,1 @@
+"""Documents and functions become pairs, pairs become ordered batches."""

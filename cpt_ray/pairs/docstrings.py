@@ -1,0 +1,102 @@
+"""Code pairs: x is what a function's docstring says, y its implementation without the docstring.
+
+The paper (arXiv 2201.10005, section 2) pairs a function's top-level docstring with its implementation. Taken whole, a
+docstring lists the parameters that the signature spells out again, which no one types into a search box; the summary,
+its first paragraph, is what a query looks like and what CodeSearchNet measures. It is the default for x.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.code.functions import text_hash
+from cpt_ray.options import Options
+from cpt_ray.pairs.schema import Pair, pairs_table, survivors
+
+# :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*
+_ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
+_LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`__?")
+_QUOTED = re.compile(r"(`{1,2})([^`]+)\1_?")
+_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?=\S)([^*\n]+?)(?<=\S)\1(?![\w*])")
+
+
+class DocstringOptions(Options):
+    """How code pairs are made of documented functions."""
+
+    source: str = Field("code", description="name of this source of pairs, for the mixing weights of the batches")
+    side_x: Literal["summary", "docstring"] = Field(
+        "summary", description="x: the docstring's first paragraph on one line, or the whole docstring"
+    )
+    plain: bool = Field(True, description="take reST and Markdown markup out of x: a query has none")
+    max_per_x: int = Field(
+        4, ge=1, description="functions that may share one x; a text that describes many describes none of them"
+    )
+
+
+def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: DocstringOptions) -> tuple[pa.Table, Ledger]:
+    """Pairs (PAIRS) of a FUNCTIONS table and the clusters of its code (None: nothing is known to be a duplicate).
+
+    Dropped: `duplicate` (its cluster keeps another), `same_text` (x and y equal those of another), `x_repeated`.
+    """
+    functions = functions.sort_by("function_id")
+    known = survivors(functions["function_id"], clusters)
+    seen: set[tuple[int, int]] = set()
+    uses: Counter[int] = Counter()
+    pairs: list[Pair] = []
+    reasons: list[str | None] = []
+    wanted = functions.select(
+        ["function_id", "group", "path", "start_line", "end_line", "code", "licence", options.side_x]
+    )
+    for row, cluster_id, kept in zip(wanted.to_pylist(), *known, strict=True):
+        x = plain(row[options.side_x]) if options.plain else row[options.side_x]
+        texts = (text_hash(x), text_hash(row["code"]))
+        if not kept:
+            reasons.append("duplicate")
+        elif texts in seen:
+            reasons.append("same_text")
+        elif uses[texts[0]] >= options.max_per_x:
+            reasons.append("x_repeated")
+        else:
+            seen.add(texts)
+            uses[texts[0]] += 1
+            reasons.append(None)
+            pairs.append(_pair(row, x, cluster_id, options))
+    return pairs_table(pairs), Ledger.count("functions", reasons)
+
+
+def plain(text: str) -> str:
+    """`text` without the markup of reST and Markdown: roles, links, quoted code, emphasis."""
+    if "`" in text:
+        text = _ROLE.sub(_target, text)
+        text = _LINK.sub(r"\1", text)
+        text = _QUOTED.sub(r"\2", text)
+    return _EMPHASIS.sub(r"\2", text) if "*" in text else text
+
+
+def _target(role: re.Match[str]) -> str:
+    return role[2].rpartition(".")[2] if role[1] == "~" else role[2]
+
+
+def _pair(row: dict[str, Any], x: str, cluster_id: str, options: DocstringOptions) -> Pair:
+    lines = (row["start_line"], row["end_line"])
+    return Pair(
+        kind="code",
+        source=options.source,
+        group=row["group"],
+        x=x,
+        y=row["code"],
+        cluster_id=cluster_id,
+        x_doc=row["function_id"],
+        y_doc=row["function_id"],
+        x_span=lines,
+        y_span=lines,
+        path=row["path"],
+        line=row["start_line"],
+        licence=row["licence"],
+    )

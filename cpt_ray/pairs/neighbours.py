@@ -1,0 +1,209 @@
+"""Text pairs: neighbouring pieces of one document are positives of each other (arXiv 2201.10005, section 2).
+
+1. Lines that repeat over the documents of a group (navigation, licences, footers) are none of a document's own text:
+   pieces end before them and begin after them.
+2. What lies between is cut into an even number of pieces of about equal length, where a paragraph ends if one ends
+   near, else where a sentence or a line does.
+3. Pieces 0 and 1, 2 and 3, ... are the pairs: each piece is used once, so that no text is a positive twice.
+
+A pair whose sides say the same, or one of which is hardly words, teaches nothing and is dropped.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+import pyarrow as pa
+import xxhash
+from pydantic import Field, model_validator
+
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.code.functions import text_hash
+from cpt_ray.options import Options
+from cpt_ray.pairs.schema import Pair, pairs_table, survivors
+
+_WORD = re.compile(r"\w+")
+# A sentence's end with the space after it (CJK has none), or the end of a line; two line ends are a paragraph's end.
+_SENTENCE_ENDS = ".!?…:。！？"
+_BOUNDARY = re.compile(r"(?<=[.!?…])[ \t]+(?=\S)|(?<=[。！？])|[ \t]*\n\s*")
+
+
+class NeighbourOptions(Options):
+    """How documents are cut into neighbouring pieces."""
+
+    source: str = Field("text", description="name of this source of pairs, for the mixing weights of the batches")
+    min_chars: int = Field(100, ge=1, description="characters a piece has at least")
+    max_chars: int = Field(400, ge=2, description="characters a piece has at most; at least twice min_chars")
+    overlapping: bool = Field(False, description="pair every piece with the next, so that inner pieces are used twice")
+    boilerplate_documents: int = Field(
+        3, ge=2, description="a line in this many documents of a group is boilerplate; pieces stop at it"
+    )
+    boilerplate_chars: int = Field(
+        40, ge=1, description="shorter lines (headings such as Parameters) may repeat freely"
+    )
+    max_similarity: float = Field(
+        0.7, gt=0, le=1, description="pairs with more of their words in common (Jaccard) say the same twice"
+    )
+    min_letters: float = Field(0.5, ge=0, le=1, description="share of letters in the visible characters of a piece")
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.max_chars < 2 * self.min_chars:
+            raise ValueError(f"max_chars ({self.max_chars}) must be at least twice min_chars ({self.min_chars})")
+        return self
+
+
+class Span(NamedTuple):
+    """Characters start..end-1 of a document."""
+
+    start: int
+    end: int
+
+
+def text_pairs(documents: pa.Table, clusters: pa.Table | None, options: NeighbourOptions) -> tuple[pa.Table, Ledger]:
+    """Pairs (PAIRS) of documents (columns doc_id, group, text); a group's documents must all be in the table.
+
+    Ledger, of `documents`: `duplicate` (its cluster keeps another), `too_short` (no two pieces). Of `pairs`:
+    `near_identical`, `not_letters`, `same_text` (x and y equal those of another pair).
+    """
+    documents = documents.select(["doc_id", "group", "text"]).sort_by("doc_id")
+    known = survivors(documents["doc_id"], clusters)
+    rows = [
+        (row["doc_id"], row["group"], row["text"], cluster_id)
+        for row, cluster_id, kept in zip(documents.to_pylist(), *known, strict=True)
+        if kept
+    ]
+    repeated = _repeated_lines(((group, text) for _, group, text, _ in rows), options)
+    of_documents: Counter[str | None] = Counter({"duplicate": documents.num_rows - len(rows)})
+    of_pairs: Counter[str | None] = Counter()
+    seen: set[tuple[int, int]] = set()
+    pairs: list[Pair] = []
+    for doc_id, group, text, cluster_id in rows:
+        found = False
+        for run in _runs(text, repeated.get(group, frozenset()), options):
+            pieces = cut(text, run, options)
+            step = 1 if options.overlapping else 2
+            for x, y in zip(pieces[:-1:step], pieces[1::step], strict=True):
+                found = True
+                pair = Pair(
+                    kind="text",
+                    source=options.source,
+                    group=group,
+                    x=text[x.start : x.end],
+                    y=text[y.start : y.end],
+                    cluster_id=cluster_id,
+                    x_doc=doc_id,
+                    y_doc=doc_id,
+                    x_span=x,
+                    y_span=y,
+                )
+                reason = _reason(pair, seen, options)
+                of_pairs[reason] += 1
+                if reason is None:
+                    pairs.append(pair)
+        of_documents[None if found else "too_short"] += 1
+    return pairs_table(pairs), Ledger.count("documents", of_documents.elements()) + Ledger.count(
+        "pairs", of_pairs.elements()
+    )
+
+
+def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:
+    """An even number of pieces of `run`, each of min_chars..max_chars before its edges are stripped; [] if too short.
+
+    The lengths are as equal as the ends of paragraphs, sentences and lines allow: a greedy filling would leave a
+    useless rest at the end of every document.
+    """
+    run = _strip(text, *run)
+    length = run.end - run.start
+    if length < 2 * options.min_chars:
+        return []
+    count = 2 * -(-length // (2 * options.max_chars))
+    ends: list[int] = []
+    tears: list[int] = []  # what it costs to cut there, in characters of unequal length
+    for boundary in _BOUNDARY.finditer(text, run.start, run.end):
+        paragraph = boundary.group().count("\n") > 1
+        sentence = text[boundary.start() - 1] in _SENTENCE_ENDS
+        ends.append(boundary.end())
+        tears.append(0 if paragraph else length // count // (4 if sentence else 2))
+    pieces = []
+    at = run.start
+    for left in range(count - 1, 0, -1):
+        # Whatever is chosen, what remains must fit into the pieces that are left.
+        low = max(at + options.min_chars, run.end - left * options.max_chars)
+        high = min(at + options.max_chars, run.end - left * options.min_chars)
+        ideal = at + (run.end - at) // (left + 1)
+        first, last = bisect.bisect_left(ends, low), bisect.bisect_right(ends, high)
+        if first < last:
+            best = min(range(first, last), key=lambda i: (abs(ends[i] - ideal) + tears[i], ends[i]))
+            end = ends[best]
+        else:
+            blank = text.rfind(" ", low, ideal + 1)
+            end = blank if blank >= 0 else ideal
+        pieces.append(_strip(text, at, end))
+        at = end
+    pieces.append(_strip(text, at, run.end))
+    return pieces
+
+
+def _strip(text: str, start: int, end: int) -> Span:
+    piece = text[start:end]
+    return (
+        Span(start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip()))
+        if piece.strip()
+        else Span(start, start)
+    )
+
+
+def _reason(pair: Pair, seen: set[tuple[int, int]], options: NeighbourOptions) -> str | None:
+    """Why a pair is left out; `seen` grows by the pairs that are not."""
+    for side in (pair.x, pair.y):
+        visible = "".join(side.split())
+        if sum(map(str.isalpha, visible)) <= options.min_letters * len(visible):
+            return "not_letters"
+    x, y = ({word.lower() for word in _WORD.findall(side)} for side in (pair.x, pair.y))
+    if len(x & y) > options.max_similarity * len(x | y):
+        return "near_identical"
+    texts = (text_hash(pair.x), text_hash(pair.y))
+    if texts in seen:
+        return "same_text"
+    seen.add(texts)
+    return None
+
+
+def _lines(text: str, options: NeighbourOptions) -> Iterator[tuple[Span, int]]:
+    """Lines long enough to be boilerplate, each with the hash of its words."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if end - start >= options.boilerplate_chars:
+            words = " ".join(text[start:end].split())
+            if len(words) >= options.boilerplate_chars:
+                yield Span(start, end), xxhash.xxh3_64_intdigest(words.encode())
+        start = end + 1
+
+
+def _repeated_lines(texts: Iterator[tuple[str, str]], options: NeighbourOptions) -> dict[str, frozenset[int]]:
+    """For each group the lines that stand in `boilerplate_documents` of its documents or more."""
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    for group, text in texts:
+        counts[group].update({line for _, line in _lines(text, options)})
+    return {
+        group: frozenset(line for line, n in of.items() if n >= options.boilerplate_documents)
+        for group, of in counts.items()
+    }
+
+
+def _runs(text: str, repeated: frozenset[int], options: NeighbourOptions) -> Iterator[Span]:
+    """What of a document lies between its boilerplate lines."""
+    start = 0
+    if repeated:
+        for span, line in _lines(text, options):
+            if line in repeated:
+                yield Span(start, span.start)
+                start = span.end
+    yield Span(start, len(text))

@@ -1,0 +1,120 @@
+"""The pairs table, and what every maker of pairs needs: ids by content, hashes, duplicate clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from cpt_ray.code.functions import text_hash
+from cpt_ray.errors import UserError
+
+PAIRS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("kind", pa.string()),
+        ("source", pa.string()),
+        ("group", pa.string()),
+        ("split", pa.string()),
+        ("x", pa.string()),
+        ("y", pa.string()),
+        ("x_hash", pa.uint64()),
+        ("y_hash", pa.uint64()),
+        ("cluster", pa.uint64()),
+        ("x_doc", pa.string()),
+        ("y_doc", pa.string()),
+        ("x_start", pa.int32()),
+        ("x_end", pa.int32()),
+        ("y_start", pa.int32()),
+        ("y_end", pa.int32()),
+        ("path", pa.string()),
+        ("line", pa.int32()),
+        ("licence", pa.string()),
+    ]
+)
+"""One positive pair, sorted by pair_id. `kind` is "text" or "code"; `split` is "train", "heldout" or "" (no split yet).
+
+`x_hash`, `y_hash`: xxh3_64 of the text, whitespace normalised. `cluster`: xxh3_64 of the duplicate cluster's id. Spans
+are characters of the document (start included, end excluded) for text, lines of the file (both included) for code.
+"""
+
+
+class Pair(NamedTuple):
+    """What a maker of pairs gives; the rest of a PAIRS row follows from it."""
+
+    kind: str
+    source: str
+    group: str
+    x: str
+    y: str
+    cluster_id: str
+    x_doc: str
+    y_doc: str
+    x_span: tuple[int, int]
+    y_span: tuple[int, int]
+    path: str | None = None
+    line: int | None = None
+    licence: str | None = None
+
+    @property
+    def pair_id(self) -> str:
+        """xxh3_128 over the texts, where they come from and the spans: never a position in a table."""
+        key = f"{self.kind}\n{self.x_doc}\n{self.y_doc}\n{self.x_span[0]}\n{self.y_span[0]}\n{self.x}\n{self.y}"
+        return xxhash.xxh3_128_hexdigest(key.encode())
+
+
+def pairs_table(pairs: Iterable[Pair]) -> pa.Table:
+    """A PAIRS table by pair_id, without a split yet."""
+    rows = [
+        (
+            pair.pair_id,
+            pair.kind,
+            pair.source,
+            pair.group,
+            "",
+            pair.x,
+            pair.y,
+            text_hash(pair.x),
+            text_hash(pair.y),
+            xxhash.xxh3_64_intdigest(pair.cluster_id.encode()),
+            pair.x_doc,
+            pair.y_doc,
+            *pair.x_span,
+            *pair.y_span,
+            pair.path,
+            pair.line,
+            pair.licence,
+        )
+        for pair in pairs
+    ]
+    rows.sort(key=lambda row: row[0])
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[] for _ in PAIRS]
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, PAIRS, strict=True)], schema=PAIRS)
+
+
+class Survivors(NamedTuple):
+    """Of each document its duplicate cluster, and whether it is the one that is kept of it."""
+
+    cluster_id: list[str]
+    kept: list[bool]
+
+
+def survivors(ids: pa.ChunkedArray, clusters: pa.Table | None) -> Survivors:
+    """Look up every id in a clusters table (columns doc_id, cluster_id, kept), in the order of `ids`.
+
+    Without a table each is a cluster of its own. UserError when an id is not in it: the table is of another corpus.
+    """
+    if clusters is None:
+        return Survivors(ids.to_pylist(), [True] * len(ids))
+    at = pc.index_in(ids, value_set=clusters["doc_id"].combine_chunks())
+    if at.null_count:
+        missing = ids.filter(pc.is_null(at))[0].as_py()
+        raise UserError(
+            f"{at.null_count:,} of {len(ids):,} documents are in no duplicate cluster, {missing} for one",
+            where="clusters",
+            fix="deduplicate these very documents, and pass their clusters table",
+        )
+    return Survivors(clusters["cluster_id"].take(at).to_pylist(), clusters["kept"].take(at).to_pylist())

@@ -1,0 +1,55 @@
+"""Train and held-out parts: by group, never by row, and with nothing on both sides.
+
+The side of a group (a distribution, a repository, a site) is a hash of its name and the seed, so that a growing corpus
+moves no group. A text or a duplicate cluster that stands in the held-out part is dropped from the training part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from pydantic import Field
+
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.options import Options
+
+TRAIN, HELDOUT = "train", "heldout"
+
+
+class SplitOptions(Options):
+    """Which groups are held out."""
+
+    seed: int = Field(0, ge=0, description="another seed holds other groups out")
+    heldout_share: float = Field(0.1, ge=0, lt=1, description="share of the groups (not of the rows) held out")
+    always_train: tuple[str, ...] = Field(
+        ("python",), description="groups that are never held out; python is the standard library"
+    )
+
+
+def side(group: str, options: SplitOptions) -> str:
+    """The side of a group: a pure function of its name and the options."""
+    if group in options.always_train:
+        return TRAIN
+    share = xxhash.xxh3_64_intdigest(f"{options.seed}\n{group}".encode()) / 2**64
+    return HELDOUT if share < options.heldout_share else TRAIN
+
+
+def split_pairs(pairs: pa.Table, options: SplitOptions) -> tuple[pa.Table, Ledger]:
+    """Fill the column `split` of a PAIRS table, and drop from the training part what the held-out part also holds.
+
+    Dropped as `leaks_heldout`: training rows whose duplicate cluster, or one of whose texts, is on the other side too.
+    Give text and code pairs in one table to have them checked against each other.
+    """
+    groups = pc.unique(pairs["group"])
+    held = pa.array([group for group in groups.to_pylist() if side(group, options) == HELDOUT], pa.string())
+    heldout = pc.is_in(pairs["group"], value_set=held).to_numpy(zero_copy_only=False)
+    clusters = pairs["cluster"].to_numpy()
+    x, y = pairs["x_hash"].to_numpy(), pairs["y_hash"].to_numpy()
+    texts = np.concatenate([x[heldout], y[heldout]])
+    leaks = ~heldout & (np.isin(clusters, clusters[heldout]) | np.isin(x, texts) | np.isin(y, texts))
+    column = pa.array(np.where(heldout, HELDOUT, TRAIN), pa.string())
+    kept = pairs.set_column(pairs.schema.get_field_index("split"), "split", column).filter(pa.array(~leaks))
+    dropped = int(leaks.sum())
+    return kept, Ledger.of("pairs", read=pairs.num_rows, kept=kept.num_rows, dropped={"leaks_heldout": dropped})
