@@ -6,10 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from cpt_ray.dedup.kernels import U64, key_all
 from cpt_ray.dedup.options import DedupOptions
-from cpt_ray.dedup.shingles import U64
 
 _GRID = 1024
 """Simpson intervals of an integral over [0, threshold] or [threshold, 1]; the integrands are polynomials."""
@@ -52,19 +51,8 @@ def shape(options: DedupOptions) -> tuple[int, int]:
     return optimal(options.threshold, options.permutations, options.false_negative_weight)
 
 
-@njit(cache=True, nogil=True)
-def _keys(signatures: npt.NDArray[np.uint32], bands: int, rows: int, out: npt.NDArray[np.uint64]) -> None:
-    for i in range(signatures.shape[0]):
-        for band in range(bands):
-            h = np.uint64(band + 1) * np.uint64(0x9E3779B97F4A7C15)
-            for j in range(band * rows, (band + 1) * rows):
-                h = (h ^ np.uint64(signatures[i, j])) * np.uint64(0xD6E8FEB86659FD93)
-                h ^= h >> np.uint64(32)
-            out[i, band] = h
-
-
 def band_keys(signatures: npt.NDArray[np.uint32], bands: int, rows: int) -> U64:
     """[documents, bands] uint64: equal where all `rows` values of a band are equal."""
     out = np.empty((len(signatures), bands), np.uint64)
-    _keys(np.ascontiguousarray(signatures), bands, rows, out)
+    key_all(np.ascontiguousarray(signatures), bands, rows, out)
     return out

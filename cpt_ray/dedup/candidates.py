@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpt_ray.dedup.shingles import I64, U64
+from cpt_ray.dedup.kernels import I64, U64
 
 
 @dataclass(frozen=True)

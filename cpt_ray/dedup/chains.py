@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from cpt_ray.dedup.shingles import I64, U64
+from cpt_ray.dedup.kernels import I64, U64
 
 Compare = Callable[[I64, I64], npt.NDArray[np.float64]]
 

@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, build, fingerprint, parquet, parts, read_manifest
-from cpt_ray.dedup import bands, candidates, chains, shingles, signatures, survivors, verify
+from cpt_ray.dedup import bands, candidates, chains, kernels, signatures, survivors, verify
 from cpt_ray.dedup.components import components
+from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import DedupOptions
-from cpt_ray.dedup.shingles import I64, U64
 from cpt_ray.errors import UserError
 
 VERSION = 1
@@ -125,7 +125,7 @@ class Corpus:
         keeper = _first_equal(np.asarray(table["content_0"])[order], np.asarray(table["content_1"])[order], words)
         node_slot = np.flatnonzero((keeper == np.arange(len(keeper))) & (words > 0))
         slot_of = np.split(slot_of_row, np.cumsum(sizes)[:-1])
-        invalid = int(np.count_nonzero(np.asarray(table["flags"]) & shingles.INVALID_UTF8))
+        invalid = int(np.count_nonzero(np.asarray(table["flags"]) & kernels.INVALID_UTF8))
         counts = np.asarray(table["shingle_count"])[order].astype(np.int64)
         keys = _keys(names, slot_of, node_slot, len(order), options)
         return Corpus(ids, keeper, words, counts, keys, node_slot, slot_of, table.num_rows - len(order), invalid)

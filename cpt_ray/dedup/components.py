@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cpt_ray.dedup.shingles import I64
+from cpt_ray.dedup.kernels import I64
 
 SCIPY_EDGES = 100_000_000
 """Up to this many edges scipy needs about 5 GB; beyond it labels are propagated (60M edges: 23 s, 3.1 GB)."""

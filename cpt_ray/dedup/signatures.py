@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, parts, read_manifest, run_shards
-from cpt_ray.dedup import minhash, shingles, survivors
+from cpt_ray.dedup import kernels, minhash, shingles, survivors
 from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.dedup.unicode_words import unicodedata
 from cpt_ray.errors import UserError
@@ -51,7 +51,7 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -
 
 
 def mode(options: DedupOptions) -> int:
-    return shingles.WORDS if options.shingle == "word" else shingles.CHARACTERS
+    return kernels.WORDS if options.shingle == "word" else kernels.CHARACTERS
 
 
 def source_files(documents: str | Sequence[str]) -> tuple[list[str], dict[str, str]]:

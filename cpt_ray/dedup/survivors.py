@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cpt_ray.dedup.kernels import I64
 from cpt_ray.dedup.options import DedupOptions
-from cpt_ray.dedup.shingles import I64
 
 PREFIX = "by_"
 """The signatures carry the columns of the rule under their name with this in front."""

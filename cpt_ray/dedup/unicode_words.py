@@ -24,10 +24,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-SEPARATOR, LETTER, SOLO, IGNORED = 0, 1, 2, 3
-
-TABLE_END = 0x20000
-"""Planes 0 and 1 are in the table; planes 2 and 3 hold ideographs only, the rest nothing that is written."""
+from cpt_ray.dedup.kernels import IGNORED, LETTER, SEPARATOR, SOLO, TABLE_END
 
 DIACRITICS = (
     range(0x0300, 0x0370),

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, fingerprint, parquet, parts, read_table, run_shards
-from cpt_ray.dedup import sets, signatures
+from cpt_ray.dedup import kernels, sets, signatures
+from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import DedupOptions
-from cpt_ray.dedup.shingles import I64, U64
 from cpt_ray.errors import UserError
 
 VERSION = 1
@@ -169,7 +169,7 @@ class SetStore:
             slots, places = np.unique(np.r_[centre[low:high], member[low:high]], return_inverse=True)
             values, starts = self.read(slots)
             half = high - low
-            sets.intersections(values, starts, self.length[slots], places[:half], places[half:], out[low:high])
+            kernels.intersections(values, starts, self.length[slots], places[:half], places[half:], out[low:high])
         return out
 
     def _blocks(self, centre: I64, member: I64) -> Iterator[tuple[int, int]]:

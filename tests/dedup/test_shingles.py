@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpt_ray.dedup import minhash, sets, shingles, unicode_words
+from cpt_ray.dedup import kernels, minhash, sets, unicode_words
 from cpt_ray.errors import UserError
 
 TEXTS = [
@@ -30,12 +30,12 @@ TEXTS = [
 ]
 
 
-def unit_counts(texts: list[str] | list[bytes], mode: int = shingles.WORDS) -> list[int]:
+def unit_counts(texts: list[str] | list[bytes], mode: int = kernels.WORDS) -> list[int]:
     kind = pa.binary() if texts and isinstance(texts[0], bytes) else pa.string()
     return minhash.sign(pa.array(texts, kind), mode=mode).words.tolist()
 
 
-def sets_of(texts: list[str], ngram: int, mode: int = shingles.WORDS) -> list[set[int]]:
+def sets_of(texts: list[str], ngram: int, mode: int = kernels.WORDS) -> list[set[int]]:
     column = pa.array(texts, pa.string())
     counts = minhash.sign(column, ngram=ngram, mode=mode).shingles
     values, lengths = sets.shingle_sets(column, counts, ngram=ngram, mode=mode)
@@ -97,15 +97,15 @@ def test_a_document_shorter_than_the_ngram_has_one_shingle() -> None:
     assert (found.values[3] == minhash.EMPTY).all()
 
 
-@pytest.mark.parametrize("mode", [shingles.WORDS, shingles.CHARACTERS])
+@pytest.mark.parametrize("mode", [kernels.WORDS, kernels.CHARACTERS])
 @pytest.mark.parametrize("filler", ["word ", "漢字と", "mixed漢 "])
 def test_long_documents_are_cut_without_a_trace(mode: int, filler: str) -> None:
     """A document of several segments has the shingles of its text, wherever the cuts fall."""
     rng = random.Random(7)
     text = "".join(filler + str(rng.randrange(1000)) + " " for _ in range(60_000))
-    assert len(text.encode()) > 2 * shingles.SEGMENT
+    assert len(text.encode()) > 2 * kernels.SEGMENT
     found = minhash.sign(pa.array([text]), mode=mode)
-    if mode == shingles.WORDS:
+    if mode == kernels.WORDS:
         words = unicode_words.words(text)
         assert found.words[0] == len(words)
         assert len(sets_of([text], 5)[0]) == len(expected(text, 5))
@@ -118,7 +118,7 @@ def test_long_documents_are_cut_without_a_trace(mode: int, filler: str) -> None:
 
 def test_character_ngrams_join_words_by_one_space() -> None:
     """Punctuation and runs of spaces do not show in character n-grams; letters do."""
-    a, b, c = sets_of(["  Hello,   world! ", "hello world", "hello worlt"], 4, shingles.CHARACTERS)
+    a, b, c = sets_of(["  Hello,   world! ", "hello world", "hello worlt"], 4, kernels.CHARACTERS)
     assert a == b
     assert len(b) == len("hello world") - 3
     assert len(b - c) == 1
