@@ -88,7 +88,8 @@ def decontaminate(pairs: pa.Table, evaluation: Evaluation) -> tuple[pa.Table, Le
     reasons = [
         "test_file" if where[key] else "test_text" if said else None for key, said in zip(keys, says, strict=True)
     ]
-    return pairs.filter(pa.array([reason is None for reason in reasons])), Ledger.count("pairs", reasons)
+    kept = pa.array([reason is None for reason in reasons], pa.bool_())
+    return pairs.filter(kept), Ledger.count("pairs", reasons)
 
 
 def _is_test(group: str, path: str | None, of_repository: dict[str, set[str]], of_name: dict[str, set[str]]) -> bool:
