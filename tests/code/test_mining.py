@@ -12,6 +12,7 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from cpt_ray.code.documentation import clean, python_text, summary
@@ -23,6 +24,7 @@ from cpt_ray.code.functions import (
     code_without,
     mine,
     mine_shard,
+    shards_of,
     text_hash,
 )
 from cpt_ray.code.grammars import GRAMMARS
@@ -334,6 +336,17 @@ def test_rows_do_not_depend_on_the_order_of_the_files(tmp_path: Path) -> None:
     order = list(zip(table["path"].to_pylist(), table["start_byte"].to_pylist(), strict=True))
     assert order == sorted(order)
     assert len(set(table["function_id"].to_pylist())) == table.num_rows > 50
+
+
+def test_shards_of_any_size_give_the_same_rows(tmp_path: Path) -> None:
+    shard = shard_of(tmp_path)
+    whole, ledger = mine_shard(shard, MineOptions())
+    files = [(absolute, relative) for absolute, relative in reversed(shard["files"])]
+    shards = shards_of("python", "3", "Python-2.0", files, max_files=7)
+    assert max(len(part["files"]) for part in shards) == 7
+    parts = [mine_shard(json.loads(json.dumps(part)), MineOptions()) for part in shards]
+    assert pa.concat_tables([table for table, _ in parts]).combine_chunks().equals(whole.combine_chunks())
+    assert sum((part for _, part in parts[1:]), parts[0][1]).to_dict() == ledger.to_dict()
 
 
 def test_rows_do_not_depend_on_hash_randomisation(tmp_path: Path) -> None:
