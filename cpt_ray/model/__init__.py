@@ -1,0 +1,1 @@
+"""Model: tokenizer, delimiters, encoder and initial weights."""

@@ -1,0 +1,46 @@
+"""Texts to vectors with a trained model: what evaluation, search and serving call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from cpt_ray.model.delimiters import Side
+from cpt_ray.model.encoder import chunks_by_tokens, collate
+from cpt_ray.model.weights import load_model
+
+
+class Embedder:
+    """A trained model, loaded once; sorts by length, fills chunks by tokens, gives rows back in the order asked for."""
+
+    def __init__(self, folder: str, *, device: str = "cpu", chunk_tokens: int = 8192, bf16: bool = False) -> None:
+        self.encoder, self.tokenizer, self.info = load_model(folder)
+        self.encoder.to(device)
+        self.encoder.autocast = bf16
+        self.device, self.chunk_tokens = device, chunk_tokens
+
+    @property
+    def dimension(self) -> int:
+        return self.encoder.dimension
+
+    def embed(self, texts: Iterable[str], side: Side) -> np.ndarray:
+        """(n, D) float32, L2-normalised; `side` is "x" for queries and docstrings, "y" for documents and code."""
+        most = self.info.max_x_tokens if side == "x" else self.info.max_y_tokens
+        wanted = list(texts)
+        if not wanted:
+            return np.empty((0, self.dimension), np.float32)
+        ids = self.tokenizer(wanted, add_special_tokens=False, verbose=False)["input_ids"]
+        return self.embed_ids([self.encoder.delimiters.wrap(row[:most], side) for row in ids])
+
+    @torch.inference_mode()
+    def embed_ids(self, sequences: list[np.ndarray]) -> np.ndarray:
+        """(n, D) float32 of delimited sequences."""
+        out = np.empty((len(sequences), self.dimension), np.float32)
+        lengths = np.fromiter((len(sequence) for sequence in sequences), np.int64, len(sequences))
+        for rows in chunks_by_tokens(lengths, max(self.chunk_tokens, int(lengths.max(initial=1)))):
+            ids, last = collate([sequences[row] for row in rows], self.encoder.delimiters)
+            vectors = self.encoder(ids.to(self.device), last.to(self.device))
+            out[rows] = vectors.float().cpu().numpy()
+        return out

@@ -1,0 +1,82 @@
+"""The encoder: one decoder for both sides, read at the closing delimiter (arXiv 2201.10005, section 2).
+
+ids   (B, T) int64   delimited token ids, padded on the right
+last  (B,)   int64   position of the closing delimiter
+v     (B, D) float32 last hidden state at `last`, L2-normalised
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import Delimiters
+
+
+class Encoder(nn.Module):
+    """A causal decoder of transformers without its language-model head.
+
+    No attention mask is passed: under a causal mask a position sees only what stands before it, padding on the right comes
+    after the closing delimiter, and positions count from 0 as in a sequence of its own. So the embedding is the one of the
+    unpadded sequence (a test holds this for each architecture), and attention keeps its fastest kernel.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, delimiters: Delimiters, *, autocast: bool = False) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.delimiters = delimiters
+        self.autocast = autocast  # matrix products in bf16, weights and residual stream in fp32
+
+    @property
+    def dimension(self) -> int:
+        """D, the width of the embedding."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def context(self) -> int:
+        """Longest delimited sequence the positions allow."""
+        return int(getattr(self.backbone.config, "max_position_embeddings", 0) or 1 << 30)
+
+    def forward(self, ids: Tensor, last: Tensor) -> Tensor:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
+            hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state  # (B, T, D)
+        at_last = hidden[torch.arange(len(ids), device=ids.device), last]
+        return F.normalize(at_last if at_last.dtype == torch.float64 else at_last.float(), dim=-1)
+
+
+def collate(sequences: Sequence[np.ndarray], delimiters: Delimiters) -> tuple[Tensor, Tensor]:
+    """Delimited sequences to (ids, last), padded on the right; checks that every `last` is a closing delimiter."""
+    lengths = np.fromiter((len(sequence) for sequence in sequences), np.int64, len(sequences))
+    last = lengths - 1
+    # Any id may pad, since nothing looks at what stands to its right; a closing delimiter is sure to be in the vocabulary.
+    ids = np.full((len(sequences), int(lengths.max())), delimiters.closing[0], np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+    if not np.isin(ids[np.arange(len(ids)), last], delimiters.closing).all():
+        raise ValueError(
+            "a sequence does not end in a closing delimiter: wrap() was not applied, or truncation came after"
+        )
+    return torch.from_numpy(ids), torch.from_numpy(last)
+
+
+def chunks_by_tokens(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Positions sorted by falling length, cut so that rows x longest row <= `budget` in each chunk."""
+    if len(lengths) and int(lengths.max()) > budget:
+        raise UserError(
+            f"a sequence of {int(lengths.max())} tokens does not fit a chunk of {budget} tokens",
+            where="chunk_tokens",
+            fix="raise chunk_tokens, or lower max_x_tokens and max_y_tokens",
+        )
+    order = np.argsort(-lengths, kind="stable")
+    chunks, start = [], 0
+    while start < len(order):
+        rows = max(budget // int(lengths[order[start]]), 1)
+        chunks.append(order[start : start + rows])
+        start += rows
+    return chunks

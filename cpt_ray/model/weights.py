@@ -1,0 +1,276 @@
+"""Weights in standard folders: new from a configuration, from a hub id or folder, and out again.
+
+A saved folder holds what `AutoModel.from_pretrained` and `AutoTokenizer.from_pretrained` read, `cpt_ray.json` with what
+they do not know (delimiters, pooling, token limits, temperature), and the module files that let
+`SentenceTransformer(folder)` give the same vectors by `encode_query` (side x) and `encode_document` (side y).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import ADDED, Delimiters, Side
+from cpt_ray.model.encoder import Encoder
+from cpt_ray.options import Options
+
+INFO = "cpt_ray.json"
+
+
+class ModelOptions(Options):
+    """Which decoder, and where its first weights come from."""
+
+    init: str = Field("new", description="'new', or a hub id or folder of any causal language model of transformers")
+    architecture: Literal["gpt2", "llama"] = Field("llama", description="of a new model")
+    hidden_size: int = Field(256, ge=8, description="width, and the dimension of the embedding")
+    layers: int = Field(4, ge=1, description="decoder layers of a new model")
+    heads: int = Field(4, ge=1, description="attention heads of a new model")
+    feedforward: int | None = Field(
+        None, ge=8, description="inner width; None: 4 x hidden (gpt2), 8/3 x hidden (llama)"
+    )
+    context: int = Field(256, ge=8, description="longest sequence of a new model, delimiters counted")
+    dropout: float = Field(0.0, ge=0, lt=1, description="put into the model's configuration, whatever it says")
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention kernel")
+
+
+class ModelInfo(Options):
+    """What cpt_ray.json says of a trained model."""
+
+    format: int = 1
+    delimiters: dict[str, list[int]]
+    pooling: Literal["last_delimiter"] = "last_delimiter"
+    max_x_tokens: int
+    max_y_tokens: int
+    temperature: float
+    embedding_dimension: int
+
+
+def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
+    """A causal language model with fresh weights (fp32), equal for equal options and seed."""
+    if options.hidden_size % options.heads:
+        raise UserError(
+            f"hidden_size {options.hidden_size} is not a multiple of heads {options.heads}",
+            where="model.heads",
+            fix="choose a number of heads that divides hidden_size",
+        )
+    tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    if options.architecture == "gpt2":
+        config = AutoConfig.for_model(
+            "gpt2",
+            vocab_size=vocabulary,
+            n_positions=options.context,
+            n_embd=options.hidden_size,
+            n_layer=options.layers,
+            n_head=options.heads,
+            n_inner=options.feedforward,
+            **tokens,
+        )
+    else:
+        config = AutoConfig.for_model(
+            "llama",
+            vocab_size=vocabulary,
+            max_position_embeddings=options.context,
+            hidden_size=options.hidden_size,
+            num_hidden_layers=options.layers,
+            num_attention_heads=options.heads,
+            num_key_value_heads=options.heads,
+            intermediate_size=options.feedforward or -(-options.hidden_size * 8 // 3 // 32) * 32,
+            tie_word_embeddings=True,
+            **tokens,
+        )
+    _set_dropout(config, options.dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, attn_implementation=options.attention, dtype=torch.float32)
+
+
+def load_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
+    """`new_language_model`, or the language model at `options.init` in fp32."""
+    if options.init == "new":
+        return new_language_model(options, vocabulary, seed)
+    return _pretrained(AutoModelForCausalLM, options)
+
+
+def load_backbone(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
+    """The decoder without its head, fp32; a head that the folder holds is not loaded."""
+    if options.init == "new":
+        return new_language_model(options, vocabulary, seed).base_model
+    return _pretrained(AutoModel, options)
+
+
+def load_tokenizer(folder: str) -> Any:
+    """The tokenizer at a hub id or folder; remote code is never run."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"no tokenizer can be read: {_first_line(error)}", where=folder, fix=_FIX_INIT) from error
+
+
+def save_language_model(model: PreTrainedModel, tokenizer: Any, folder: str) -> None:
+    """The standard files of a causal language model and its tokenizer."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_model(encoder: Encoder, tokenizer: Any, info: ModelInfo, folder: str, state: Mapping[str, Tensor]) -> None:
+    """Write the encoder with the weights `state` (names as in `encoder.backbone.state_dict()`) to `folder`."""
+    encoder.backbone.save_pretrained(folder, state_dict=dict(state))
+    tokenizer.save_pretrained(folder)
+    Path(folder, INFO).write_text(json.dumps(info.model_dump(), indent=1) + "\n")
+    _write_sentence_transformer(folder, tokenizer, info)
+
+
+def load_model(folder: str, attention: str = "sdpa") -> tuple[Encoder, Any, ModelInfo]:
+    """(encoder, tokenizer, info) of a folder written by `save_model`; fp32, in evaluation mode."""
+    if not Path(folder, INFO).exists():
+        raise UserError(
+            f"this is not a trained model: it has no {INFO}", where=folder, fix="give a folder that training wrote"
+        )
+    info = ModelInfo.model_validate_json(Path(folder, INFO).read_text())
+    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    encoder = Encoder(backbone, Delimiters.from_dict(info.delimiters))
+    return encoder.eval(), load_tokenizer(folder), info
+
+
+_FIX_INIT = "give a hub id, a folder written by save_pretrained, or init=new"
+
+
+def _pretrained(kind: Any, options: ModelOptions) -> PreTrainedModel:
+    try:
+        config = AutoConfig.from_pretrained(options.init, trust_remote_code=False)
+        _set_dropout(config, options.dropout)
+        model = kind.from_pretrained(
+            options.init,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=options.attention,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"no weights can be read: {_first_line(error)}", where=options.init, fix=_FIX_INIT) from error
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise UserError(f"the initial weights hold NaN or infinity in {name}", where=options.init, fix=_FIX_INIT)
+    return model
+
+
+def _set_dropout(config: Any, rate: float) -> None:
+    """Dropout goes by a dozen names; those with a number are set, those that the configuration lacks stay away."""
+    for name, value in list(config.to_dict().items()):
+        if (
+            ("dropout" in name or name.endswith("_pdrop"))
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+        ):
+            setattr(config, name, rate)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _write_sentence_transformer(folder: str, tokenizer: Any, info: ModelInfo) -> None:
+    """A Router with one Transformer per side. The sides differ in their tokenizer alone: its post-processor puts the
+    delimiter ids around the ids after truncation, which no prompt string could do. The weights are hard links."""
+    base = "sentence_transformers."
+    routes: dict[str, tuple[Side, int]] = {"query": ("x", info.max_x_tokens), "document": ("y", info.max_y_tokens)}
+    for route, (side, most) in routes.items():
+        inner = Path(folder, f"{route}_0_Transformer")
+        inner.mkdir(exist_ok=True)
+        for weights in Path(folder).glob("*.safetensors*"):
+            _link(weights, inner / weights.name)
+        shutil.copy(Path(folder, "config.json"), inner / "config.json")
+        tokenizer.save_pretrained(inner)
+        _delimit(inner / "tokenizer.json", info.delimiters[side])
+        settings = json.loads((inner / "tokenizer_config.json").read_text())
+        settings |= {"model_max_length": most + ADDED, "padding_side": "right", "truncation_side": "right"}
+        settings["pad_token"] = (
+            settings.get("pad_token") or settings.get("eos_token") or tokenizer.convert_ids_to_tokens(0)
+        )
+        _write(inner / "tokenizer_config.json", settings)
+        _write(
+            inner / "sentence_bert_config.json",
+            {
+                "transformer_task": "feature-extraction",
+                "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+                "module_output_name": "token_embeddings",
+            },
+        )
+    _write(
+        Path(folder, "router_config.json"),
+        {
+            "types": {f"{route}_0_Transformer": f"{base}base.modules.transformer.Transformer" for route in routes},
+            "structure": {route: [f"{route}_0_Transformer"] for route in routes},
+            "parameters": {"default_route": "document", "allow_empty_key": True, "route_mappings": {}},
+        },
+    )
+    modules = [
+        ("", "base.modules.router.Router", None),
+        (
+            "1_Pooling",
+            "sentence_transformer.modules.pooling.Pooling",
+            {"embedding_dimension": info.embedding_dimension, "pooling_mode": "lasttoken", "include_prompt": True},
+        ),
+        ("2_Normalize", "base.modules.normalize.Normalize", {}),
+    ]
+    for path, _kind, settings in modules:
+        if settings is not None:
+            Path(folder, path).mkdir(exist_ok=True)
+            _write(Path(folder, path, "config.json"), settings)
+    listed = [{"idx": i, "name": str(i), "path": p, "type": base + kind} for i, (p, kind, _) in enumerate(modules)]
+    _write(Path(folder, "modules.json"), listed)
+    _write(
+        Path(folder, "config_sentence_transformers.json"),
+        {
+            "model_type": "SentenceTransformer",
+            "prompts": {"query": "", "document": ""},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    )
+
+
+def _delimit(path: Path, ids: list[int]) -> None:
+    """Replace the post-processor of a tokenizer.json by one that puts `ids` around a text."""
+    content = json.loads(path.read_text())
+    names = ["opening", "closing"]
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [_special("opening"), {"Sequence": {"id": "A", "type_id": 0}}, _special("closing")],
+        "pair": [
+            _special("opening"),
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 0}},
+            _special("closing"),
+        ],
+        "special_tokens": {
+            name: {"id": name, "ids": [one], "tokens": [name]} for name, one in zip(names, ids, strict=True)
+        },
+    }
+    path.write_text(json.dumps(content, ensure_ascii=False))
+
+
+def _special(name: str) -> dict[str, Any]:
+    return {"SpecialToken": {"id": name, "type_id": 0}}
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy(source, target)
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

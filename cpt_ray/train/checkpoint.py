@@ -1,0 +1,127 @@
+"""Checkpoints that are complete or absent.
+
+    checkpoints/step-00000100/   written by all ranks: the engine's shards, and rank-00000.pt with that rank's random state
+        complete.json            written last, by rank 0, once every expected file is there: without it nothing counts
+
+The folder must be one that all workers see. A checkpoint is exact: at the same number of workers and the same engine, a
+resumed run repeats the losses of an undisturbed one to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpt_ray.errors import UserError
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Engine
+from cpt_ray.train.options import EngineOptions
+
+COMPLETE = "complete.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What must be equal between the run that saved and the run that loads."""
+
+    workers: int
+    engine: str
+    zero_stage: int
+    precision: str
+    model: str
+
+    @staticmethod
+    def of(options: EngineOptions, workers: Workers, model: str) -> Kind:
+        stage = options.zero_stage if options.engine == "deepspeed" else 0
+        return Kind(workers.count, options.engine, stage, options.precision, model)
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`."""
+
+    def __init__(self, folder: str, kind: Kind, workers: Workers, keep: int) -> None:
+        self.folder, self.kind, self.workers, self.keep = folder, kind, workers, keep
+
+    def save(self, step: int, engine: Engine, state: dict[str, Any]) -> None:
+        """Save after `step` finished steps; `state` is equal on all ranks and holds tensors and plain values only."""
+        target = Path(self.folder, f"step-{step:08d}")
+        if (target / COMPLETE).exists():
+            return
+        if self.workers.rank == 0:
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+        self.workers.barrier()
+        engine.save(str(target))
+        own = {"cpu": torch.get_rng_state()}
+        if self.workers.device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self.workers.device)
+        torch.save(own, target / f"rank-{self.workers.rank:05d}.pt")
+        if self.workers.rank == 0:
+            torch.save(state, target / "state.pt")
+        self.workers.barrier()
+        if self.workers.rank == 0:
+            self._publish(step, target, engine)
+            for old in self._complete()[: -self.keep]:
+                shutil.rmtree(old)
+        self.workers.barrier()
+
+    def newest(self) -> Path | None:
+        """The newest complete checkpoint, or None. UserError if it was saved by a run of another kind."""
+        complete = self._complete()
+        if not complete:
+            return None
+        saved = json.loads((complete[-1] / COMPLETE).read_text())["kind"]
+        for name, value in asdict(self.kind).items():
+            if saved.get(name) != value:
+                raise UserError(
+                    f"this checkpoint was saved with {name}={saved.get(name)}, and the run has {name}={value}",
+                    where=str(complete[-1]),
+                    fix=f"set {name} back, or remove the checkpoints to start again",
+                )
+        return complete[-1]
+
+    def restore(self, engine: Engine) -> tuple[int, dict[str, Any]] | None:
+        """(finished steps, state) of the newest complete checkpoint, loaded into `engine`; None when there is none."""
+        newest = self.newest()
+        if newest is None:
+            return None
+        engine.load(str(newest))
+        own = torch.load(newest / f"rank-{self.workers.rank:05d}.pt", weights_only=True)
+        torch.set_rng_state(own["cpu"])
+        if "cuda" in own and self.workers.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda"], self.workers.device)
+        state = torch.load(newest / "state.pt", weights_only=True)
+        return int(newest.name.removeprefix("step-")), state
+
+    def _publish(self, step: int, target: Path, engine: Engine) -> None:
+        expected = [*engine.shards(), "state.pt", *(f"rank-{rank:05d}.pt" for rank in range(self.workers.count))]
+        missing = [name for name in expected if not (target / name).exists()]
+        if missing:
+            raise UserError(
+                f"the checkpoint lacks {missing[0]} after every worker has saved",
+                where=str(target),
+                fix="use a folder that all workers share",
+            )
+        files = {name: (target / name).stat().st_size for name in expected}
+        content = {"step": step, "kind": asdict(self.kind), "files": files}
+        temporary = target / (COMPLETE + ".tmp")
+        with temporary.open("w") as sink:
+            sink.write(json.dumps(content, indent=1) + "\n")
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.rename(target / COMPLETE)
+
+    def _complete(self) -> list[Path]:
+        found = []
+        for path in sorted(Path(self.folder).glob("step-*")):
+            if (path / COMPLETE).exists():
+                files = json.loads((path / COMPLETE).read_text())["files"]
+                if all((path / name).exists() and (path / name).stat().st_size == size for name, size in files.items()):
+                    found.append(path)
+        return found

@@ -1,0 +1,68 @@
+"""The engine's interface: how a model is run, differentiated, updated, saved and exported, whatever shards it.
+
+Two implementations: DeepSpeed (ZeRO 0 to 3) and the single-process reference that tests of exactness compare with.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.options import EngineOptions
+
+
+class Engine(Protocol):
+    """One model on all workers. Every rank calls every method, in the same order and equally often."""
+
+    module: nn.Module
+
+    @property
+    def averages(self) -> int:
+        """Divisor that the engine applies to summed gradients: surrogate losses are multiplied by it."""
+        ...
+
+    def embed(self, *inputs: Tensor) -> Tensor:
+        """Run the module: an Encoder's embeddings, or a language model's loss. Autograd's grad mode decides on a graph."""
+        ...
+
+    def accumulate(self) -> AbstractContextManager[None]:
+        """Inside, any number of `backward` calls add up; on leaving, gradients are reduced once over the ranks."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a scalar. Only inside `accumulate`."""
+        ...
+
+    def step(self, rate: float) -> float:
+        """Clip, update with this learning rate, clear gradients; returns the global gradient norm before clipping."""
+        ...
+
+    def save(self, folder: str) -> None:
+        """Write this rank's part of weights and optimiser state; all parts are there once every rank has returned."""
+        ...
+
+    def load(self, folder: str) -> None:
+        """Read what `save` wrote, at the same number of workers and the same ZeRO stage, to the bit."""
+        ...
+
+    def export(self) -> dict[str, Tensor]:
+        """The module's whole state dict, fp32 on CPU, on rank 0; empty on the others."""
+        ...
+
+    def shards(self) -> list[str]:
+        """File names, relative to the folder of `save`, that a complete save has over all ranks."""
+        ...
+
+
+def make_engine(module: nn.Module, options: EngineOptions, workers: Workers) -> Engine:
+    """The engine that the options ask for; implementations are imported only when they are used."""
+    if options.engine == "reference":
+        from cpt_ray.train.engine_reference import ReferenceEngine
+
+        return ReferenceEngine(module, options, workers)
+    from cpt_ray.train.engine_deepspeed import DeepSpeedEngine
+
+    return DeepSpeedEngine(module, options, workers)

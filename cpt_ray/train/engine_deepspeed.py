@@ -1,0 +1,172 @@
+"""DeepSpeed ZeRO 0 to 3 behind the engine's interface.
+
+Several backward passes before one step are where DeepSpeed silently goes wrong, so the configuration is generated here,
+with every trap set explicitly, and never read from a file:
+
+    gradient_clipping         defaults to 1.0; set to what the options say (0 is none)
+    grad_accum_dtype          defaults to bf16 for bf16 weights; set to fp32
+    accumulation steps        1, and no loss is scaled by them: the surrogate loss is already exact
+    ZeRO 1, 2, 3              `coalesce_grad_reduction` around all backward passes of a step: one reduction
+    ZeRO 0                    `no_sync` around them, then one all-reduce
+    Adam                      torch.optim.AdamW is passed in, so DeepSpeed compiles no optimiser of its own
+    misspelt keys             are ignored by DeepSpeed without an error; refused here
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from deepspeed.utils import safe_get_full_fp32_param
+from torch import Tensor, nn
+
+from cpt_ray.errors import UserError
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.options import EngineOptions
+from cpt_ray.train.schedule import parameter_groups
+
+TAG = "engine"
+
+
+def deepspeed_config(options: EngineOptions, device: str) -> dict[str, Any]:
+    """DeepSpeed's whole configuration. UserError for a key of `options.deepspeed` that DeepSpeed would ignore."""
+    known = set(DeepSpeedZeroConfig.model_fields) | {
+        field.alias for field in DeepSpeedZeroConfig.model_fields.values() if field.alias
+    }
+    unknown = sorted(set(options.deepspeed) - known)
+    if unknown:
+        raise UserError(
+            f"DeepSpeed's zero_optimization has no key {unknown[0]!r} and would ignore it",
+            where=f"deepspeed.{unknown[0]}",
+            fix="correct the key; only keys of zero_optimization can be set here",
+        )
+    zero: dict[str, Any] = {
+        "stage": options.zero_stage,
+        "overlap_comm": False,
+        "contiguous_gradients": options.zero_stage == 3 or device != "cpu",
+        "reduce_scatter": device != "cpu",
+        **options.deepspeed,
+    }
+    if options.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": device != "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": options.clip,
+        "bf16": {"enabled": options.precision == "bf16_weights"},
+        "fp16": {"enabled": False},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
+        "prescale_gradients": False,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": False,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 1 << 60,
+        "wall_clock_breakdown": False,
+    }
+
+
+class DeepSpeedEngine:
+    """Needs an initialised default process group with all workers in it."""
+
+    def __init__(self, module: nn.Module, options: EngineOptions, workers: Workers) -> None:
+        self.averages = workers.count
+        self._workers = workers
+        self._stage = options.zero_stage
+        self._clip = options.clip
+        _prepare(workers)
+        self.module = module.to(workers.device)
+        if options.compile:
+            self.module.compile()
+        optimiser = torch.optim.AdamW(
+            parameter_groups(module.parameters(), options.weight_decay),
+            lr=options.learning_rate,
+            betas=(options.beta1, options.beta2),
+            eps=options.eps,
+        )
+        self._engine, *_ = deepspeed.initialize(
+            model=self.module,
+            optimizer=optimiser,
+            config=deepspeed_config(options, workers.device.type),
+            dist_init_required=False,
+        )
+
+    def embed(self, *inputs: Tensor) -> Tensor:
+        return self._engine(*inputs)
+
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        if self._stage > 0:
+            with self._engine.coalesce_grad_reduction():
+                yield
+            return
+        with self._engine.no_sync():
+            yield
+        self._engine.set_gradient_accumulation_boundary(True)
+        self._engine.allreduce_gradients()
+
+    def backward(self, loss: Tensor) -> None:
+        self._engine.backward(loss, scale_wrt_gas=False)
+
+    def step(self, rate: float) -> float:
+        norm = self._norm() if self._stage == 0 else None  # ZeRO computes it while it steps
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm() if norm is None else norm)
+
+    def save(self, folder: str) -> None:
+        self._engine.save_checkpoint(folder, tag=TAG, save_latest=False)
+
+    def load(self, folder: str) -> None:
+        path, _ = self._engine.load_checkpoint(folder, tag=TAG)
+        if path is None:
+            raise UserError("DeepSpeed cannot read this checkpoint", where=folder, fix="remove it and start again")
+
+    def export(self) -> dict[str, Tensor]:
+        trained = dict(self._engine.module.named_parameters())
+        state: dict[str, Tensor] = {}
+        for name, parameter in trained.items():
+            full = safe_get_full_fp32_param(parameter) if self._stage > 0 else parameter.detach()
+            if self._workers.rank == 0:
+                state[name] = full.float().cpu().clone()
+        if self._workers.rank == 0:
+            for name, buffer in self._engine.module.state_dict().items():
+                if name not in trained and not any(buffer is p for p in trained.values()):
+                    state.setdefault(name, buffer.detach().float().cpu().clone())
+        return state
+
+    def shards(self) -> list[str]:
+        ranks = range(self._workers.count)
+        if self._stage == 3:
+            weights = [f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in ranks]
+        else:
+            weights = ["mp_rank_00_model_states.pt"]
+        prefix = "bf16_" if self._engine.bfloat16_enabled() else ""
+        states = [f"{prefix}zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in ranks] if self._stage else []
+        return [os.path.join(TAG, name) for name in weights + states]
+
+    def _norm(self) -> float:
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        return float(nn.utils.get_total_norm(gradients))
+
+
+def _prepare(workers: Workers) -> None:
+    """Quiet DeepSpeed, and keep it from compiling its shared-memory collective, which only inference would use."""
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if workers.device.type == "cpu":
+        deepspeed.ops.__compatible_ops__ = {}
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(
+            dist_backend=torch.distributed.get_backend(),
+            auto_mpi_discovery=False,
+            verbose=False,
+            dist_init_required=False,
+        )

@@ -1,0 +1,308 @@
+"""One exact step over a batch that does not fit: gradient caching (arXiv 2101.06983), cut by tokens, under any engine.
+
+    share    the pairs of the global batch are dealt out to the ranks by length, so that all have equally much to do
+    plan     both sides of a rank's pairs, and its hard negatives, form one pool; sorted by length it is cut into chunks
+             of at most `chunk_tokens` padded tokens, the same number of chunks on every rank (ZeRO-3 would hang otherwise)
+    pass 1   embeddings of every chunk, without graphs, except for as many chunks as the memory budget allows
+    loss     over all embeddings of all ranks (loss.py), which gives the gradient g of every embedding
+    pass 2   kept graphs first, then the other chunks again: backward of the surrogate <embedding, g>, summed up by the
+             engine and reduced once
+
+The loss is the global one on every rank and the engine averages over ranks, so g is multiplied by the number of ranks.
+With dropout on, pass 2 replays the random state of pass 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.encoder import chunks_by_tokens, collate
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Engine
+from cpt_ray.train.loss import Keys, Loss, contrastive_loss
+from cpt_ray.train.temperature import Temperature
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of one global batch: delimited ids of both sides, `per_row` hard negatives each, and content hashes."""
+
+    x: list[np.ndarray]
+    y: list[np.ndarray]
+    hard: list[np.ndarray]
+    per_row: int
+    x_hash: np.ndarray
+    y_hash: np.ndarray
+    cluster: np.ndarray
+    hard_hash: np.ndarray
+    delimiters: Delimiters
+
+    @staticmethod
+    def of(table: pa.Table, delimiters: Delimiters) -> Pairs:
+        """From a batch of the training order; `hard_ids` (list<list<i32>>) and `hard_hash` (list<u64>) may be there."""
+        x = [delimiters.wrap(ids, "x") for ids in _lists(table["x_ids"])]
+        y = [delimiters.wrap(ids, "y") for ids in _lists(table["y_ids"])]
+        hard: list[np.ndarray] = []
+        hard_hash = np.empty(0, np.int64)
+        if "hard_ids" in table.column_names:
+            hard = [delimiters.wrap(ids, "y") for row in table["hard_ids"].to_pylist() for ids in row]
+            hard_hash = _signed(np.array([h for row in table["hard_hash"].to_pylist() for h in row], np.uint64))
+        if len(hard) % len(x):
+            raise ValueError(f"{len(hard)} hard negatives for {len(x)} pairs: every pair must have equally many")
+        columns = (_signed(table[name].to_numpy()) for name in ("x_hash", "y_hash", "cluster"))
+        return Pairs(x, y, hard, len(hard) // len(x), *columns, hard_hash, delimiters)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def lengths(self) -> np.ndarray:
+        """(pairs,) tokens of all texts of each pair."""
+        hard = np.array([len(ids) for ids in self.hard], np.int64).reshape(len(self), self.per_row).sum(axis=1)
+        return np.array([len(a) + len(b) for a, b in zip(self.x, self.y, strict=True)], np.int64) + hard
+
+    def part(self, rows: np.ndarray) -> Pairs:
+        """The pairs `rows`, in this order."""
+        negatives = (rows[:, None] * self.per_row + np.arange(self.per_row)).ravel()
+        return Pairs(
+            [self.x[row] for row in rows],
+            [self.y[row] for row in rows],
+            [self.hard[row] for row in negatives],
+            self.per_row,
+            self.x_hash[rows],
+            self.y_hash[rows],
+            self.cluster[rows],
+            self.hard_hash[negatives],
+            self.delimiters,
+        )
+
+    def pool(self) -> list[np.ndarray]:
+        """All texts to embed: x, then y, then hard negatives."""
+        return self.x + self.y + self.hard
+
+    def keys(self, device: torch.device) -> Keys:
+        return Keys(*(torch.from_numpy(a).to(device) for a in (self.x_hash, self.y_hash, self.cluster, self.hard_hash)))
+
+
+def deal(lengths: np.ndarray, ranks: int) -> list[np.ndarray]:
+    """Positions for each rank, equally many, sorted by length and dealt to and fro so that token counts are near equal."""
+    order = np.argsort(-lengths, kind="stable")
+    rounds = order.reshape(-1, ranks).copy()
+    rounds[1::2] = rounds[1::2, ::-1]
+    return [rounds[:, rank] for rank in range(ranks)]
+
+
+def plan(lengths: list[np.ndarray], budget: int) -> list[list[np.ndarray]]:
+    """Chunks of each rank's pool, given the lengths of all pools: within `budget`, and equally many on all ranks."""
+    plans = [chunks_by_tokens(pool, budget) for pool in lengths]
+    count = max(len(chunks) for chunks in plans)
+    for chunks in plans:
+        while len(chunks) < count:
+            largest = max(range(len(chunks)), key=lambda i: (len(chunks[i]), -i))
+            rows = chunks.pop(largest)
+            chunks[largest:largest] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    return plans
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did, over all ranks."""
+
+    loss: float
+    temperature: float
+    grad_norm: float
+    masked: int
+    correct: float
+    pairs: int
+    tokens: int
+    padded_tokens: int
+    chunks: int
+    kept_chunks: int
+
+
+class GradCache:
+    """Runs exact contrastive steps of `engine`, with the same result for every `chunk_tokens` and `keep_bytes`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        temperature: Temperature,
+        workers: Workers,
+        *,
+        chunk_tokens: int,
+        keep_bytes: int = 0,
+        tile_rows: int = 2048,
+        mask: bool = True,
+        dropout: bool = False,
+    ) -> None:
+        self.engine, self.temperature, self.workers = engine, temperature, workers
+        self._budget, self._keep_bytes, self._tile_rows, self._mask = chunk_tokens, keep_bytes, tile_rows, mask
+        self._dropout = dropout
+        self._bytes_per_token: float | None = None
+
+    def step(self, batch: Pairs, rate: float, temperature_rate: float) -> Step:
+        """One optimiser step on a global batch that every rank holds. FloatingPointError if the loss is not finite."""
+        loss, numbers = self.gradients(batch)
+        norm = self.engine.step(rate)
+        if not np.isfinite(norm):
+            raise FloatingPointError(f"the gradient norm is {norm}")
+        self.temperature.step(loss.dtau, temperature_rate)
+        return Step(
+            loss=float(loss.value),
+            temperature=self.temperature.value,
+            grad_norm=norm,
+            masked=loss.masked,
+            correct=loss.correct,
+            pairs=len(batch),
+            **numbers,
+        )
+
+    def gradients(self, batch: Pairs) -> tuple[Loss, dict[str, int]]:
+        """Accumulate and reduce the gradients of the batch in the engine, without the optimiser's step."""
+        own, chunks, numbers = self._plan(batch)
+        pool = own.pool()
+        embeddings, graphs, states = self._first_pass(own, pool, chunks)
+        numbers["kept_chunks"] = len(graphs)
+        n = len(own)
+        loss = contrastive_loss(
+            embeddings[:n],
+            embeddings[n : 2 * n],
+            embeddings[2 * n :],
+            self.temperature.tau,
+            own.keys(self.workers.device),
+            self.workers,
+            mask=self._mask,
+            tile_rows=self._tile_rows,
+        )
+        if not torch.isfinite(loss.value):
+            raise FloatingPointError(f"the loss is {float(loss.value)}")
+        wanted = torch.cat([loss.dq, loss.dd, loss.dhard]) * self.engine.averages
+        with self.engine.accumulate():
+            for at in sorted(range(len(chunks)), key=lambda i: i not in graphs):
+                vectors = graphs.pop(at, None)
+                if vectors is None:
+                    with replayed(states[at], self.workers.device) if self._dropout else nullcontext():
+                        vectors = self._embed(own, pool, chunks[at])
+                self.engine.backward((vectors * wanted[chunks[at]]).sum())
+                del vectors
+        return loss, numbers
+
+    def _plan(self, batch: Pairs) -> tuple[Pairs, list[np.ndarray], dict[str, int]]:
+        """This rank's pairs and chunks. Every rank plans for all, so no communication is needed to agree."""
+        parts = [batch.part(rows) for rows in deal(batch.lengths(), self.workers.count)]
+        lengths = [np.array([len(ids) for ids in part.pool()], np.int64) for part in parts]
+        plans = plan(lengths, self._budget)
+        padded = sum(int(lengths[rank][rows].max()) * len(rows) for rank, chunks in enumerate(plans) for rows in chunks)
+        tokens = sum(int(pool.sum()) for pool in lengths)
+        self._room = [
+            max(int(lengths[rank][chunks[at]].max()) * len(chunks[at]) for rank, chunks in enumerate(plans))
+            for at in range(len(plans[0]))
+        ]
+        numbers = {"tokens": tokens, "padded_tokens": padded, "chunks": len(plans[0])}
+        return parts[self.workers.rank], plans[self.workers.rank], numbers
+
+    def _first_pass(
+        self, own: Pairs, pool: list[np.ndarray], chunks: list[np.ndarray]
+    ) -> tuple[Tensor, dict[int, Tensor], list[Tensor]]:
+        """Embeddings of the pool (without graph), the graphs that were kept by chunk, and random states by chunk."""
+        keep = self._kept(own, pool, chunks)
+        graphs: dict[int, Tensor] = {}
+        states: list[Tensor] = []
+        embeddings: Tensor | None = None
+        for at, rows in enumerate(chunks):
+            if self._dropout:
+                states.append(random_state(self.workers.device))
+            with torch.set_grad_enabled(at in keep):
+                vectors = self._embed(own, pool, rows)
+            if embeddings is None:
+                embeddings = vectors.new_empty(len(pool), vectors.shape[1])
+            embeddings[rows] = vectors.detach()
+            if at in keep:
+                graphs[at] = vectors
+        assert embeddings is not None
+        return embeddings, graphs, states
+
+    def _kept(self, own: Pairs, pool: list[np.ndarray], chunks: list[np.ndarray]) -> set[int]:
+        """Chunks whose graphs fit the budget, the same on all ranks; room for one more chunk is always left.
+
+        What a token costs is measured, once: the bytes that autograd saves in one forward pass of the first chunk.
+        """
+        if self._keep_bytes == 0:
+            return set()
+        if self._bytes_per_token is None:
+            device = self.workers.device
+            with replayed(random_state(device), device), saved_bytes(self.engine.module) as saved:
+                vectors = self._embed(own, pool, chunks[0])
+            del vectors
+            padded = max(len(pool[row]) for row in chunks[0]) * len(chunks[0])
+            cost = torch.tensor([saved[0] / padded], dtype=torch.float64, device=self.workers.device)
+            self._bytes_per_token = max(float(self.workers.max(cost)), 1.0)
+        left = self._keep_bytes / self._bytes_per_token - (max(self._room) if len(chunks) > 1 else 0)
+        if sum(self._room) <= self._keep_bytes / self._bytes_per_token:
+            return set(range(len(chunks)))
+        kept = set()
+        for at in range(len(chunks)):
+            if self._room[at] > left:
+                break
+            left -= self._room[at]
+            kept.add(at)
+        return kept
+
+    def _embed(self, own: Pairs, pool: list[np.ndarray], rows: np.ndarray) -> Tensor:
+        ids, last = collate([pool[row] for row in rows], own.delimiters)
+        return self.engine.embed(ids.to(self.workers.device), last.to(self.workers.device))
+
+
+@contextmanager
+def saved_bytes(module: nn.Module) -> Iterator[list[int]]:
+    """Counts, in a list of one, the bytes of the tensors that autograd saves inside; the module's weights do not count."""
+    total = [0]
+    seen = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    alive: list[Tensor] = []  # a storage that is freed inside may come back under the same address
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        weight = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)  # gathered by ZeRO-3
+        if not weight and storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            alive.append(tensor)
+            total[0] += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield total
+
+
+def random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+@contextmanager
+def replayed(state: Tensor, device: torch.device) -> Iterator[None]:
+    """Inside, random numbers are those that came after `state` was taken; outside, nothing changes."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)
+        yield
+
+
+def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """Rows of a list<i32> column as views into one array."""
+    array = column.combine_chunks()
+    offsets = array.offsets.to_numpy()
+    values = array.values.to_numpy()
+    return [values[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """u64 seen as int64, which torch compares."""
+    return np.ascontiguousarray(values, np.uint64).view(np.int64)

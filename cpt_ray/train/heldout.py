@@ -1,0 +1,57 @@
+"""Held-out loss and retrieval during training, by the ranks together."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpt_ray.model.encoder import collate
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Engine
+from cpt_ray.train.grad_cache import Pairs, deal, plan
+from cpt_ray.train.loss import Keys, contrastive_loss
+from cpt_ray.train.temperature import Temperature
+
+
+def retrieval(x: Tensor, y: Tensor, keys: Keys) -> dict[str, float]:
+    """MRR, recall@1 and recall@10 of finding y (n, D) for x (n, D) among the y of all n pairs.
+
+    A candidate of equal content or of the same cluster is no wrong answer and is left out; ties count half.
+    """
+    scores = x @ y.T
+    own = scores.diagonal()[:, None]
+    same = (keys.x_hash[:, None] == keys.x_hash) | (keys.y_hash[:, None] == keys.y_hash)
+    same |= keys.cluster[:, None] == keys.cluster
+    better = ((scores > own) & ~same).sum(1).double()
+    equal = ((scores == own) & ~same).sum(1).double()
+    rank = 1 + better + equal / 2
+    return {
+        "heldout_mrr": float((1 / rank).mean()),
+        "heldout_recall_at_1": float((rank <= 1).double().mean()),
+        "heldout_recall_at_10": float((rank <= 10).double().mean()),
+    }
+
+
+@torch.no_grad()
+def evaluate(
+    engine: Engine, pairs: Pairs, temperature: Temperature, workers: Workers, chunk_tokens: int
+) -> dict[str, float]:
+    """Held-out loss (at the present temperature) and retrieval over all `pairs`; the same on every rank."""
+    usable = len(pairs) // workers.count * workers.count
+    parts = [pairs.part(rows) for rows in deal(pairs.part(np.arange(usable)).lengths(), workers.count)]
+    chunks = plan([np.array([len(ids) for ids in part.x + part.y]) for part in parts], chunk_tokens)[workers.rank]
+    own = parts[workers.rank]
+    pool = own.x + own.y
+    vectors: Tensor | None = None
+    for rows in chunks:
+        ids, last = collate([pool[row] for row in rows], pairs.delimiters)
+        part = engine.embed(ids.to(workers.device), last.to(workers.device)).detach()
+        if vectors is None:
+            vectors = part.new_empty(len(pool), part.shape[1])
+        vectors[rows] = part
+    assert vectors is not None
+    x, y, keys = vectors[: len(own)], vectors[len(own) :], own.keys(workers.device)
+    loss = contrastive_loss(x, y, y[:0], temperature.tau, keys, workers)
+    everyone = Keys(*(workers.all_gather(key) for key in (keys.x_hash, keys.y_hash, keys.cluster)), keys.hard_hash[:0])
+    return {"heldout_loss": float(loss.value)} | retrieval(workers.all_gather(x), workers.all_gather(y), everyone)

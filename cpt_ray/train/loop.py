@@ -1,0 +1,275 @@
+"""Contrastive training from a materialised order of batches to an exported model.
+
+    validate -> workers -> weights, engine, temperature -> newest checkpoint -> step after step -> export
+
+The work of one worker is `contrastive`, a plain function; `train_model` checks the options before anything starts and runs it
+on Ray Train or in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpt_ray.artifacts.store import read_manifest
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import ADDED, Delimiters
+from cpt_ray.model.encoder import Encoder
+from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_tokenizer, save_model
+from cpt_ray.pairs.batches import BatchReader
+from cpt_ray.progress import progress
+from cpt_ray.train.checkpoint import Checkpoints, Kind
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Engine, make_engine
+from cpt_ray.train.grad_cache import GradCache, Pairs, Step
+from cpt_ray.train.heldout import evaluate
+from cpt_ray.train.launch import launch
+from cpt_ray.train.metrics import MetricsFile, OnMetrics, read_metrics
+from cpt_ray.train.options import TrainOptions, check_batch, check_engine
+from cpt_ray.train.schedule import rate_factor
+from cpt_ray.train.temperature import Temperature
+
+log = logging.getLogger("cpt_ray")
+
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class ContrastiveJob:
+    """What a worker needs: paths and options, no data."""
+
+    options: TrainOptions
+    model: ModelOptions
+    batches: str
+    heldout: str | None
+    tokenizer: str
+    out: str
+    scratch: str
+    steps: int
+    max_x_tokens: int
+    max_y_tokens: int
+    on_metrics: OnMetrics | None
+    identity: str
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training returns: the exported model's folder and the metrics of every step, in order."""
+
+    model: str
+    steps: int
+    temperature: float
+    metrics: list[dict[str, float]]
+    seconds: float
+    peak_memory_mb: float
+
+
+def train_model(
+    options: TrainOptions,
+    model: ModelOptions,
+    *,
+    batches: str,
+    out: str,
+    scratch: str,
+    heldout: str | None = None,
+    tokenizer: str | None = None,
+    on_metrics: OnMetrics | None = None,
+    where: str = "train",
+) -> TrainResult:
+    """Train on the published order at `batches` and write the model into the folder `out`.
+
+    `model.init` names the first weights; the tokenizer is read from there unless `tokenizer` says otherwise. `heldout` is
+    a published order too, of which batch 0 is the evaluation set. Checkpoints and everything else that a killed run needs
+    to go on are in `scratch`: call again with the same arguments. Metrics of all steps are in `out`/metrics.jsonl as well.
+    """
+    check_engine(options, where)
+    if model.init == "new" and tokenizer is None:
+        raise UserError("new weights need a tokenizer", where="model.init", fix="give the tokenizer's folder")
+    order = read_manifest(batches)
+    size, most_x, most_y = (int(order.params[name]) for name in ("batch_size", "max_x_tokens", "max_y_tokens"))
+    known = tokenizer or model.init
+    Delimiters.of(load_tokenizer(known))
+    check_batch(options, size, max(most_x, most_y) + ADDED, _context(model), where)
+    count = len(BatchReader(batches))
+    if options.steps is not None and options.steps > count:
+        raise UserError(
+            f"steps={options.steps:,}, but the order has {count:,} batches",
+            where=f"{where}.steps",
+            fix="lower it, or materialise more batches (batches.epochs or batches.steps)",
+        )
+    # Checkpoints of another order, or of other first weights, must not be taken up.
+    identity = f"{order.digest}/{model.model_dump_json(exclude={'init', 'attention'})}"
+    job = ContrastiveJob(
+        options=options,
+        model=model,
+        batches=os.path.abspath(batches),
+        heldout=os.path.abspath(heldout) if heldout else None,
+        tokenizer=known,
+        out=os.path.abspath(out),
+        scratch=os.path.abspath(scratch),
+        steps=options.steps or count,
+        max_x_tokens=most_x,
+        max_y_tokens=most_y,
+        on_metrics=on_metrics,
+        identity=identity,
+    )
+    Path(job.out).mkdir(parents=True, exist_ok=True)
+    Path(job.scratch).mkdir(parents=True, exist_ok=True)
+    return launch(contrastive, job, options, job.scratch)
+
+
+def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
+    """The work of one worker. All of them run every line; only rank 0 writes metrics and the model."""
+    started = time.monotonic()
+    options = job.options
+    torch.manual_seed(options.seed + workers.rank)  # dropout; new weights have a generator of their own
+    tokenizer = load_tokenizer(job.tokenizer)
+    backbone = load_backbone(job.model, len(tokenizer), options.seed)
+    if options.gradient_checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    encoder = Encoder(backbone, Delimiters.of(tokenizer), autocast=options.precision == "bf16")
+    size = sum(p.numel() for p in encoder.parameters())
+    engine = make_engine(encoder, options, workers)
+    temperature = Temperature(options.temperature, trained=options.train_temperature, device=workers.device)
+    cache = GradCache(
+        engine,
+        temperature,
+        workers,
+        chunk_tokens=options.chunk_tokens,
+        keep_bytes=options.keep_graphs_mb << 20,
+        tile_rows=options.tile_rows,
+        mask=options.mask_false_negatives,
+        dropout=job.model.dropout > 0,
+    )
+    checkpoints = Checkpoints(
+        os.path.join(job.scratch, "checkpoints"),
+        Kind.of(options, workers, job.identity),
+        workers,
+        options.keep_checkpoints,
+    )
+    finished = 0
+    if (restored := checkpoints.restore(engine)) is not None:
+        finished = restored[0]
+        temperature.restore(restored[1]["temperature"])
+        if workers.rank == 0:
+            log.info("going on after step %d", finished)
+    heldout = Pairs.of(BatchReader(job.heldout)[0], encoder.delimiters) if job.heldout else None
+    file = MetricsFile(os.path.join(job.out, METRICS), finished) if workers.rank == 0 else None
+
+    def report(step: int, metrics: dict[str, float]) -> None:
+        if file is not None:
+            file.append(step, metrics)
+            if job.on_metrics is not None:
+                job.on_metrics(step, metrics)
+
+    if finished == 0 and heldout is not None:
+        report(0, evaluate(engine, heldout, temperature, workers, options.chunk_tokens))
+    reader = BatchReader(job.batches)
+    with progress("train", total=job.steps, unit="steps") as bar:
+        bar.advance(finished)
+        for number, table in reader.follow(finished, job.steps):
+            before = time.monotonic()
+            factor = rate_factor(number, job.steps, options)
+            try:
+                batch = Pairs.of(table, encoder.delimiters)
+                did = cache.step(batch, options.learning_rate * factor, options.temperature_rate * factor)
+            except FloatingPointError as error:
+                raise UserError(
+                    f"{error} at step {number}: training has diverged",
+                    where=f"batch {number} of {job.batches}",
+                    fix="lower learning_rate, raise warmup, or look at the pairs of this batch",
+                ) from error
+            metrics = _metrics(did, options.learning_rate * factor, time.monotonic() - before, size, job, workers)
+            finished = number + 1
+            last = finished == job.steps
+            if heldout is not None and (last or finished % options.evaluate_every == 0):
+                metrics |= evaluate(engine, heldout, temperature, workers, options.chunk_tokens)
+            report(finished, metrics)
+            if last or finished % options.checkpoint_every == 0:
+                checkpoints.save(finished, engine, {"temperature": temperature.state()})
+            bar.advance(1)
+    return _export(job, engine, encoder, tokenizer, temperature, workers, started)
+
+
+def _export(
+    job: ContrastiveJob,
+    engine: Engine,
+    encoder: Encoder,
+    tokenizer: Any,
+    temperature: Temperature,
+    workers: Workers,
+    started: float,
+) -> TrainResult:
+    state = engine.export()
+    if workers.rank == 0:
+        info = ModelInfo(
+            delimiters=encoder.delimiters.to_dict(),
+            max_x_tokens=job.max_x_tokens,
+            max_y_tokens=job.max_y_tokens,
+            temperature=temperature.value,
+            embedding_dimension=encoder.dimension,
+        )
+        prefix = "backbone."
+        weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        save_model(encoder, tokenizer, info, job.out, weights)
+    peak = torch.tensor([_peak_memory_mb(workers)], dtype=torch.float64, device=workers.device)
+    peak = workers.sum(peak)
+    return TrainResult(
+        model=job.out,
+        steps=job.steps,
+        temperature=temperature.value,
+        metrics=read_metrics(os.path.join(job.out, METRICS)) if workers.rank == 0 else [],
+        seconds=time.monotonic() - started,
+        peak_memory_mb=float(peak[0]),
+    )
+
+
+def _metrics(
+    did: Step, rate: float, seconds: float, size: int, job: ContrastiveJob, workers: Workers
+) -> dict[str, float]:
+    """Logged by step. `mfu` counts the 6 N FLOPs a token needs, not what gradient caching recomputes."""
+    metrics = {
+        "loss": did.loss,
+        "temperature": did.temperature,
+        "grad_norm": did.grad_norm,
+        "lr": rate,
+        "in_batch_accuracy": did.correct,
+        "masked_pairs": float(did.masked),
+        "pairs_per_second": did.pairs / seconds,
+        "tokens_per_second": did.tokens / seconds,
+        "padding_share": 1 - did.tokens / did.padded_tokens,
+        "recomputed_share": 1 - did.kept_chunks / did.chunks,
+    }
+    if job.options.peak_tflops:
+        metrics["mfu"] = 6 * size * did.tokens / seconds / (workers.count * job.options.peak_tflops * 1e12)
+    assert all(math.isfinite(value) for value in metrics.values()), metrics
+    return metrics
+
+
+def _peak_memory_mb(workers: Workers) -> float:
+    """Peak of this worker: of the GPU if it has one, else of the process."""
+    if workers.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(workers.device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _context(model: ModelOptions) -> int:
+    if model.init == "new":
+        return model.context
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model.init, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no model configuration can be read: {error}", where="model.init", fix="give a hub id or a folder"
+        ) from error
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)

@@ -1,0 +1,130 @@
+"""Options of training, and the combinations of them that cannot work."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+
+Precision = Literal["fp32", "bf16", "bf16_weights"]
+
+
+class EngineOptions(Options):
+    """Workers, engine, optimiser and schedule: what contrastive training and pretraining have in common."""
+
+    workers: int = Field(2, ge=0, description="Ray Train workers; 0: in this process, without Ray")
+    elastic_workers: int | None = Field(
+        None, ge=1, description="most workers when the cluster has room; None: always exactly `workers`"
+    )
+    threads: int = Field(1, ge=1, description="CPUs, and threads, of each worker")
+    gpu: bool = Field(False, description="one GPU for each worker")
+    max_failures: int = Field(3, ge=0, description="times a dead worker is replaced before the run gives up")
+    engine: Literal["deepspeed", "reference"] = Field(
+        "deepspeed", description="'reference' is plain PyTorch in one process, which tests compare with"
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        2, description="ZeRO: 0 nothing, 1 optimiser, 2 gradients, 3 weights sharded"
+    )
+    offload: bool = Field(False, description="keep the optimiser's state in host memory (ZeRO 1 to 3)")
+    deepspeed: dict[str, Any] = Field(
+        default_factory=dict, description="more keys of DeepSpeed's zero_optimization section; unknown ones are refused"
+    )
+    precision: Precision = Field(
+        "bf16",
+        description="fp32; bf16: matrix products in bf16 over fp32 weights; bf16_weights: bf16 weights, fp32 masters",
+    )
+    compile: bool = Field(False, description="torch.compile the model")
+    gradient_checkpointing: bool = Field(False, description="recompute activations layer by layer")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after the warm-up")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate grows from 0")
+    final_rate: float = Field(0.1, ge=0, le=1, description="last learning rate, as a share of the peak")
+    weight_decay: float = Field(0.1, ge=0, description="of matrices; vectors (norms, biases) are never decayed")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW")
+    eps: float = Field(1e-8, gt=0, description="AdamW")
+    clip: float = Field(1.0, ge=0, description="largest global gradient norm; 0: no clipping")
+    seed: int = Field(0, ge=0, description="of new weights and dropout")
+    checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints; the last step has one too")
+    keep_checkpoints: int = Field(2, ge=1, description="complete checkpoints kept, newest first")
+
+
+class TrainOptions(EngineOptions):
+    """Contrastive training."""
+
+    steps: int | None = Field(None, ge=1, description="stop after this many batches; None: all of them")
+    temperature: float = Field(0.07, gt=0, description="initial temperature; logits are cosine / temperature")
+    train_temperature: bool = Field(True, description="learn the temperature")
+    temperature_rate: float = Field(1e-2, gt=0, description="peak learning rate of the log-temperature")
+    mask_false_negatives: bool = Field(
+        True, description="same content or same duplicate cluster off the diagonal is not a negative"
+    )
+    chunk_tokens: int = Field(8192, ge=16, description="padded tokens that one forward pass may hold")
+    keep_graphs_mb: int = Field(
+        512,
+        ge=0,
+        description="activations kept between the two passes, per worker, in MB; chunks beyond it are recomputed",
+    )
+    tile_rows: int = Field(2048, ge=1, description="rows of the logits computed at once")
+    evaluate_every: int = Field(50, ge=1, description="steps between held-out evaluations; the last step has one too")
+    peak_tflops: float = Field(
+        0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"
+    )
+
+
+def check_engine(options: EngineOptions, where: str) -> None:
+    """UserError for combinations of engine options that cannot work, before anything starts."""
+    if options.engine == "reference":
+        if options.workers > 1 or options.elastic_workers:
+            raise UserError(
+                f"the reference engine is single-process, but workers={options.workers}",
+                where=f"{where}.engine",
+                fix="use engine=deepspeed, or workers=0",
+            )
+        if options.precision == "bf16_weights":
+            raise UserError(
+                "the reference engine keeps fp32 weights", where=f"{where}.precision", fix="use precision=bf16 or fp32"
+            )
+    elif options.precision == "bf16_weights" and options.zero_stage < 2:
+        raise UserError(
+            f"DeepSpeed accumulates bf16 weights' gradients in bf16 under ZeRO {options.zero_stage}",
+            where=f"{where}.precision",
+            fix="use zero_stage=2 or 3, or precision=bf16 (bf16 products over fp32 weights)",
+        )
+    if options.offload and (options.engine == "reference" or options.zero_stage == 0):
+        raise UserError("offload needs ZeRO 1 to 3", where=f"{where}.offload", fix="use zero_stage=2, or offload=false")
+    if options.elastic_workers is not None and options.elastic_workers < options.workers:
+        raise UserError(
+            f"elastic_workers={options.elastic_workers} is less than workers={options.workers}",
+            where=f"{where}.elastic_workers",
+            fix="make it larger, or leave it out",
+        )
+
+
+def check_batch(options: TrainOptions, batch_size: int, longest: int, context: int, where: str) -> None:
+    """UserError when the batches do not suit the workers, the chunks or the model's context.
+
+    `longest` is the longest side in tokens with its delimiters.
+    """
+    for workers in range(max(options.workers, 1), max(options.elastic_workers or options.workers, 1) + 1):
+        if batch_size % workers:
+            raise UserError(
+                f"a batch of {batch_size:,} pairs cannot be divided by {workers} workers",
+                where=f"{where}.workers",
+                fix="choose a batch_size that is a multiple of the number of workers",
+            )
+    if longest > options.chunk_tokens:
+        raise UserError(
+            f"a text of {longest} tokens with its delimiters does not fit chunk_tokens={options.chunk_tokens}",
+            where=f"{where}.chunk_tokens",
+            fix="raise chunk_tokens, or lower max_x_tokens and max_y_tokens",
+        )
+    if longest > context:
+        raise UserError(
+            f"a text of {longest} tokens with its delimiters does not fit the model's context of {context}",
+            where="batches.max_y_tokens",
+            fix=f"lower max_x_tokens and max_y_tokens to {context - 2} at most, or choose a model with more context",
+        )
