@@ -30,6 +30,9 @@ VERSION = 1
 INLINE_PAIRS = 500_000
 """Up to this many pairs are compared here and now; more become an artifact, computed by tasks."""
 
+RAW = "shingles-"
+"""Folders of raw shingle sets: this and the digest of what they hold."""
+
 CLUSTERS = pa.schema(
     [
         pa.field("doc_id", pa.string()),
@@ -274,7 +277,7 @@ def _store(corpus: Corpus, wanted: I64, source: Source, options: DedupOptions) -
     node_of = np.full(len(corpus.doc_id) + 1, -1, np.int64)
     node_of[corpus.node_slot[wanted]] = wanted
     digest = fingerprint({"wanted": xxhash.xxh3_128_hexdigest(wanted.tobytes()), "signatures": source.signed.digest})
-    raw = posixpath.join(source.phases, f"shingles-{digest[:12]}")
+    raw = posixpath.join(source.phases, f"{RAW}{digest[:12]}")
     lists = []
     for i, slots in enumerate(corpus.slot_of):
         rows = np.flatnonzero(node_of[slots] >= 0)
@@ -294,7 +297,17 @@ def _store(corpus: Corpus, wanted: I64, source: Source, options: DedupOptions) -
         text_column=source.text_column,
         options=options,
     )
+    _remove_older(source.phases, raw)
     return verify.SetStore.locate(path, raw, [node_of[slots] for slots in corpus.slot_of], len(corpus.node_slot))
+
+
+def _remove_older(phases: str, current: str) -> None:
+    """The raw sets of other parameters are of no use once these are complete."""
+    fs, folder = fsspec.core.url_to_fs(phases)
+    for name in fs.ls(folder, detail=False):
+        base = posixpath.basename(name.rstrip("/"))
+        if base.startswith(RAW) and base != posixpath.basename(current):
+            fs.rm(name, recursive=True)
 
 
 def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[pa.Table, Ledger, dict[str, int]]:

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from dedup_corpus import corpus, jaccard, text_of
 
 from cpt_ray.artifacts import parquet, parts, read_manifest, read_table
 from cpt_ray.dedup import DedupOptions, Preference, deduplicate, explain
-from cpt_ray.dedup.unicode_words import words
 from cpt_ray.errors import UserError
-
-
-def text_of(rng: random.Random, size: int = 150) -> list[str]:
-    return [f"w{rng.randrange(20_000)}" for _ in range(size)]
-
-
-def edited(rng: random.Random, base: Sequence[str], edits: int) -> list[str]:
-    out = list(base)
-    for at in rng.sample(range(len(out)), edits):
-        out[at] = f"e{rng.randrange(10**9)}"
-    return out
-
-
-def corpus(seed: int = 0, originals: int = 60) -> dict[str, str]:
-    """Originals, lightly and heavily edited copies, exact copies in another case, and odd documents."""
-    rng, docs = random.Random(seed), {}
-    for n in range(originals):
-        base = text_of(rng)
-        docs[f"{n:03d}-base"] = " ".join(base)
-        docs[f"{n:03d}-light"] = " ".join(edited(rng, base, 1)) + f" tail{n}"
-        docs[f"{n:03d}-heavy"] = " ".join(edited(rng, base, 30))
-        docs[f"{n:03d}-case"] = " ".join(base).upper() + "!"
-    return docs | {"odd-empty": "", "odd-blank": " ?! ", "odd-one": "word", "odd-cjk": "今日は良い天気ですね"}
 
 
 def write(path: Path, docs: dict[str, str], files: int = 1, **columns: list[object]) -> list[str]:
@@ -53,15 +29,6 @@ def run(tmp_path: Path, docs: dict[str, str], name: str = "clusters", files: int
     out = str(tmp_path / name)
     deduplicate(out, write(tmp_path / f"{name}-docs", docs, files), options=DedupOptions(**options))
     return read_table(out).to_pylist()
-
-
-def jaccard(a: str, b: str, n: int = 5) -> float:
-    def shingles(text: str) -> set[tuple[str, ...]]:
-        units = words(text)
-        return {tuple(units[i : i + n]) for i in range(max(len(units) - n + 1, 1))}
-
-    x, y = shingles(a), shingles(b)
-    return len(x & y) / len(x | y)
 
 
 def test_removals_are_the_planted_ones_and_carry_their_evidence(tmp_path: Path) -> None:
