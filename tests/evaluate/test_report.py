@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from sample import sample_report
+from report_sample import sample_report
 
 from cpt_ray.evaluate.report import DemoReport, duration, figures, html, size, write
 

@@ -1,0 +1,1 @@
+"""Using a model: embedding tables, searching them, answering over HTTP."""

@@ -1,0 +1,133 @@
+"""Batch embedding: one text column of a published table becomes an artifact of vectors, shard by shard.
+
+A shard is a range of rows of one Parquet part. A worker loads the model once and keeps it for its later shards;
+within a shard texts are sorted by length and run in chunks of equal token budget (model/embedder.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.parquet import read_table
+from cpt_ray.artifacts.shards import run_shards
+from cpt_ray.artifacts.store import MANIFEST, parts, read_manifest
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import Side
+from cpt_ray.model.embedder import Embedder
+from cpt_ray.model.weights import INFO, ModelInfo
+from cpt_ray.options import Options
+
+STEP, VERSION = "embeddings", 1
+
+
+class EmbedOptions(Options):
+    """Which texts become vectors, and how."""
+
+    text: str = Field("code", description="column with the texts")
+    key: str = Field("function_id", description="column that identifies a row; it travels with the vector")
+    side: Side = Field("y", description="x: queries and docstrings, y: documents and code")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="of the stored vectors; float16 takes half the room"
+    )
+    bf16: bool = Field(False, description="run the model in bfloat16")
+    chunk_tokens: int = Field(8192, ge=64, description="tokens run through the model at once, padding counted")
+    rows_per_shard: int = Field(8192, ge=1, description="rows embedded and saved together; a kill loses at most these")
+
+
+def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) -> Manifest:
+    """Publish at `path` the vectors of the artifact `source` by the model folder `model`: columns `key` str, `vector`
+    fixed-size list (D,), L2-normalised, in the order of the source. Empty texts are dropped as `empty_text`."""
+    info = read_info(model)
+    return run_shards(
+        path,
+        step=STEP,
+        version=VERSION,
+        params=options,
+        inputs={"source": read_manifest(source), "model": model_digest(model)},
+        shards=_shards(source, options),
+        work=functools.partial(embed_shard, model=model, options=options),
+        schema=schema(info.embedding_dimension, options.dtype),
+        unit="texts",
+    )
+
+
+def schema(dimension: int, dtype: str) -> pa.Schema:
+    """Of the vectors' table."""
+    kind = pa.float16() if dtype == "float16" else pa.float32()
+    return pa.schema([("key", pa.string()), ("vector", pa.list_(kind, dimension))])
+
+
+def embed_shard(shard: Mapping[str, Any], *, model: str, options: EmbedOptions) -> tuple[pa.Table, Ledger]:
+    """Vectors of the rows `start` .. `start + rows` of the Parquet file `part`."""
+    table = read_table(shard["part"], [options.key, options.text]).slice(shard["start"], shard["rows"])
+    texts = table.column(options.text).to_pylist()
+    kept = [row for row, text in enumerate(texts) if text and text.strip()]
+    vectors = _embedder(model, options.bf16, options.chunk_tokens).embed([texts[row] for row in kept], options.side)
+    ledger = Ledger.count("texts", ["empty_text" if not (text and text.strip()) else None for text in texts])
+    return _table(table.column(options.key).take(pa.array(kept, pa.int64())), vectors, options.dtype), ledger
+
+
+def read_info(model: str) -> ModelInfo:
+    """What a model folder says of itself."""
+    name = Path(model, INFO)
+    if not name.exists():
+        raise UserError(
+            f"this is not a trained model: it has no {INFO}", where=model, fix="give a folder that training wrote"
+        )
+    return ModelInfo.model_validate_json(name.read_text())
+
+
+def model_digest(model: str) -> str:
+    """What identifies the model: its manifest's digest, or where a folder has none, a hash over its files by name."""
+    if Path(model, MANIFEST).exists():
+        return read_manifest(model).digest
+    digest = hashlib.sha256()
+    for name in sorted(Path(model).iterdir()):
+        if name.is_file():
+            digest.update(f"{name.name}\0{name.stat().st_size}\0".encode())
+            with name.open("rb") as source:
+                while block := source.read(1 << 22):
+                    digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+def _shards(source: str, options: EmbedOptions) -> list[dict[str, Any]]:
+    shards = []
+    for part in parts(source):
+        fs, name = fsspec.core.url_to_fs(part)
+        with fs.open(name, "rb") as opened:
+            file = pq.ParquetFile(opened)
+            for column in (options.key, options.text):
+                if column not in file.schema_arrow.names:
+                    raise UserError(
+                        f"no column {column!r}", where=part, fix=f"one of {', '.join(file.schema_arrow.names)}"
+                    )
+            rows = file.metadata.num_rows
+        for start in range(0, rows, options.rows_per_shard):
+            shards.append({"part": part, "start": start, "rows": min(options.rows_per_shard, rows - start)})
+    return shards
+
+
+@functools.lru_cache(maxsize=2)
+def _embedder(model: str, bf16: bool, chunk_tokens: int) -> Embedder:
+    """Loaded once per process; a Ray worker runs many shards."""
+    return Embedder(model, bf16=bf16, chunk_tokens=chunk_tokens)
+
+
+def _table(keys: pa.ChunkedArray, vectors: np.ndarray, dtype: str) -> pa.Table:
+    made = schema(vectors.shape[1], dtype)
+    flat = pa.array(vectors.astype(dtype, copy=False).reshape(-1))
+    listed = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pa.table([keys.combine_chunks().cast(pa.string()), listed], schema=made)

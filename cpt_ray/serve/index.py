@@ -1,0 +1,150 @@
+"""Exact search over vectors on one machine: a memory-mapped matrix, multiplied tile by tile.
+
+    Q queries   N vectors   D dimensions   k answers
+
+1. A tile of the matrix (rows, D) is multiplied with a block of queries in float32: (Q, rows) scores.
+2. A row stays in the running for a query unless its score is below the present k-th best by more than float32 can
+   err: two scores of vectors of length 1 are each off by at most D * 2^-24.
+3. What is left is scored again in float64, row by row, so that equal vectors have equal scores wherever they stand in
+   a tile. Order: by falling score, then by row. So the answer is the exact one, whatever the tiles and the number of
+   threads.
+
+No approximate index: up to some millions of vectors one pass takes less than a forward pass of the model.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.parquet import read_table, write_table
+from cpt_ray.artifacts.store import build, parts, read_manifest
+from cpt_ray.artifacts.store import read_table as read_artifact
+from cpt_ray.errors import UserError
+
+STEP, VERSION = "index", 1
+VECTORS, ROWS = "vectors.npy", "rows.parquet"
+QUERIES_AT_ONCE = 256
+TILE_SCORES, TILE_BYTES = 1 << 22, 32 << 20
+"""Scores of one tile, and bytes of its vectors in float32: what is worth keeping in cache, and what a copy may take."""
+RESCORED_AT_ONCE = 1 << 14
+
+
+def build_index(path: str, *, embeddings: str, source: str, key: str, columns: list[str]) -> Manifest:
+    """Publish at the local folder `path` the vectors of the artifact `embeddings` as one matrix, and beside them the
+    `columns` of the rows of `source` that they belong to (`key` is the column of `source` they are found by)."""
+    inputs = {"embeddings": read_manifest(embeddings), "source": read_manifest(source)}
+    with build(path, step=STEP, version=VERSION, params={"key": key, "columns": columns}, inputs=inputs) as work:
+        if work.manifest is not None:
+            return work.manifest
+        count = inputs["embeddings"].rows
+        first = pq.ParquetFile(parts(embeddings)[0]).schema_arrow.field("vector").type if count else None
+        if first is None:
+            raise UserError(
+                "there are no vectors to index", where=embeddings, fix="look at the ledger of the embeddings"
+            )
+        shape, dtype = (count, first.list_size), first.value_type.to_pandas_dtype()
+        matrix = np.lib.format.open_memmap(os.path.join(work.path, VECTORS), mode="w+", dtype=dtype, shape=shape)
+        keys, start = [], 0
+        for part in parts(embeddings):
+            table = read_table(part)
+            column = table.column("vector").combine_chunks()
+            matrix[start : start + len(column)] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, shape[1])
+            keys.append(table.column("key"))
+            start += len(column)
+            if not np.isfinite(matrix[start - len(column) : start]).all():
+                raise UserError("a vector is not finite", where=part, fix="look for NaN in the model's weights")
+        matrix.flush()
+        described = read_artifact(source, list(dict.fromkeys([key, *columns])))
+        found = pc.index_in(pa.chunked_array([chunk for each in keys for chunk in each.chunks]), described.column(key))
+        if found.null_count:
+            raise UserError(
+                f"{found.null_count} vectors have no row in the source", where=source, fix="embed this source again"
+            )
+        rows = described.take(found)
+        write_table(os.path.join(work.path, ROWS), rows)
+        return work.publish(Ledger.of("vectors", read=count, kept=count), rows=count, schema=rows.schema)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An opened index: `vectors` (N, D) float16 or float32, L2-normalised; `rows` N rows that describe them."""
+
+    vectors: np.ndarray
+    rows: pa.Table
+
+    @staticmethod
+    def open(path: str) -> Index:
+        """Map a published index; vectors are read from disk as they are needed."""
+        read_manifest(path)
+        vectors = np.load(os.path.join(path, VECTORS), mmap_mode="r", allow_pickle=False)
+        return Index(vectors, read_table(os.path.join(path, ROWS)))
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(Q, D) float32 -> scores (Q, k) float32 falling, rows (Q, k) int64; k is at most N."""
+        return top_k(queries, self.vectors, k)
+
+
+def top_k(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of `vectors` (N, D) nearest to each of `queries` (Q, D), both L2-normalised: scores (Q, k) float32 and
+    rows (Q, k) int64, ties by row. Raises UserError when the widths differ or a query is not finite."""
+    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
+        raise UserError(
+            f"queries {queries.shape} do not fit vectors of dimension {vectors.shape[1]}",
+            fix="search with the model that made the index",
+        )
+    if not np.isfinite(queries).all():
+        raise UserError("a query's vector is not finite", fix="look for NaN in the model's weights")
+    k = min(k, len(vectors))
+    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        block = np.ascontiguousarray(queries[start : start + QUERIES_AT_ONCE], np.float32)
+        for i, candidates in enumerate(_in_the_running(block, vectors, k)):
+            exact = _rescore(block[i], vectors, candidates)
+            best = np.lexsort((candidates, -exact))[:k]
+            scores[start + i], rows[start + i] = exact[best], candidates[best]
+    return scores, rows
+
+
+def _in_the_running(queries: np.ndarray, vectors: np.ndarray, k: int) -> list[np.ndarray]:
+    """For each query, ascending, every row whose float32 score is not surely below the k-th best."""
+    margin = 2 * vectors.shape[1] * 2.0**-24
+    kept_scores = [np.empty(0, np.float32) for _ in queries]
+    kept_rows = [np.empty(0, np.int64) for _ in queries]
+    floor = np.full(len(queries), -np.inf, np.float32)  # k-th best score so far, less the margin
+    height = max(1, min(TILE_SCORES // max(1, len(queries)), TILE_BYTES // (4 * vectors.shape[1])))
+    for start in range(0, len(vectors), height):
+        tile = queries @ np.asarray(vectors[start : start + height], np.float32).T
+        for i in np.flatnonzero(tile.max(axis=1) >= floor):
+            fresh = np.flatnonzero(tile[i] >= floor[i])
+            if len(fresh) > 4 * k:  # of a whole tile only its own best k matter
+                fresh = np.flatnonzero(tile[i] >= max(floor[i], _kth(tile[i], k) - margin))
+            scores = np.concatenate([kept_scores[i], tile[i][fresh]])
+            rows = np.concatenate([kept_rows[i], fresh + start])
+            if len(scores) >= k:
+                floor[i] = _kth(scores, k) - margin
+            stays = scores >= floor[i]
+            kept_scores[i], kept_rows[i] = scores[stays], rows[stays]
+    return kept_rows
+
+
+def _kth(scores: np.ndarray, k: int) -> float:
+    return float(np.partition(scores, len(scores) - k)[len(scores) - k])
+
+
+def _rescore(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n,) float32 scores summed in float64, the same for equal vectors."""
+    exact = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), RESCORED_AT_ONCE):
+        part = rows[start : start + RESCORED_AT_ONCE]
+        exact[start : start + len(part)] = np.einsum(
+            "nd,d->n", vectors[part].astype(np.float64), query.astype(np.float64)
+        )
+    return exact

@@ -1,0 +1,76 @@
+"""One question over an index: rows with score and place, and their table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cpt_ray.errors import UserError
+from cpt_ray.evaluate.search import Embed
+from cpt_ray.serve.index import Index
+
+FUNCTION_COLUMNS = ["group", "version", "path", "start_line", "end_line", "qualname", "summary", "licence"]
+"""Columns of the functions' table that an index carries for its answers."""
+MAX_QUERY_CHARACTERS = 10_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of the index: the cosine with the query, and the columns that describe it."""
+
+    score: float
+    row: dict[str, Any]
+
+    @property
+    def where(self) -> str:
+        """`path:line` of a function, the address of a page."""
+        if "path" in self.row:
+            return f"{self.row['path']}:{self.row['start_line']}"
+        return str(self.row.get("url", ""))
+
+    @property
+    def name(self) -> str:
+        return str(self.row.get("qualname") or self.row.get("title") or "")
+
+    @property
+    def summary(self) -> str:
+        """The docstring's summary, or the beginning of the text, on one line."""
+        return " ".join(str(self.row.get("summary") or self.row.get("text") or "").split())
+
+
+def search(query: str, index: Index, embed: Embed, k: int = 10) -> list[Answer]:
+    """The k rows nearest to the query, best first. Raises UserError for a blank or an overlong query."""
+    if not query.strip():
+        raise UserError("the query is empty", fix='ask something: cpt-ray search "parse an ISO date"')
+    if len(query) > MAX_QUERY_CHARACTERS:
+        raise UserError(f"the query has {len(query):,} characters", fix=f"at most {MAX_QUERY_CHARACTERS:,}")
+    scores, rows = index.search(embed([query], "x"), k)
+    found = index.rows.take(rows[0]).to_pylist()
+    return [Answer(float(score), row) for score, row in zip(scores[0], found, strict=True)]
+
+
+def show(query: str, answers: Sequence[Answer], console: Console | None = None) -> None:
+    """Print the answers: score, name and summary, and below them path and line, which terminals open on a click."""
+    table = Table(
+        title=Text(query, style="bold"), title_justify="left", box=None, padding=(0, 2, 1, 0), show_header=False
+    )
+    table.add_column(justify="right", style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for answer in answers:
+        body = Text(answer.name, style="bold")
+        if answer.summary:
+            body.append(f"  {_short(answer.summary)}", style="not bold")
+        group = " ".join(str(answer.row[name]) for name in ("group", "version") if answer.row.get(name))
+        body.append(f"\n{answer.where}", style="not bold blue")
+        body.append(f"  {group}" if group else "", style="not bold dim")
+        table.add_row(f"{answer.score:.3f}", body)
+    (console or Console()).print(table)
+
+
+def _short(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

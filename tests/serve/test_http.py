@@ -1,0 +1,110 @@
+"""The endpoint over a real socket: answers, limits and refusals."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from serve_samples import functions, unit
+
+from cpt_ray.serve.http import HttpOptions, make_app
+from cpt_ray.serve.index import Index
+
+INDEX = Index(unit(np.random.default_rng(0).standard_normal((20, 4))), functions(0, 20))
+
+
+def embed(texts: list[str], side: str) -> np.ndarray:
+    return np.full((len(texts), 4), 0.5 if side == "x" else -0.5, np.float32)
+
+
+def ask(steps: Callable[[TestClient], Any], *, index: Index | None = INDEX, model=embed, **options: int) -> Any:
+    """Run one conversation with a fresh server."""
+
+    async def conversation() -> Any:
+        async with TestClient(TestServer(make_app(model, 4, index, HttpOptions(**options)))) as client:
+            return await steps(client)
+
+    return asyncio.run(conversation())
+
+
+def test_health_embed_and_search() -> None:
+    """The three calls give what they promise."""
+
+    async def steps(client: TestClient) -> None:
+        assert await (await client.get("/healthz")).json() == {"status": "ok", "dimension": 4, "rows": 20}
+        got = await (await client.post("/embed", json={"texts": ["a", "b"], "side": "y"})).json()
+        assert got == {"dimension": 4, "vectors": [[-0.5] * 4] * 2}
+        assert (await (await client.post("/embed", json={"texts": []})).json())["vectors"] == []
+        found = await (await client.get("/search", params={"q": "dates", "k": "3"})).json()
+        want = np.argsort(-(INDEX.vectors @ np.full(4, 0.5)))[:3]
+        assert [answer["name"] for answer in found["answers"]] == [f"Class.name_{i}" for i in want]
+        assert found["answers"][0]["where"] == f"pkg/mod{want[0]}.py:{want[0] + 1}"
+
+    ask(steps)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "word"),
+    [
+        ("POST", "/embed", b"not json", 400, "JSON"),
+        ("POST", "/embed", b"\xff\xfe", 400, ""),
+        ("POST", "/embed", b'{"texts": "one"}', 400, "texts"),
+        ("POST", "/embed", b'{"texts": [1]}', 400, "texts.0"),
+        ("POST", "/embed", b'{"texts": ["a"], "side": "z"}', 400, "side"),
+        ("POST", "/embed", b'{"texts": ["a"], "sides": "x"}', 400, "sides"),
+        ("POST", "/embed", b'{"texts": ["a", "b", "c", "d"]}', 413, "at most 3"),
+        ("POST", "/embed", b'{"texts": ["' + b"a" * 60 + b'"]}', 413, "at most 50"),
+        ("POST", "/embed", b" " * 5000, 413, "Large"),
+        ("GET", "/search?q=", b"", 400, "empty"),
+        ("GET", "/search?q=a&k=0", b"", 400, "from 1 to 5"),
+        ("GET", "/search?q=a&k=six", b"", 400, "from 1 to 5"),
+        ("GET", "/search?q=" + "a" * 60, b"", 413, "at most 50"),
+        ("GET", "/nowhere", b"", 404, "Not Found"),
+        ("GET", "/embed", b"", 405, "Not Allowed"),
+    ],
+)
+def test_refusals_are_json(method: str, path: str, body: bytes, status: int, word: str) -> None:
+    """What is wrong or too large is refused with its status and a reason."""
+
+    async def steps(client: TestClient) -> None:
+        answer = await client.request(method, path, data=body or None)
+        assert answer.status == status
+        assert word in (await answer.json())["error"]
+
+    ask(steps, max_texts=3, max_characters=50, max_body=4096, max_answers=5)
+
+
+def test_without_an_index_there_is_no_search() -> None:
+    """The endpoint says so and goes on embedding."""
+
+    async def steps(client: TestClient) -> None:
+        assert (await client.get("/search?q=a")).status == 404
+        assert (await client.post("/embed", json={"texts": ["a"]})).status == 200
+
+    ask(steps, index=None)
+
+
+def test_a_full_queue_turns_away_and_health_still_answers() -> None:
+    """While the model is busy and one request waits, a third gets 503; /healthz is not held up; the others are
+    answered."""
+    busy, free = threading.Event(), threading.Event()
+
+    def slow(texts: list[str], side: str) -> np.ndarray:
+        busy.set()
+        assert free.wait(10)
+        return embed(texts, side)
+
+    async def steps(client: TestClient) -> None:
+        first = asyncio.create_task(client.post("/embed", json={"texts": ["a"]}))
+        await asyncio.to_thread(busy.wait, 10)
+        second = asyncio.create_task(client.post("/embed", json={"texts": ["b"]}))
+        await asyncio.sleep(0.05)
+        assert (await client.post("/embed", json={"texts": ["c"]})).status == 503
+        assert (await client.get("/healthz")).status == 200
+        free.set()
+        assert [(await task).status for task in (first, second)] == [200, 200]
+
+    ask(steps, model=slow, max_waiting=2)
