@@ -36,7 +36,6 @@ def connect(options: ClusterOptions) -> Iterator[None]:
     # processes keep the driver's accelerators variable as it is.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
 
     if ray.is_initialized():

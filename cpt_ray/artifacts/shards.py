@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,8 +103,9 @@ def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], cpus: float) -
     import ray.data
     from ray.exceptions import RayTaskError
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    # Its own progress would fight with ours, and each execution announces itself in three lines.
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     # A block per shard: Ray would otherwise pack many into one task, and a kill would lose them together.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(run, num_cpus=cpus)
     try:

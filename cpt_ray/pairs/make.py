@@ -1,0 +1,99 @@
+"""Pairs as artifacts: made, checked against evaluation sets, split, written in parts sorted by pair_id."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from cpt_ray.artifacts import Ledger, Manifest, build, fingerprint, parquet, read_manifest, read_table
+from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
+from cpt_ray.pairs.docstrings import DocstringOptions, code_pairs
+from cpt_ray.pairs.neighbours import NeighbourOptions, text_pairs
+from cpt_ray.pairs.schema import PAIRS
+from cpt_ray.pairs.splits import SplitOptions, split_pairs
+
+VERSION = 1
+ROWS_PER_PART = 50_000
+
+Maker = Callable[[pa.Table, pa.Table], tuple[pa.Table, Ledger]]
+
+
+def make_text_pairs(
+    path: str, *, documents: str, clusters: str, neighbours: NeighbourOptions, split: SplitOptions
+) -> Manifest:
+    """Publish the neighbouring-text pairs of a documents artifact and its clusters artifact at `path`."""
+    return _make(
+        path,
+        step="text_pairs",
+        sources=(documents, clusters),
+        columns=["doc_id", "group", "text"],
+        make=lambda rows, known: text_pairs(rows, known, neighbours),
+        options={"neighbours": neighbours.model_dump(mode="json")},
+        split=split,
+    )
+
+
+def make_code_pairs(
+    path: str,
+    *,
+    functions: str,
+    clusters: str,
+    docstrings: DocstringOptions,
+    split: SplitOptions,
+    evaluation: Evaluation | None = None,
+) -> Manifest:
+    """Publish the (docstring, code) pairs of a functions artifact and its clusters artifact at `path`.
+
+    Pairs that belong to `evaluation` (official test sets) are dropped by name.
+    """
+    return _make(
+        path,
+        step="code_pairs",
+        sources=(functions, clusters),
+        columns=None,
+        make=lambda rows, known: code_pairs(rows, known, docstrings),
+        options={"docstrings": docstrings.model_dump(mode="json")},
+        split=split,
+        evaluation=evaluation,
+    )
+
+
+def _make(
+    path: str,
+    *,
+    step: str,
+    sources: tuple[str, str],
+    columns: list[str] | None,
+    make: Maker,
+    options: dict[str, object],
+    split: SplitOptions,
+    evaluation: Evaluation | None = None,
+) -> Manifest:
+    rows, clusters = sources
+    inputs: dict[str, str | Manifest] = {"rows": read_manifest(rows), "clusters": read_manifest(clusters)}
+    if evaluation is not None:
+        inputs["evaluation"] = fingerprint([sorted(map(list, evaluation.files)), sorted(evaluation.hashes)])
+    params = {**options, "split": split.model_dump(mode="json")}
+    with build(path, step=step, version=VERSION, params=params, inputs=inputs) as work:
+        if work.manifest is not None:
+            return work.manifest
+        pairs, ledger = make(read_table(rows, columns), read_table(clusters))
+        if evaluation is not None:
+            pairs, removed = decontaminate(pairs, evaluation)
+            ledger += _renamed(removed, "decontamination")
+        pairs, leaks = split_pairs(pairs, split)
+        ledger += _renamed(leaks, "split")
+        for number, start in enumerate(range(0, max(pairs.num_rows, 1), ROWS_PER_PART)):
+            name = posixpath.join(work.path, f"part-{number:05d}.parquet")
+            parquet.write_table(name, pairs.slice(start, ROWS_PER_PART))
+        sides = pairs["split"].value_counts().to_pylist()
+        extra = {"splits": {count["values"]: count["counts"] for count in sides}}
+        return work.publish(ledger, rows=pairs.num_rows, schema=PAIRS, extra=extra)
+
+
+def _renamed(ledger: Ledger, unit: str) -> Ledger:
+    """The ledger of a step that reads what the one before kept, under a name of its own so that the two do not add."""
+    (count,) = ledger.units.values()
+    return Ledger({unit: count})

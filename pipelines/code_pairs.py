@@ -1,0 +1,180 @@
+"""Mine (docstring, code) pairs from installed packages or git repositories.
+
+Source files in; documented functions, their duplicate clusters and train/heldout pairs out, as Parquet.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from cpt_ray import artifacts
+from cpt_ray.artifacts import Ledger, Manifest, run_shards
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.code.functions import FUNCTIONS, MineOptions, mine_shard
+from cpt_ray.code.repositories import Repository, mine_repository_shard
+from cpt_ray.dedup import DedupOptions, deduplicate
+from cpt_ray.errors import UserError
+from cpt_ray.installed import Distribution, distributions, fingerprint
+from cpt_ray.options import Options
+from cpt_ray.pairs.decontaminate import Evaluation, benchmark_files
+from cpt_ray.pairs.docstrings import DocstringOptions
+from cpt_ray.pairs.make import make_code_pairs
+from cpt_ray.pairs.splits import SplitOptions
+from pipelines.cli import script
+from pipelines.summary import print_artifacts
+
+SHARD_BYTES = 8_000_000
+"""Source bytes in a shard: about a second of parsing, so that a kill loses little and progress moves."""
+
+
+class Steps(Options):
+    """The steps from source files to pairs."""
+
+    mine: MineOptions = MineOptions()
+    dedup: DedupOptions = DedupOptions()
+    docstrings: DocstringOptions = DocstringOptions()
+    split: SplitOptions = SplitOptions()
+    test_urls: tuple[str, ...] = Field(
+        (), description="files of URLs of official test functions (CodeSearchNet); their files are left out"
+    )
+
+
+class RepositoryOptions(Options):
+    """One git repository."""
+
+    path: str = Field(description="folder of the repository, bare or not, partial clones too")
+    commit: str = Field("HEAD", description="revision to read")
+    group: str = Field("", description="name of the group, owner/name; by default the folder's name")
+    licence: str = Field("", description="SPDX id, where it is known")
+
+
+class PipelineOptions(Steps):
+    """Options of `cpt-ray code-pairs`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    repositories: tuple[RepositoryOptions, ...] = Field(
+        (), description="git repositories to mine; none: the packages installed here and the standard library"
+    )
+    output: str = Field("code", description="folder under cluster.outputs")
+
+
+def run(options: PipelineOptions) -> dict[str, Manifest]:
+    """Make the pairs and what lies before them; returns the manifests by path."""
+    with connect(options.cluster):
+        out = posixpath.join(options.cluster.outputs, options.output)
+        if options.repositories:
+            made = make(out, repository_shards(options.repositories), mine_repository_shard, options)
+        else:
+            found = distributions()
+            made = make(out, installed_shards(found), mine_installed_shard, options, {"installed": fingerprint()})
+    print_artifacts(made)
+    return made
+
+
+def make(
+    out: str,
+    shards: Sequence[Mapping[str, Any]],
+    work: Any,
+    steps: Steps,
+    inputs: Mapping[str, str] | None = None,
+) -> dict[str, Manifest]:
+    """`functions`, `function_clusters` and `code_pairs` under `out`."""
+    functions, clusters, pairs = (posixpath.join(out, n) for n in ("functions", "function_clusters", "code_pairs"))
+    made = {
+        functions: run_shards(
+            functions,
+            step="functions",
+            version=1,
+            params=steps.mine,
+            inputs=inputs or {"repositories": _digest(shards)},
+            shards=shards,
+            work=functools.partial(work, options=steps.mine),
+            schema=FUNCTIONS,
+            unit="files",
+        )
+    }
+    made[clusters] = deduplicate(clusters, functions, id_column="function_id", text_column="code", options=steps.dedup)
+    made[pairs] = make_code_pairs(
+        pairs,
+        functions=functions,
+        clusters=clusters,
+        docstrings=steps.docstrings,
+        split=steps.split,
+        evaluation=_evaluation(steps.test_urls),
+    )
+    return made
+
+
+def installed_shards(found: Sequence[Distribution]) -> list[dict[str, Any]]:
+    """The files of the distributions in order, cut into shards of about SHARD_BYTES of source each.
+
+    A shard is `{"sources": [...]}`, a source what `mine_shard` takes: some or all files of one distribution.
+    """
+    shards: list[dict[str, Any]] = []
+    room = 0
+    for distribution in found:
+        about = {"group": distribution.name, "version": distribution.version, "licence": distribution.licence}
+        current: list[list[str]] | None = None
+        for file in distribution.files:
+            if room <= 0:
+                shards.append({"sources": []})
+                room, current = SHARD_BYTES, None
+            if current is None:
+                current = []
+                shards[-1]["sources"].append({**about, "files": current})
+            current.append([distribution.absolute(file), file.path])
+            room -= file.size
+    return shards
+
+
+def mine_installed_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
+    """The functions of all sources of a shard."""
+    tables, ledger = [FUNCTIONS.empty_table()], Ledger.empty()
+    for source in shard["sources"]:
+        table, counts = mine_shard(source, options)
+        tables.append(table)
+        ledger += counts
+    return pa.concat_tables(tables), ledger
+
+
+def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[str, Any]]:
+    """One shard per repository, at the commit its revision names now."""
+    shards = []
+    for one in repositories:
+        with Repository(one.path) as repository:
+            commit = repository.resolve(one.commit)
+        shards.append(
+            {
+                "repository": str(Path(one.path).absolute()),
+                "commit": commit,
+                "group": one.group or Path(one.path).absolute().name.removesuffix(".git"),
+                "licence": one.licence,
+            }
+        )
+    return shards
+
+
+def _evaluation(test_urls: Sequence[str]) -> Evaluation | None:
+    if not test_urls:
+        return None
+    files: frozenset[tuple[str, str]] = frozenset()
+    for name in test_urls:
+        if not Path(name).is_file():
+            raise UserError("no such file", where=f"test_urls: {name}", fix="give text files with one URL a line")
+        files |= benchmark_files(Path(name).read_text().splitlines(), name)
+    return Evaluation(files=files)
+
+
+def _digest(shards: Sequence[Mapping[str, Any]]) -> str:
+    return artifacts.fingerprint([[shard["group"], shard["commit"], shard["licence"]] for shard in shards])
+
+
+if __name__ == "__main__":
+    script("code_pairs")

@@ -1,0 +1,45 @@
+"""Crawl the web, politely, into WARC archives.
+
+Seeds, robots.txt and sitemaps in; WARC segments out. The same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from pydantic import Field
+
+from cpt_ray.artifacts import Manifest, build
+from cpt_ray.cluster import ClusterOptions
+from cpt_ray.options import Options
+from cpt_ray.web import CrawlOptions
+from cpt_ray.web import crawl as crawl_pages
+from pipelines.cli import script
+from pipelines.summary import print_artifacts
+
+
+class PipelineOptions(Options):
+    """Options of `cpt-ray crawl`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    output: str = Field("web", description="folder under cluster.outputs; the archive is <output>/crawl")
+    web: CrawlOptions = CrawlOptions()
+
+
+def run(options: PipelineOptions) -> Manifest:
+    """Crawl, or go on crawling; returns the archive's manifest."""
+    path = posixpath.join(options.cluster.outputs, options.output, "crawl")
+    manifest = make(path, options.web)
+    print_artifacts({path: manifest})
+    return manifest
+
+
+def make(path: str, web: CrawlOptions, *, resolve: dict[str, str] | None = None, source: str = "") -> Manifest:
+    """The archive at `path`; `source` is the digest of the site where it is known: another site is crawled anew."""
+    inputs: dict[str, str | Manifest] = {"site": source} if source else {}
+    with build(path, step="crawl", version=1, params=web, inputs=inputs) as work:
+        return work.manifest if work.manifest is not None else crawl_pages(web, work, resolve=resolve)
+
+
+if __name__ == "__main__":
+    script("crawl")

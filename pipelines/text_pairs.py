@@ -1,0 +1,90 @@
+"""Turn crawled archives into neighbouring-text pairs.
+
+WARC archives in; documents, their duplicate clusters and train/heldout pairs out, as Parquet.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+
+import fsspec
+from pydantic import Field
+
+from cpt_ray.artifacts import Manifest, fingerprint, read_manifest, run_shards
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.dedup import DedupOptions, deduplicate
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+from cpt_ray.pairs.make import make_text_pairs
+from cpt_ray.pairs.neighbours import NeighbourOptions
+from cpt_ray.pairs.splits import SplitOptions
+from cpt_ray.web import DOCUMENTS, ExtractOptions, extract_shard
+from pipelines.cli import script
+from pipelines.summary import print_artifacts
+
+ARCHIVES = (".warc", ".warc.gz", ".arc", ".arc.gz")
+
+
+class Steps(Options):
+    """The steps from archive to pairs."""
+
+    extract: ExtractOptions = ExtractOptions()
+    dedup: DedupOptions = DedupOptions()
+    neighbours: NeighbourOptions = NeighbourOptions()
+    split: SplitOptions = SplitOptions()
+
+
+class PipelineOptions(Steps):
+    """Options of `cpt-ray text-pairs`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    archive: str = Field(description="a crawl artifact, or a folder of WARC or ARC files (any fsspec URI)")
+    output: str = Field("web", description="folder under cluster.outputs")
+
+
+def run(options: PipelineOptions) -> dict[str, Manifest]:
+    """Make the pairs and what lies before them; returns the manifests by path."""
+    with connect(options.cluster):
+        made = make(posixpath.join(options.cluster.outputs, options.output), options.archive, options)
+    print_artifacts(made)
+    return made
+
+
+def make(out: str, archive: str, steps: Steps) -> dict[str, Manifest]:
+    """`documents`, `document_clusters` and `text_pairs` under `out`."""
+    documents, clusters, pairs = (posixpath.join(out, n) for n in ("documents", "document_clusters", "text_pairs"))
+    made = {documents: extract(documents, archive, steps.extract)}
+    made[clusters] = deduplicate(clusters, documents, id_column="doc_id", text_column="text", options=steps.dedup)
+    made[pairs] = make_text_pairs(
+        pairs, documents=documents, clusters=clusters, neighbours=steps.neighbours, split=steps.split
+    )
+    return made
+
+
+def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
+    """The documents artifact of an archive, a part for each of its files."""
+    fs, root = fsspec.core.url_to_fs(archive)
+    files = sorted(name for name in fs.find(root) if name.endswith(ARCHIVES))
+    if not files:
+        raise UserError("no WARC or ARC files here", where=archive, fix="give a crawl artifact or a folder of archives")
+    shards = [{"warc": fs.unstrip_protocol(name) if "://" in archive else name} for name in files]
+    if fs.exists(posixpath.join(root, "manifest.json")):
+        source = read_manifest(archive).digest
+    else:  # somebody else's archives: their names and sizes stand for their content
+        source = fingerprint([[posixpath.relpath(name, root), fs.size(name)] for name in files])
+    return run_shards(
+        path,
+        step="documents",
+        version=1,
+        params=options,
+        inputs={"archive": source},
+        shards=shards,
+        work=functools.partial(extract_shard, options=options),
+        schema=DOCUMENTS,
+        unit="records",
+    )
+
+
+if __name__ == "__main__":
+    script("text_pairs")
