@@ -143,8 +143,7 @@ def _blocks(lines: list[str], level: int) -> Iterator[str]:
             while end < len(lines) and lines[end].strip() and _indent(lines[end]) == indent:
                 starts_other = _BULLET.match(lines[end]) or lines[end].strip().startswith((">>>", "```", ".. ", ":"))
                 underlined = end + 1 < len(lines) and _UNDERLINE.match(lines[end + 1].strip())
-                defines = end + 1 < len(lines) and lines[end + 1].strip() and _indent(lines[end + 1]) > indent
-                if starts_other or underlined or defines:
+                if starts_other or underlined:
                     break
                 end += 1
             words = _joined(lines[at:end])

@@ -291,7 +291,9 @@ def _arc(source: BinaryIO, name: str, max_bytes: int) -> Iterator[Record]:
     offset = 0
     try:
         for raw in iterator:
-            block = b"".join(iter(lambda raw=raw: raw.raw_stream.read(8192), b""))
+            block = b""
+            while piece := raw.raw_stream.read(_SCAN):
+                block += piece
             # Asking for the offset passes over the record, so it comes after reading.
             offset = iterator.get_record_offset()
             if raw.rec_type != "response":

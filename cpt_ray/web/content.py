@@ -111,3 +111,36 @@ def decode(body: bytes, declared: str | None) -> str:
             return body.decode("utf-8", "replace")
     name = declared or detect_encoding(body, from_html_meta=True) or "utf-8"
     return str(bytes_to_str(body, name, errors="replace"))
+
+
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)((?:[^>\"']|\"[^\"]*\"|'[^']*')*)")
+# Elements that never contain others, or that the next of their kind closes: they do not nest.
+_FLAT = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
+    | {"p", "li", "option", "optgroup", "tr", "td", "th", "thead", "tbody", "tfoot", "dd", "dt", "colgroup"}
+    | {"body", "html", "head"}
+)
+_FEW_TAGS = 3000
+MAX_DEPTH = 500
+MAX_ATTRIBUTES = 1000
+
+
+def trap(html: str) -> str | None:
+    """Why a page must not reach the HTML parser, None for nearly all pages.
+
+    Parsing and extraction take time quadratic in the depth of nesting and in the attributes of one element, in native
+    code that no time limit can interrupt: 30,000 nested elements, 150 kB, keep it busy for a minute. Browsers stop at
+    512 levels themselves. Pages with few tags cannot hurt and are not looked at.
+    """
+    if html.count("<") < _FEW_TAGS and len(html) < 100_000:
+        return None
+    depth = 0
+    for match in _TAG.finditer(html):
+        if match.end(3) - match.start(3) > MAX_ATTRIBUTES and len(match[3].split()) > MAX_ATTRIBUTES:
+            return "too_many_attributes"
+        if match[2].lower() in _FLAT or match[3].endswith("/"):
+            continue
+        depth = max(0, depth - 1) if match[1] else depth + 1
+        if depth > MAX_DEPTH:
+            return "nested_too_deep"
+    return None

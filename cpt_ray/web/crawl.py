@@ -28,7 +28,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.progress import Bar, progress
 from cpt_ray.web.addresses import GuardedResolver, Permission
-from cpt_ray.web.content import BodyError, charset, decode, unpack
+from cpt_ray.web.content import BodyError, charset, decode, trap, unpack
 from cpt_ray.web.fetch import Fetcher, Limits, session
 from cpt_ray.web.frontier import Frontier
 from cpt_ray.web.links import page_links, sitemap_links
@@ -325,5 +325,5 @@ def _unpacked(exchange: Exchange, max_bytes: int) -> bytes:
 
 
 def _links(exchange: Exchange, max_bytes: int) -> set[str]:
-    body = _unpacked(exchange, max_bytes)
-    return page_links(decode(body, charset(exchange.header("content-type"))), exchange.url) if body else set()
+    html = decode(_unpacked(exchange, max_bytes), charset(exchange.header("content-type")))
+    return page_links(html, exchange.url) if html and trap(html) is None else set()

@@ -1,0 +1,185 @@
+"""From archived pages to documents: main text, language, quality.
+
+One WARC (or ARC) file is one shard. Every record is accounted for: under "records" whether it is a page, under
+"documents" whether the page became a document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+from pydantic import Field, field_validator
+from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.parse.html import HTMLTree
+
+from cpt_ray.artifacts import Ledger
+from cpt_ray.options import Options
+from cpt_ray.web.archive import Record, read_archive
+from cpt_ray.web.content import decode, trap
+from cpt_ray.web.language import identify
+from cpt_ray.web.quality import QualityOptions, quality
+from cpt_ray.web.url import normalise, origin
+
+DOCUMENTS = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("url", pa.string()),
+        ("host", pa.string()),
+        ("group", pa.string()),
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("language_score", pa.float32()),
+        ("quality", pa.float32()),
+        ("content_hash", pa.uint64()),
+        ("warc_file", pa.string()),
+        ("warc_offset", pa.int64()),
+        ("status", pa.int32()),
+        ("content_type", pa.string()),
+        ("fetched_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""`doc_id`: xxh3_128 of url, newline, text. `group`: what splits go by. `text`: blocks separated by an empty line.
+`content_hash`: xxh3_64 of the text with whitespace collapsed. `warc_file` (name without folder) and `warc_offset`
+(bytes) say where the page stands."""
+
+_HTML = ("text/html", "application/xhtml+xml")
+
+
+class ExtractOptions(Options):
+    """How pages become documents."""
+
+    group_pattern: str = Field(
+        "", description="regular expression on the URL whose one group is the split group; empty: the host"
+    )
+    languages: tuple[str, ...] = Field(("en",), description="ISO 639-1 codes of the languages kept; empty keeps all")
+    min_language_score: float = Field(
+        0.5, ge=0, le=1, description="a document whose language is less certain is dropped"
+    )
+    max_html_bytes: int = Field(2_000_000, ge=1, description="a larger page is dropped unread")
+    quality: QualityOptions = Field(default_factory=QualityOptions, description="quality rules")
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if pattern and groups != 1:
+            raise ValueError(f"must have exactly one group, has {groups}")
+        return pattern
+
+
+def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa.Table, Ledger]:
+    """The documents of one archive, `{"warc": path}`, sorted by URL; each URL once, its latest capture."""
+    reasons: list[str | None] = []
+    pages: dict[str, Record] = {}
+    for record in read_archive(shard["warc"], max_bytes=options.max_html_bytes):
+        reason, url = _page(record)
+        if reason is None and url in pages:
+            reason = "older_capture"
+            if _age(record) < _age(pages[url]):
+                reasons.append(reason)
+                continue
+        elif reason is not None:
+            reasons.append(reason)
+            continue
+        reasons.append(reason)
+        pages[url] = record
+    ledger = Ledger.count("records", reasons)
+    rows, outcomes = [], []
+    for url in sorted(pages):
+        row, reason = document(pages[url], url, options)
+        outcomes.append(reason)
+        if row is not None:
+            rows.append(row)
+    return pa.Table.from_pylist(rows, schema=DOCUMENTS), ledger + Ledger.count("documents", outcomes)
+
+
+def once_per_url(table: pa.Table) -> tuple[pa.Table, Ledger]:
+    """Documents of several archives with each URL once (its latest capture), sorted by URL."""
+    order = [("url", "ascending"), ("fetched_at", "descending"), ("doc_id", "ascending")]
+    by_url = table.sort_by(order)
+    urls = by_url["url"].to_pylist()
+    first = [at == 0 or urls[at - 1] != url for at, url in enumerate(urls)]
+    return by_url.filter(pa.array(first)), Ledger.count("urls", [None if new else "older_capture" for new in first])
+
+
+def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[str, Any] | None, str | None]:
+    """The row of a page, or None and the reason it has none. Pure."""
+    html = decode(record.body, record.charset)
+    if reason := trap(html):
+        return None, reason
+    title, text = extract(html)
+    if not text:
+        return None, "no_text"
+    language, certainty = identify(text)
+    if options.languages and language not in options.languages:
+        return None, "language"
+    if certainty < options.min_language_score:
+        return None, "language_uncertain"
+    judged = quality(text, options.quality)
+    if judged.reason is not None:
+        return None, judged.reason
+    host = origin(url).host
+    return {
+        "doc_id": xxhash.xxh3_128_hexdigest(f"{url}\n{text}".encode()),
+        "url": url,
+        "host": host,
+        "group": _group(options.group_pattern, url) or host,
+        "title": title,
+        "text": text,
+        "language": language,
+        "language_score": certainty,
+        "quality": judged.score,
+        "content_hash": xxhash.xxh3_64_intdigest(" ".join(text.split()).encode()),
+        "warc_file": record.file,
+        "warc_offset": record.offset,
+        "status": record.status,
+        "content_type": record.content_type,
+        "fetched_at": record.fetched_at,
+    }, None
+
+
+def extract(html: str) -> tuple[str, str]:
+    """(title, main text) of a page. Navigation, sidebars, footers, forms are left out; blocks are separated by an empty
+    line, the lines of a preformatted block by one line break."""
+    tree = HTMLTree.parse(html)
+    text = extract_plain_text(tree, main_content=True, preserve_formatting=True, list_bullets=False, alt_texts=False)
+    lines = "\n".join(line.rstrip() for line in text.splitlines())
+    return " ".join((tree.title or "").split()), re.sub(r"\n{3,}", "\n\n", lines).strip("\n")
+
+
+def _page(record: Record) -> tuple[str | None, str]:
+    """None and the normalised URL if the record is a page, else the reason it is none."""
+    if record.reason is not None:
+        return record.reason, ""
+    if record.kind not in ("response", "resource"):
+        return f"record_{record.kind or 'unknown'}", ""
+    if not 200 <= record.status < 300:
+        return f"status_{record.status}", ""
+    if record.content_type not in _HTML:
+        return "not_html", ""
+    url = normalise(record.url)
+    return (None, url) if url else ("bad_url", "")
+
+
+def _age(record: Record) -> tuple[datetime, int]:
+    return record.fetched_at or datetime.min.replace(tzinfo=UTC), record.offset
+
+
+def _group(pattern: str, url: str) -> str:
+    found = _compiled(pattern).search(url) if pattern else None
+    return (found[1] or "") if found else ""
+
+
+@lru_cache(maxsize=8)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)

@@ -1,0 +1,88 @@
+"""Simple quality rules, each a named reason, and one score.
+
+The rules are those of Gopher (Rae et al. 2021, table A1) and C4 (Raffel et al. 2020), with bounds that fit
+documentation, where identifiers make words long and lines short.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from cpt_ray.options import Options
+
+_WORD = re.compile(r"\S+")
+_ENDS = (".", "!", "?", ":", '"', "”", "。", "！", "？", ")")
+_ELLIPSIS = ("...", "…")
+_BULLETS = ("•", "-", "*", "‣", "·")
+
+
+class QualityOptions(Options):
+    """Bounds outside of which a document is dropped; shares are between 0 and 1."""
+
+    min_words: int = Field(30, ge=0, description="too_short: fewer words")
+    max_words: int = Field(200_000, ge=1, description="too_long: more words")
+    min_word_length: float = Field(2.5, ge=0, description="word_length: mean characters per word below this")
+    max_word_length: float = Field(14.0, ge=0, description="word_length: mean characters per word above this")
+    max_symbols: float = Field(0.1, ge=0, description="symbols: hash signs and ellipses per word above this")
+    min_alphabetic: float = Field(0.6, ge=0, le=1, description="not_words: share of words with a letter below this")
+    max_bullets: float = Field(
+        0.9, ge=0, le=1, description="bullets: share of lines that begin with a bullet above this"
+    )
+    max_ellipses: float = Field(
+        0.3, ge=0, le=1, description="ellipses: share of lines that end in an ellipsis above this"
+    )
+    max_repeated_lines: float = Field(
+        0.5, ge=0, le=1, description="repeated_lines: share of characters in lines that came before above this"
+    )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """`reason` a rule the text breaks, None if it keeps them all; `score` between 0 and 1."""
+
+    reason: str | None
+    score: float
+
+
+def quality(text: str, options: QualityOptions) -> Quality:
+    """Judge a text. Pure; equal texts have equal scores."""
+    words = _WORD.findall(text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    count = len(words)
+    if count < max(1, options.min_words):
+        return Quality("too_short", 0.0)
+    if count > options.max_words:
+        return Quality("too_long", 0.0)
+    alphabetic = sum(1 for word in words if any(map(str.isalpha, word))) / count
+    repeated = _repeated(lines)
+    mean = sum(map(len, words)) / count
+    symbols = (text.count("#") + sum(map(text.count, _ELLIPSIS))) / count
+    score = round((_prose(lines) + alphabetic + (1 - repeated)) / 3, 4)
+    broken = (
+        ("word_length", not options.min_word_length <= mean <= options.max_word_length),
+        ("symbols", symbols > options.max_symbols),
+        ("not_words", alphabetic < options.min_alphabetic),
+        ("bullets", sum(line.startswith(_BULLETS) for line in lines) / len(lines) > options.max_bullets),
+        ("ellipses", sum(line.endswith(_ELLIPSIS) for line in lines) / len(lines) > options.max_ellipses),
+        ("repeated_lines", repeated > options.max_repeated_lines),
+    )
+    return Quality(next((reason for reason, is_broken in broken if is_broken), None), score)
+
+
+def _repeated(lines: list[str]) -> float:
+    """Share of the characters that stand in a line seen before."""
+    seen: set[str] = set()
+    repeated = 0
+    for line in lines:
+        repeated += len(line) if line in seen else 0
+        seen.add(line)
+    return repeated / max(1, sum(map(len, lines)))
+
+
+def _prose(lines: list[str]) -> float:
+    """Share of the characters in lines that read like sentences: eight words or more, with an end."""
+    prose = sum(len(line) for line in lines if line.endswith(_ENDS) and line.count(" ") >= 7)
+    return prose / max(1, sum(map(len, lines)))
