@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import Field
 
@@ -22,8 +23,8 @@ class ClusterOptions(Options):
     cpus: int | None = Field(None, ge=1, description="CPUs of the Ray started here; null takes all of them")
     object_store_mb: int = Field(512, ge=80, description="shared memory of the Ray started here, MiB")
     workers: int = Field(2, ge=0, description="training workers; 0 trains in the driver's own process")
-    cpus_per_worker: float = Field(1, gt=0, description="CPUs of each training worker, also its thread count")
-    gpus_per_worker: float = Field(0, ge=0, description="GPUs of each training worker")
+    threads: int = Field(1, ge=1, description="CPUs, and threads, of each training worker")
+    gpu: bool = Field(False, description="one GPU for each training worker")
     outputs: str = Field(
         "outputs", description="root of all artifacts: a folder, or any fsspec URI that all nodes reach"
     )
@@ -41,7 +42,7 @@ def connect(options: ClusterOptions) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    common = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": False}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": False}
     try:
         if options.address:
             ray.init(address=options.address, **common)
