@@ -105,13 +105,17 @@ class SetStore:
     def locate(table_path: str, raw: str, slot_of: Sequence[I64], slots: int) -> SetStore:
         """From the artifact of write_sets; slot_of[i][row] is the slot of a row of shard i."""
         part, offset, length = (np.full(slots, -1, np.int64) for _ in range(3))
-        names = []
+        store = SetStore([], part, offset, length)
         for i, name in enumerate(parts(table_path)):
             table = parquet.read_table(name)
             at = slot_of[i][np.asarray(table["row"])]
-            part[at], offset[at], length[at] = i, np.asarray(table["offset"]), np.asarray(table["length"])
-            names.append(posixpath.join(raw, f"part-{i:05d}.u64"))
-        return SetStore(names, part, offset, length)
+            store.place(at, np.full(len(at), i), np.asarray(table["offset"]), np.asarray(table["length"]))
+            store.raw.append(posixpath.join(raw, f"part-{i:05d}.u64"))
+        return store
+
+    def place(self, slots: I64, part: I64, offset: I64, length: I64) -> None:
+        """Say where the sets of `slots` are: number of the raw file, offset and length in hashes."""
+        self.part[slots], self.offset[slots], self.length[slots] = part, offset, length
 
     def read(self, slots: I64) -> tuple[U64, I64]:
         """(values, starts [slots]): the sets of `slots` (distinct), read in the order they lie in the files."""

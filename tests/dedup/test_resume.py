@@ -17,12 +17,12 @@ import pytest
 from dedup_corpus import corpus
 
 from cpt_ray.artifacts import parquet, parts, shards
-from cpt_ray.dedup import cluster, deduplicate, verify
+from cpt_ray.dedup import deduplicate, near, verify
 
 SCRIPT = """
 import sys
-from cpt_ray.dedup import cluster, deduplicate, verify
-cluster.INLINE_PAIRS, verify.PAIRS_PER_SHARD = 50, 60
+from cpt_ray.dedup import deduplicate, near, verify
+near.INLINE_PAIRS, verify.PAIRS_PER_SHARD = 50, 60
 deduplicate(sys.argv[1], sys.argv[2:])
 """
 
@@ -47,7 +47,7 @@ def published(out: Path) -> list[bytes]:
 
 def test_every_write_may_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For every n: die at the n-th write of a file, half of it written; the next run ends with the same bytes."""
-    monkeypatch.setattr(cluster, "INLINE_PAIRS", 10)
+    monkeypatch.setattr(near, "INLINE_PAIRS", 10)
     monkeypatch.setattr(verify, "PAIRS_PER_SHARD", 15)
     names = write(tmp_path / "docs", corpus(originals=20), 2)
     real = parquet.write_table

@@ -1,0 +1,111 @@
+"""All documents of a run in the order of the survivor rule, and those of equal content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cpt_ray.artifacts import parquet
+from cpt_ray.dedup import bands, kernels, signatures, survivors
+from cpt_ray.dedup.kernels import I64, U64
+from cpt_ray.dedup.options import DedupOptions
+from cpt_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All documents in the order of the survivor rule; a document's number in it is its slot.
+
+    doc_id [slots] string; keeper [slots] int64: the best slot of equal content (its own for the first, and for a
+    document without words); words [slots]; invalid: how many held bytes that are no UTF-8; keys [nodes, bands] uint64
+    and node_slot [nodes]: the first of each content that has words; slot_of[shard][row]: -1 for a repeated id; counts
+    [slots]: shingles with repeats; repeated: rows whose id had been seen.
+    """
+
+    doc_id: pa.StringArray
+    keeper: I64
+    words: I64
+    counts: I64
+    keys: U64
+    node_slot: I64
+    slot_of: list[I64]
+    repeated: int
+    invalid: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.doc_id) + self.repeated
+
+    def node_of(self, chosen: I64 | None = None) -> I64:
+        """[slots + 1] int64: the node of a slot, -1 for one that is no node (or not a chosen one) and at the end."""
+        found = np.full(len(self.doc_id) + 1, -1, np.int64)
+        nodes = np.arange(len(self.node_slot)) if chosen is None else chosen
+        found[self.node_slot[nodes]] = nodes
+        return found
+
+    @staticmethod
+    def load(names: Sequence[str], options: DedupOptions) -> Corpus:
+        """Read the signatures' small columns, rank, find equal content, then cut the rest's signatures into bands."""
+        tables = [parquet.read_table(name, columns_of(options)) for name in names]
+        if not tables:
+            raise UserError("there are no documents to deduplicate", fix="check the step before")
+        sizes = [table.num_rows for table in tables]
+        table = pa.concat_tables(tables)
+        order = survivors.best_first(table, options)
+        ids = table.column("doc_id").combine_chunks().take(pa.array(order))
+        first = _first_of_each(ids)
+        order, ids = order[first], ids.filter(pa.array(first))
+        slot_of_row = np.full(table.num_rows, -1, np.int64)
+        slot_of_row[order] = np.arange(len(order))
+        words = np.asarray(table["words"])[order].astype(np.int64)
+        keeper = _first_equal(np.asarray(table["content_0"])[order], np.asarray(table["content_1"])[order], words)
+        node_slot = np.flatnonzero((keeper == np.arange(len(keeper))) & (words > 0))
+        slot_of = np.split(slot_of_row, np.cumsum(sizes)[:-1])
+        invalid = int(np.count_nonzero(np.asarray(table["flags"]) & kernels.INVALID_UTF8))
+        counts = np.asarray(table["shingle_count"])[order].astype(np.int64)
+        keys = _keys(names, slot_of, node_slot, len(order), options)
+        return Corpus(ids, keeper, words, counts, keys, node_slot, slot_of, table.num_rows - len(order), invalid)
+
+
+def columns_of(options: DedupOptions) -> list[str]:
+    """The signatures' columns without the signature itself."""
+    rule = [survivors.PREFIX + p.column for p in options.survivors]
+    return ["doc_id", *dict.fromkeys(rule), "content_0", "content_1", "words", "shingle_count", "flags"]
+
+
+def _first_of_each(ids: pa.StringArray) -> npt.NDArray[np.bool_]:
+    """[rows] bool: False where the same id stands further up."""
+    codes = np.asarray(ids.dictionary_encode().indices)
+    first = np.zeros(len(codes), bool)
+    first[np.unique(codes, return_index=True)[1]] = True
+    return first
+
+
+def _first_equal(a: U64, b: U64, words: I64) -> I64:
+    """[slots] int64: the smallest slot of equal content; a document without words is equal to none."""
+    keeper = np.arange(len(a), dtype=np.int64)
+    chosen = np.flatnonzero(words > 0)
+    order = chosen[np.lexsort((chosen, b[chosen], a[chosen]))]
+    if len(order):
+        new = np.r_[True, (a[order[1:]] != a[order[:-1]]) | (b[order[1:]] != b[order[:-1]])]
+        keeper[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))]
+    return keeper
+
+
+def _keys(names: Sequence[str], slot_of: Sequence[I64], node_slot: I64, slots: int, options: DedupOptions) -> U64:
+    """[nodes, bands] uint64; one part's signatures are in memory at a time."""
+    if not options.near:
+        return np.zeros((0, 0), np.uint64)
+    count, rows = bands.shape(options)
+    node_of = np.full(slots + 1, -1, np.int64)
+    node_of[node_slot] = np.arange(len(node_slot))
+    keys = np.empty((len(node_slot), count), np.uint64)
+    for name, part_slots in zip(names, slot_of, strict=True):
+        matrix = signatures.signature_matrix(parquet.read_table(name, ["signature"]).column("signature"))
+        nodes = node_of[part_slots]
+        keys[nodes[nodes >= 0]] = bands.band_keys(matrix[nodes >= 0], count, rows)
+    return keys

@@ -1,0 +1,46 @@
+"""Why one document was kept or removed, from the clusters table alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow.compute as pc
+
+from cpt_ray.artifacts import parquet, parts, read_manifest
+from cpt_ray.errors import UserError
+
+
+def explain(clusters: str, doc_id: str) -> dict[str, Any]:
+    """Why a document was kept or removed: its row of the clusters table and the other members of its cluster.
+
+    Raises UserError when the table has no such document.
+    """
+    for name in parts(clusters):
+        table = parquet.read_table(name)
+        found = table.filter(pc.equal(table["doc_id"], doc_id))
+        if not found.num_rows:
+            continue
+        row = found.to_pylist()[0]
+        cluster = table.filter(pc.equal(table["cluster_id"], row["cluster_id"]))
+        manifest = read_manifest(clusters)
+        row["threshold"] = manifest.params["threshold"]
+        row["measure"] = manifest.params["measure"]
+        row["bands"] = manifest.extra.get("bands")
+        row["members"] = cluster.num_rows
+        row["kept_members"] = cluster.filter(cluster["kept"])["doc_id"].to_pylist()[:20]
+        row["sentence"] = _sentence(row)
+        return row
+    raise UserError(f"no document {doc_id!r} in these clusters", where=clusters, fix="check the id")
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    if row["kept"]:
+        alone = row["members"] == 1
+        return f"{row['doc_id']} is kept" + (": nothing is like it" if alone else f", in a cluster of {row['members']}")
+    if row["layer"] == "exact":
+        return f"{row['doc_id']} is removed: after normalisation it equals {row['matched_id']}, kept by: {row['rule']}"
+    return (
+        f"{row['doc_id']} is removed: {row['measure']} with {row['matched_id']} is {row['similarity']:.4f}"
+        f" (threshold {row['threshold']}), {row['shared_bands']} of {row['bands']} bands equal, kept by: {row['rule']}"
+    )

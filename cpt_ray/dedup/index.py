@@ -1,0 +1,151 @@
+"""The index: what a finished deduplication leaves for the next crawl, all of it Parquet but the raw shingle sets.
+
+- `documents/`: the signatures with the unit of every document and the place of its shingle set;
+- `bands/`: (band, key, doc_id), a file per band, sorted by key;
+- `sets/`: sorted shingle hashes, uint64 little-endian.
+
+No text is kept, and none is read again: a new crawl is compared with the old documents through their sets.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cpt_ray.artifacts import Ledger, Manifest, build, parquet, parts, read_manifest
+from cpt_ray.dedup import candidates, cluster, known, near, signatures, verify
+from cpt_ray.dedup.components import components
+from cpt_ray.dedup.corpus import Corpus
+from cpt_ray.dedup.options import DedupOptions
+
+VERSION = 1
+
+
+def write_index(
+    path: str,
+    clusters: str,
+    documents: str | Sequence[str],
+    *,
+    text_column: str = "text",
+    previous: str | None = None,
+) -> Manifest:
+    """Write the index of a finished deduplication, together with the `previous` index that it was made against.
+
+    `clusters` is what `deduplicate` published for `documents` (its phases must still be there).
+    """
+    finished = read_manifest(clusters)
+    options = DedupOptions.model_validate(finished.params)
+    phases = cluster.phases_of(clusters)
+    inputs = {"signatures": read_manifest(posixpath.join(phases, cluster.SIGNATURES))}
+    if previous is not None:
+        known.compatible(previous, options, inputs["signatures"])
+        inputs["known"] = read_manifest(posixpath.join(phases, cluster.KNOWN))
+    params = {**signatures.scheme(options), **known.cut(options)}
+    made_from = {"clusters": finished, **({"previous": read_manifest(previous)} if previous else {})}
+    with build(path, step=known.STEP, version=VERSION, params=params, inputs=made_from) as work:
+        if work.manifest is not None:
+            return work.manifest
+        source = cluster.source_of(documents, text_column, phases, inputs, previous)
+        new = parts(posixpath.join(phases, cluster.SIGNATURES))
+        corpus = Corpus.load([*new, *source.known], options)
+        nodes = np.arange(len(corpus.node_slot))
+        store = near.write_sets_of(posixpath.join(phases, "all-sets"), corpus, nodes, source, options)
+        old_sets = known.raw_sets(previous) if previous else []
+        _copy_sets([*old_sets, *store.raw], _folder(work.path, known.SETS))
+        tables = _carried_over(previous, corpus, source, len(new)) if previous else []
+        tables += _new_rows(new, corpus, store, len(old_sets))
+        for n, table in enumerate(tables):
+            parquet.write_table(posixpath.join(_folder(work.path, known.DOCUMENTS), f"part-{n:05d}.parquet"), table)
+        _write_bands(_folder(work.path, known.BANDS), corpus, previous)
+        rows = sum(table.num_rows for table in tables)
+        return work.publish(
+            Ledger.of("documents", read=rows, kept=rows), rows=rows, schema=tables[0].schema, extra=known.cut(options)
+        )
+
+
+def units(corpus: Corpus) -> pa.StringArray:
+    """[slots] string: the smallest id among the documents tied to a slot by equal content or equal bands."""
+    edges = [bucket.stars() for bucket in candidates.buckets_of(corpus.keys)]
+    empty = np.zeros(0, np.int64)
+    centre = np.concatenate([c for c, _ in edges] or [empty])
+    member = np.concatenate([m for _, m in edges] or [empty])
+    label = components(len(corpus.node_slot), centre, member)
+    node = corpus.node_of()[corpus.keeper]
+    group = np.where(node >= 0, corpus.node_slot[label[node]] if len(label) else 0, np.arange(len(node)))
+    order = np.asarray(pc.sort_indices(corpus.doc_id)).astype(np.int64)
+    place = np.full(len(node), len(node), np.int64)
+    np.minimum.at(place, group[order], np.arange(len(node)))
+    return corpus.doc_id.take(pa.array(order[place[group]]))
+
+
+def _new_rows(names: Sequence[str], corpus: Corpus, store: verify.SetStore, first_part: int) -> list[pa.Table]:
+    """The new signatures with their units and the places of their sets; equal contents share one set."""
+    unit, node_of = units(corpus), corpus.node_of()
+    tables = []
+    for name, slots in zip(names, corpus.slot_of, strict=False):
+        table = parquet.read_table(name)
+        kept = slots >= 0
+        slot = slots[kept]
+        node = node_of[corpus.keeper[slot]]
+        stored = (node >= 0) & (store.part[node] >= 0)
+        columns = {
+            "unit": unit.take(pa.array(slot)),
+            "set_part": pa.array(np.where(stored, store.part[node] + first_part, -1)),
+            "set_offset": pa.array(np.where(stored, store.offset[node], -1)),
+            "set_length": pa.array(np.where(stored, store.length[node], 0)),
+        }
+        table = table.filter(pa.array(kept))
+        for field in known.PLACE:
+            table = table.append_column(field, columns[field.name])
+        tables.append(table)
+    return tables
+
+
+def _carried_over(previous: str, corpus: Corpus, source: near.Source, new_parts: int) -> list[pa.Table]:
+    """The old rows: those that were touched with their present unit, without those whose id the new ones took over."""
+    unit, tables = units(corpus), []
+    for name, touched_name, slots in zip(
+        known.document_parts(previous), source.known, corpus.slot_of[new_parts:], strict=True
+    ):
+        table, touched = parquet.read_table(name), parquet.read_table(touched_name)
+        rest = table.filter(pc.invert(pc.is_in(table["doc_id"], touched["doc_id"].combine_chunks())))
+        kept = slots >= 0
+        touched = touched.filter(pa.array(kept))
+        at = touched.schema.get_field_index("unit")
+        touched = touched.set_column(at, known.PLACE[0], unit.take(pa.array(slots[kept])))
+        tables.append(pa.concat_tables([rest, touched]))
+    return tables
+
+
+def _write_bands(folder: str, corpus: Corpus, previous: str | None) -> None:
+    ids = corpus.doc_id.take(pa.array(corpus.node_slot))
+    for band in range(corpus.keys.shape[1]):
+        name = f"band-{band:03d}.parquet"
+        numbers = pa.array(np.full(len(ids), band, np.int16))
+        table = pa.table([numbers, pa.array(corpus.keys[:, band]), ids], schema=known.BAND)
+        if previous is not None:
+            before = parquet.read_table(posixpath.join(previous, known.BANDS, name))
+            before = before.filter(pc.invert(pc.is_in(before["doc_id"], corpus.doc_id)))
+            table = pa.concat_tables([before, table])
+        parquet.write_table(
+            posixpath.join(folder, name), table.sort_by([("key", "ascending"), ("doc_id", "ascending")])
+        )
+
+
+def _copy_sets(names: Sequence[str], folder: str) -> None:
+    """Copy raw files, numbering them in this order, as set_part does."""
+    for n, name in enumerate(names):
+        fs, source = fsspec.core.url_to_fs(name)
+        fs.copy(source, fsspec.core.url_to_fs(posixpath.join(folder, f"part-{n:05d}.u64"))[1])
+
+
+def _folder(root: str, name: str) -> str:
+    path = posixpath.join(root, name)
+    fs, target = fsspec.core.url_to_fs(path)
+    fs.makedirs(target, exist_ok=True)
+    return path
