@@ -45,6 +45,7 @@ _UNCHANGED = (range(0x3400, 0x4DC0), range(0x4E00, 0x9FFD), range(0x17000, 0x187
 """Big runs of ideographs and syllables that are their own normalised form: not looked up one by one."""
 
 
+@lru_cache(maxsize=1 << 14)
 def normalise(char: str) -> str:
     """The normalised form of one character; empty when it leaves no trace."""
     composed = unicodedata.normalize("NFKC", char).casefold()
@@ -52,6 +53,7 @@ def normalise(char: str) -> str:
     return unicodedata.normalize("NFC", "".join(c for c in parts if not _is_in(ord(c), DIACRITICS)))
 
 
+@lru_cache(maxsize=1 << 14)
 def kind(char: str) -> int:
     """SEPARATOR, LETTER, SOLO or IGNORED."""
     code, category = ord(char), unicodedata.category(char)
