@@ -34,10 +34,14 @@ HOME = ""
 class SiteOptions(Options):
     """What to render."""
 
-    max_pages: int = Field(6000, ge=1, description="module pages, at most; shared out fairly between distributions")
-    min_characters: int = Field(300, ge=1, description="a module with less docstring text than this gets no page")
-    max_source_bytes: int = Field(1_000_000, ge=1, description="a source file larger than this is left out")
-    shards: int = Field(32, ge=1, description="number of shards the distributions are dealt to")
+    max_pages: int = Field(
+        default=6000, ge=1, description="module pages, at most; shared out fairly between distributions"
+    )
+    min_characters: int = Field(
+        default=300, ge=1, description="a module with less docstring text than this gets no page"
+    )
+    max_source_bytes: int = Field(default=1_000_000, ge=1, description="a source file larger than this is left out")
+    shards: int = Field(default=32, ge=1, description="number of shards the distributions are dealt to")
 
 
 def site_shards(distributions: Sequence[Distribution], options: SiteOptions) -> list[dict[str, Any]]:
@@ -47,6 +51,7 @@ def site_shards(distributions: Sequence[Distribution], options: SiteOptions) -> 
     large ones get equal shares), so that a few huge packages do not make up the corpus. Within a distribution files
     come in the order of the hash of their path: a sample that neither alphabet nor size has chosen.
     """
+    distributions = sorted(distributions, key=lambda d: d.name)
     usable = {d.name: _candidates(d, options) for d in distributions}
     share = _fair_share([len(files) for files in usable.values()], options.max_pages)
     names = sorted(usable)

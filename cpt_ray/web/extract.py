@@ -56,14 +56,16 @@ class ExtractOptions(Options):
     """How pages become documents."""
 
     group_pattern: str = Field(
-        "", description="regular expression on the URL whose one group is the split group; empty: the host"
+        default="", description="regular expression on the URL whose one group is the split group; empty: the host"
     )
-    languages: tuple[str, ...] = Field(("en",), description="ISO 639-1 codes of the languages kept; empty keeps all")
+    languages: tuple[str, ...] = Field(
+        default=("en",), description="ISO 639-1 codes of the languages kept; empty keeps all"
+    )
     min_language_score: float = Field(
-        0.5, ge=0, le=1, description="a document whose language is less certain is dropped"
+        default=0.5, ge=0, le=1, description="a document whose language is less certain is dropped"
     )
-    max_html_bytes: int = Field(2_000_000, ge=1, description="a larger page is dropped unread")
-    quality: QualityOptions = Field(default_factory=QualityOptions, description="quality rules")
+    max_html_bytes: int = Field(default=2_000_000, ge=1, description="a larger page is dropped unread")
+    quality: QualityOptions = Field(default=QualityOptions(), description="quality rules")
 
     @field_validator("group_pattern")
     @classmethod

@@ -18,11 +18,15 @@ BSD3 = (
 )
 
 
-def install(site: Path, name: str, files: dict[str, str], *, version: str = "1.0", headers: str = "", **extra: str) -> None:
+def install(
+    site: Path, name: str, files: dict[str, str], *, version: str = "1.0", headers: str = "", **extra: str
+) -> None:
     """Lay a distribution out as an installer does."""
     info = site / f"{name}-{version}.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{headers}\nThe description.\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{headers}\nThe description.\n"
+    )
     for path, text in files.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_text(text)
@@ -62,7 +66,9 @@ def test_a_file_belongs_to_one_distribution(tmp_path: Path) -> None:
 def test_own_and_editable_installs_are_left_out(tmp_path: Path) -> None:
     """What is being worked on is no installed package."""
     install(tmp_path, "cpt_ray", {"cpt_ray/__init__.py": ""})
-    install(tmp_path, "edited", {"edited.py": ""}, direct_url__json='{"url": "file:///x", "dir_info": {"editable": true}}')
+    install(
+        tmp_path, "edited", {"edited.py": ""}, direct_url__json='{"url": "file:///x", "dir_info": {"editable": true}}'
+    )
     install(tmp_path, "kept", {"kept.py": ""}, direct_url__json='{"url": "file:///x", "dir_info": {}}')
     assert [d.name for d in distributions([str(tmp_path)], standard_library=False)] == ["kept"]
 
@@ -83,7 +89,9 @@ def test_fingerprint_does_not_depend_on_hash_seed() -> None:
     """The fingerprint is part of artifacts' identity, so every process must agree on it."""
     code = "from cpt_ray.installed import fingerprint; print(fingerprint())"
     seen = {
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
         for seed in ("1", "2")
     }
     assert seen == {f"{fingerprint()}\n".encode()}
@@ -119,7 +127,9 @@ def test_this_environment() -> None:
         ("", [], None, [], UNKNOWN),
     ],
 )
-def test_licence(expression: str | None, classifiers: list[str], field: str | None, texts: list[str], expected: str) -> None:
+def test_licence(
+    expression: str | None, classifiers: list[str], field: str | None, texts: list[str], expected: str
+) -> None:
     """The most exact source decides; what the metadata leaves open stays unknown."""
     assert spdx(expression, classifiers, field, texts) == expected
 
