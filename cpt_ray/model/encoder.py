@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.last_layer import hidden_at
 
 
 class Encoder(nn.Module):
@@ -45,8 +46,7 @@ class Encoder(nn.Module):
 
     def forward(self, ids: Tensor, last: Tensor) -> Tensor:
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
-            hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state  # (B, T, D)
-        at_last = hidden[torch.arange(len(ids), device=ids.device), last]
+            at_last = hidden_at(self.backbone, ids, last)
         return F.normalize(at_last if at_last.dtype == torch.float64 else at_last.float(), dim=-1)
 
 

@@ -1,0 +1,58 @@
+"""The last hidden state at one position of each sequence, without computing the others.
+
+The embedding is read at the closing delimiter alone. In the last layer the other positions are needed as keys and values
+only: queries, attention output, feed-forward and final norm are computed for one position a sequence. It is exact, and
+saves most of one layer's work: two thirds of the whole for a one-layer model, 1/L for L layers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+LLAMA_LIKE = ("llama", "qwen2")
+"""`config.model_type` of decoders with Llama's layer: pre-norm, rotary positions, separate q, k, v projections."""
+
+
+def hidden_at(backbone: PreTrainedModel, ids: Tensor, last: Tensor) -> Tensor:
+    """(B, D) last hidden state, after the final norm, at position `last` (B,) of the right-padded `ids` (B, T)."""
+    if backbone.config.model_type in LLAMA_LIKE and not _windowed(backbone):
+        return _llama(backbone, ids, last)
+    hidden = backbone(input_ids=ids, use_cache=False).last_hidden_state
+    return hidden[torch.arange(len(ids), device=ids.device), last]
+
+
+def _windowed(backbone: PreTrainedModel) -> bool:
+    """Whether some layer attends to a window only."""
+    kinds = getattr(backbone.config, "layer_types", None) or []
+    return any(kind != "full_attention" for kind in kinds)
+
+
+def _llama(backbone: PreTrainedModel, ids: Tensor, last: Tensor) -> Tensor:
+    rows = torch.arange(len(ids), device=ids.device)
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
+    hidden = backbone.embed_tokens(ids)  # (B, T, D)
+    rotary = backbone.rotary_emb(hidden, position_ids=positions)  # cos, sin: (1, T, d)
+    *before, layer = backbone.layers
+    for one in before:
+        hidden = one(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
+
+    attention = layer.self_attn
+    normed = layer.input_layernorm(hidden)
+    heads = (len(ids), ids.shape[1], -1, attention.head_dim)
+    k = attention.k_proj(normed).view(heads).transpose(1, 2)  # (B, H, T, d)
+    v = attention.v_proj(normed).view(heads).transpose(1, 2)
+    q = attention.q_proj(normed[rows, last]).view(len(ids), -1, 1, attention.head_dim)  # (B, H, 1, d)
+    cos, sin = rotary
+    _, k = apply_rotary_pos_emb(k, k, cos, sin)
+    q, _ = apply_rotary_pos_emb(q, q, cos[0, last][:, None], sin[0, last][:, None])
+    seen = (positions <= last[:, None])[:, None, None]  # (B, 1, 1, T): what stands up to the delimiter
+    mixed = F.scaled_dot_product_attention(
+        q.to(v.dtype), k.to(v.dtype), v, attn_mask=seen, scale=attention.scaling, enable_gqa=q.shape[1] != k.shape[1]
+    )
+    at_last = hidden[rows, last] + attention.o_proj(mixed.reshape(len(ids), -1))
+    at_last = at_last + layer.mlp(layer.post_attention_layernorm(at_last))
+    return backbone.norm(at_last)
