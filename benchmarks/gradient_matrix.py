@@ -219,7 +219,9 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
                 assert 0 < numbers["kept_chunks"] < numbers["chunks"], f"{cell} should keep some graphs: {numbers}"
             outcome.losses.append(float(loss.value))
             outcome.dtau = float(loss.dtau)
-            outcome.gradients = {name: _gradient(p, cell.stage, workers) for name, p in engine.module.named_parameters()}
+            outcome.gradients = {
+                name: _gradient(p, cell.stage, workers) for name, p in engine.module.named_parameters()
+            }
             engine.step(RATE)
             temperature.step(loss.dtau, TEMPERATURE_RATE)
         else:

@@ -73,6 +73,8 @@ def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> Pre
             n_layer=options.layers,
             n_head=options.heads,
             n_inner=options.feedforward,
+            # The same function as GPT-2's gelu_new in one fused kernel, which saves a third of the activations.
+            activation_function="gelu_pytorch_tanh",
             **tokens,
         )
     else:

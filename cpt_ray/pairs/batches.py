@@ -51,6 +51,8 @@ BATCHES = pa.schema(
 )
 VERSION = 1
 BATCHES_PER_PART = 64
+CHARACTERS_PER_TOKEN = 6
+"""More than a token holds on average; only how much is encoded in vain depends on it."""
 NEEDED = ("pair_id", "source", "x", "y", "x_hash", "y_hash", "cluster")
 
 
@@ -278,7 +280,9 @@ def _order(
     unknown = sorted(set(options.weights) - set(source))
     if unknown:
         there = ", ".join(sorted(set(source)))
-        raise UserError(f"no pairs of source {unknown[0]!r}; there are: {there}", where="weights", fix="name one of them")
+        raise UserError(
+            f"no pairs of source {unknown[0]!r}; there are: {there}", where="weights", fix="name one of them"
+        )
     streams: dict[str, _Stream] = {}
     for name in sorted(set(source[usable])):
         rows = np.flatnonzero(usable & (source == name))
@@ -360,9 +364,29 @@ def _tokens(texts: pa.ChunkedArray, encode: Encode, most: int) -> pa.ListArray:
     """Token ids of each text, truncated, as one list<i32> array; encoded by blocks so that little is alive at once."""
     blocks = []
     for start in range(0, len(texts), 4096):
-        ids = encode(texts.slice(start, 4096).to_pylist())
-        blocks.append(pa.array([row[:most] for row in ids], pa.list_(pa.int32())))
+        rows = _truncated(texts.slice(start, 4096).to_pylist(), encode, most)
+        blocks.append(pa.array(rows, pa.list_(pa.int32())))
     return pa.concat_arrays(blocks) if blocks else pa.array([], pa.list_(pa.int32()))
+
+
+def _truncated(texts: list[str], encode: Encode, most: int) -> list[list[int]]:
+    """The first `most` tokens of each text. Only the beginning of a long text is encoded, up to the end of a word, where
+    no token crosses; if that was too short, all of it is."""
+    begun = [_beginning(text, most * CHARACTERS_PER_TOKEN) for text in texts]
+    ids = encode(begun)
+    short = [i for i, row in enumerate(ids) if len(row) < most and len(begun[i]) < len(texts[i])]
+    for i, row in zip(short, encode([texts[i] for i in short]) if short else [], strict=True):
+        ids[i] = row
+    return [row[:most] for row in ids]
+
+
+def _beginning(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    end = most
+    while end and not (text[end].isspace() and not text[end - 1].isspace()):
+        end -= 1
+    return text[:end] if end else text
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

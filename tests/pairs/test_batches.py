@@ -81,9 +81,7 @@ def test_an_epoch_shows_every_pair_once() -> None:
 @pytest.mark.parametrize("homogeneous", [True, False])
 def test_weights_set_the_share_of_each_source(homogeneous: bool) -> None:
     """Drawn pairs stay within one batch of the declared shares at every step."""
-    table = order(
-        make_pairs(clusters=499), batch_size=20, steps=40, weights={"a": 3, "b": 1}, homogeneous=homogeneous
-    )
+    table = order(make_pairs(clusters=499), batch_size=20, steps=40, weights={"a": 3, "b": 1}, homogeneous=homogeneous)
     seen = np.cumsum(np.array(table["source"].to_pylist()) == "a")[19::20]
     due = 0.75 * 20 * np.arange(1, 41)
     assert np.abs(seen - due).max() <= 20
@@ -93,7 +91,9 @@ def test_dropped_pairs_have_a_reason() -> None:
     """An empty side, a repeated id, a source too small for a batch, and pairs not reached are all in the ledger."""
     pairs = make_pairs(count=300, clusters=299, sources=("a",))
     tiny = make_pairs(count=4, sources=("tiny",)).set_column(0, "pair_id", pa.array(list("wxyz")))
-    bad = make_pairs(count=1, sources=("a",)).set_column(0, "pair_id", pa.array(["!"])).set_column(3, "y", pa.array([""]))
+    bad = (
+        make_pairs(count=1, sources=("a",)).set_column(0, "pair_id", pa.array(["!"])).set_column(3, "y", pa.array([""]))
+    )
     everything = pa.concat_tables([pairs, pairs.slice(0, 2), tiny, bad])
     tables, ledger = materialise(everything, encode, BatchOptions(batch_size=50, steps=2))
     assert sum(table.num_rows for table in tables) == 100
