@@ -14,6 +14,7 @@ No approximate index: up to some millions of vectors one pass takes less than a 
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ QUERIES_AT_ONCE = 256
 TILE_SCORES, TILE_BYTES = 1 << 22, 32 << 20
 """Scores of one tile, and bytes of its vectors in float32: what is worth keeping in cache, and what a copy may take."""
 RESCORED_AT_ONCE = 1 << 14
+MANY = 1 << 14
+"""Rows beyond k in the running for a query before they are cut to its exact k best so far: a collapsed model ties all."""
+ROWS_WIDENED_AT_ONCE = 2048
+LANES = 64
+"""Scores of one block, of which first only the maximum is looked at."""
 
 
 def build_index(path: str, *, embeddings: str, source: str, key: str, columns: list[str]) -> Manifest:
@@ -115,28 +121,67 @@ def top_k(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray,
 
 def _in_the_running(queries: np.ndarray, vectors: np.ndarray, k: int) -> list[np.ndarray]:
     """For each query, ascending, every row whose float32 score is not surely below the k-th best."""
-    margin = 2 * vectors.shape[1] * 2.0**-24
-    kept_scores = [np.empty(0, np.float32) for _ in queries]
-    kept_rows = [np.empty(0, np.int64) for _ in queries]
-    floor = np.full(len(queries), -np.inf, np.float32)  # k-th best score so far, less the margin
-    height = max(1, min(TILE_SCORES // max(1, len(queries)), TILE_BYTES // (4 * vectors.shape[1])))
+    margin = np.float32(2 * vectors.shape[1] * 2.0**-24)
+    count = len(queries)
+    owner, row, score = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    floor = np.full(count, -np.inf, np.float32)  # the k-th best score so far, less the margin
+    height = max(1, min(TILE_SCORES // count, TILE_BYTES // (4 * vectors.shape[1])))
     for start in range(0, len(vectors), height):
-        tile = queries @ np.asarray(vectors[start : start + height], np.float32).T
-        for i in np.flatnonzero(tile.max(axis=1) >= floor):
-            fresh = np.flatnonzero(tile[i] >= floor[i])
-            if len(fresh) > 4 * k:  # of a whole tile only its own best k matter
-                fresh = np.flatnonzero(tile[i] >= max(floor[i], _kth(tile[i], k) - margin))
-            scores = np.concatenate([kept_scores[i], tile[i][fresh]])
-            rows = np.concatenate([kept_rows[i], fresh + start])
-            if len(scores) >= k:
-                floor[i] = _kth(scores, k) - margin
-            stays = scores >= floor[i]
-            kept_scores[i], kept_rows[i] = scores[stays], rows[stays]
-    return kept_rows
+        tile = queries @ _float32(vectors[start : start + height]).T
+        whole = tile.shape[1] // LANES * LANES
+        for offset, lanes, part in ((0, LANES, tile[:, :whole]), (whole, 1, tile[:, whole:])):
+            if part.shape[1]:
+                fresh_owner, fresh_row, fresh_score = _above(part, lanes, floor, k, margin)
+                owner = np.concatenate([owner, fresh_owner])
+                row = np.concatenate([row, fresh_row + start + offset])
+                score = np.concatenate([score, fresh_score])
+        order = np.lexsort((-score, owner))
+        owner, row, score = owner[order], row[order], score[order]
+        first = np.searchsorted(owner, np.arange(count + 1))
+        enough = np.flatnonzero(np.diff(first) >= k)
+        floor[enough] = np.maximum(floor[enough], score[first[enough] + k - 1] - margin)
+        stays = score >= floor[owner]
+        for i in np.flatnonzero(np.bincount(owner[stays], minlength=count) > MANY + k):
+            own = np.flatnonzero(stays & (owner == i))
+            ordered = own[np.argsort(row[own], kind="stable")]
+            best = np.argsort(-_rescore(queries[i], vectors, row[ordered]), kind="stable")[:k]
+            stays[own] = False
+            stays[ordered[best]] = True
+        owner, row, score = owner[stays], row[stays], score[stays]
+    first = np.searchsorted(owner, np.arange(count + 1))
+    return [np.sort(row[a:b]) for a, b in itertools.pairwise(first)]
 
 
-def _kth(scores: np.ndarray, k: int) -> float:
-    return float(np.partition(scores, len(scores) - k)[len(scores) - k])
+def _above(
+    tile: np.ndarray, lanes: int, floor: np.ndarray, k: int, margin: np.float32
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(query, column, score) of the entries of `tile` (Q, lanes * B) that may be among their query's k best.
+
+    Columns b, b + B, b + 2B ... form a block. One pass takes each block's maximum; the k-th largest maximum of a
+    query is a bound from below on its k-th best score, so only blocks that reach it are looked into.
+    """
+    blocks = tile.reshape(len(tile), lanes, -1)
+    highest = blocks.max(axis=1)  # (Q, B)
+    bound = floor
+    if highest.shape[1] >= k:
+        bound = np.maximum(floor, np.partition(highest, -k, axis=1)[:, -k] - margin)
+    query, block = np.nonzero(highest >= bound[:, None])
+    inside = blocks[query, :, block]  # (blocks reached, lanes)
+    reached, lane = np.nonzero(inside >= bound[query, None])
+    return query[reached], lane * highest.shape[1] + block[reached], inside[reached, lane]
+
+
+def _float32(vectors: np.ndarray) -> np.ndarray:
+    """(n, D) float32: the same memory where it is float32 already."""
+    if vectors.dtype == np.float32:
+        return vectors
+    import torch  # converts half precision some times faster than numpy
+
+    wide = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), ROWS_WIDENED_AT_ONCE):
+        part = slice(start, start + ROWS_WIDENED_AT_ONCE)
+        torch.from_numpy(wide[part]).copy_(torch.from_numpy(np.array(vectors[part])))
+    return wide
 
 
 def _rescore(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from serve_samples import functions
 from rich.console import Console
+from serve_samples import functions
 
 from cpt_ray.errors import UserError
 from cpt_ray.serve.index import Index

@@ -1,0 +1,145 @@
+"""Batch embedding: our embedder beside sentence-transformers on the same weights, texts, threads and precision.
+
+Run as `make bench-embed [MODEL=folder]`: the model is a folder that training wrote (outputs/demo's code model if it
+is there); without one a decoder of the demo's size with fresh weights is made, which costs the same to run. Texts are
+functions of the standard library. The vectors of both are compared before a time counts.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cpt_ray.evaluate.report import machine
+from cpt_ray.model.embedder import Embedder
+from cpt_ray.model.weights import INFO
+
+RESULT = Path(__file__).parent / "results" / "embed.json"
+TEXTS = 1000
+
+
+def functions(count: int) -> list[str]:
+    """Source of the standard library's functions, every so many, in the order of path and line."""
+    found = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        source = path.read_text(encoding="utf-8", errors="replace")
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+        lines = source.splitlines(keepends=True)
+        found += ["".join(lines[node.lineno - 1 : node.end_lineno]) for node in nodes]
+    return found[:: max(1, len(found) // count)][:count]
+
+
+def fresh_model(folder: str, texts: list[str]) -> str:
+    """A decoder of the default size with fresh weights and a byte-level tokenizer of 8,192 tokens, saved to
+    `folder`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from cpt_ray.model.delimiters import Delimiters
+    from cpt_ray.model.encoder import Encoder
+    from cpt_ray.model.weights import ModelInfo, ModelOptions, new_language_model, save_model
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=8192, initial_alphabet=alphabet, show_progress=False))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
+    options = ModelOptions()
+    backbone = new_language_model(options, len(tokenizer), seed=0).base_model
+    delimiters = Delimiters.of(tokenizer)
+    info = ModelInfo(
+        delimiters=delimiters.to_dict(),
+        max_x_tokens=64,
+        max_y_tokens=126,
+        temperature=20.0,
+        embedding_dimension=options.hidden_size,
+    )
+    save_model(Encoder(backbone, delimiters), tokenizer, info, folder, backbone.state_dict())
+    return folder
+
+
+def best_time(work: Callable[[], np.ndarray], runs: int = 3) -> tuple[float, np.ndarray]:
+    """Seconds of the fastest run, and its vectors."""
+    best, vectors = float("inf"), np.empty(0)
+    for _ in range(runs):
+        started = time.perf_counter()
+        vectors = work()
+        best = min(best, time.perf_counter() - started)
+    return best, vectors
+
+
+def measure(folder: str, texts: list[str]) -> list[dict]:
+    """Rows of the result: ours against sentence-transformers with its default batch size and with a larger one."""
+    from sentence_transformers import SentenceTransformer
+
+    embedder, peer = Embedder(folder), SentenceTransformer(folder, device="cpu")
+    embedder.embed(texts[:64], "y")
+    peer.encode_document(texts[:64])
+    rows = []
+    ours, vectors = best_time(lambda: embedder.embed(texts, "y"))
+    for batch in (32, 128):
+        theirs, others = best_time(lambda batch=batch: peer.encode_document(texts, batch_size=batch))
+        difference = float(np.abs(vectors - others).max())
+        if difference > 1e-4:
+            raise SystemExit(f"sentence-transformers' vectors differ by {difference:.2g}: the times cannot be compared")
+        name = f"sentence-transformers, batches of {batch}"
+        rows.append(row("functions, fp32", len(texts) / ours, name, len(texts) / theirs))
+    half = Embedder(folder, bf16=True)
+    half.embed(texts[:64], "y")
+    rows.append(row("functions, bf16", len(texts) / best_time(lambda: half.embed(texts, "y"))[0], None, None))
+    return rows
+
+
+def row(case: str, ours: float, peer: str | None, theirs: float | None) -> dict:
+    """One line of the result."""
+    return {
+        "case": case,
+        "metric": "texts/s",
+        "ours_value": round(ours, 1),
+        "peer": peer,
+        "peer_value": None if theirs is None else round(theirs, 1),
+        "ratio": None if theirs is None else round(ours / theirs, 2),
+    }
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    texts = functions(TEXTS)
+    given = os.environ.get("MODEL") or next(
+        (str(p.parent) for p in Path("outputs/demo").glob(f"**/code*/**/{INFO}")), ""
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = measure(given or fresh_model(scratch, texts), texts)
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in ("torch", "transformers", "sentence-transformers")}
+    result = {
+        "area": "embed",
+        "machine": machine() | {"threads": str(torch.get_num_threads())},
+        "versions": versions,
+        "rows": rows,
+    }
+    table = Table("case", "metric", "ours", "peer", "theirs", "ratio", box=None)
+    for each in rows:
+        table.add_row(*("" if value is None else str(value) for value in each.values()))
+    Console(width=120).print(f"model: {given or 'fresh weights'}, {len(texts):,} texts", table)
+    os.makedirs(RESULT.parent, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Exact search: cpt_ray.serve.index beside other exact searches on the same vectors, threads and k. Run as `make
+bench-search`.
+
+Each is timed on its best of several runs, after one that warms up; the rows found are compared before a time counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from cpt_ray.evaluate.report import machine
+from cpt_ray.serve.index import top_k
+
+RESULT = Path(__file__).parent / "results" / "search.json"
+K = 10
+CASES = [(100_000, 256, 1), (100_000, 256, 256), (400_000, 256, 64)]
+Search = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def torch_topk(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """One matrix product and torch.topk."""
+    import torch
+
+    return torch.topk(torch.from_numpy(queries) @ torch.from_numpy(vectors).T, K).indices.numpy()
+
+
+def semantic_search(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """sentence-transformers' util.semantic_search by dot product."""
+    import torch
+    from sentence_transformers.util import dot_score, semantic_search
+
+    hits = semantic_search(torch.from_numpy(queries), torch.from_numpy(vectors), top_k=K, score_function=dot_score)
+    return np.array([[hit["corpus_id"] for hit in row] for row in hits])
+
+
+def scikit_learn(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """scikit-learn's brute-force neighbours; on vectors of length 1 the euclidean order is the cosine's."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=K, algorithm="brute").fit(vectors).kneighbors(queries, return_distance=False)
+
+
+PEERS: dict[str, Search] = {
+    "torch": torch_topk,
+    "sentence-transformers": semantic_search,
+    "scikit-learn": scikit_learn,
+}
+
+
+def faiss_if_installed() -> None:
+    """faiss has no place in our environment; where somebody put it, it is measured."""
+    try:
+        import faiss
+    except ImportError:
+        return
+
+    def flat(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        index.add(vectors)
+        return index.search(queries, K)[1]
+
+    PEERS["faiss-cpu"] = flat
+
+
+def unit(rows: int, width: int, seed: int) -> np.ndarray:
+    """Vectors of length 1 around 200 centres, as embeddings lie, float32."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((200, width), np.float32)
+    vectors = centres[rng.integers(0, 200, rows)] + rng.standard_normal((rows, width), np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def best_time(search: Search, queries: np.ndarray, vectors: np.ndarray, runs: int = 5) -> tuple[float, np.ndarray]:
+    """Seconds of the fastest run, and what it found."""
+    found, best = search(queries, vectors), float("inf")
+    for _ in range(runs):
+        started = time.perf_counter()
+        found = search(queries, vectors)
+        best = min(best, time.perf_counter() - started)
+    return best, found
+
+
+def main() -> None:
+    """Run all cases, print the table, write the JSON."""
+    faiss_if_installed()
+    rows = []
+    for count, width, asked in CASES:
+        vectors, queries = unit(count, width, 1), unit(asked, width, 2)
+        case = f"{count:,} x {width}, {asked} quer{'y' if asked == 1 else 'ies'}, k={K}"
+        ours, found = best_time(lambda q, v: top_k(q, v, K)[1], queries, vectors)
+        for peer, search in PEERS.items():
+            theirs, other = best_time(search, queries, vectors)
+            agreement = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, other, strict=True)])
+            if agreement < 0.999:
+                raise SystemExit(f"{peer} finds other rows ({agreement:.4f} agree): the times cannot be compared")
+            rows.append(
+                {
+                    "case": case,
+                    "metric": "queries/s",
+                    "ours_value": round(asked / ours, 1),
+                    "peer": peer,
+                    "peer_value": round(asked / theirs, 1),
+                    "ratio": round(theirs / ours, 2),
+                }
+            )
+        half = vectors.astype(np.float16)
+        seconds, _ = best_time(lambda q, v: top_k(q, v, K)[1], queries, half)
+        rows.append(
+            {
+                "case": f"{case}, float16",
+                "metric": "queries/s",
+                "ours_value": round(asked / seconds, 1),
+                "peer": None,
+                "peer_value": None,
+                "ratio": None,
+            }
+        )
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in ("numpy", "torch", "sentence-transformers", "scikit-learn")}
+    result = {"area": "search", "machine": machine(), "versions": versions, "rows": rows}
+    show(rows)
+    os.makedirs(RESULT.parent, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def show(rows: list[dict]) -> None:
+    """The rows as a table."""
+    table = Table("case", "metric", "ours", "peer", "theirs", "ratio", box=None)
+    for row in rows:
+        values = [row[name] for name in ("case", "metric", "ours_value", "peer", "peer_value", "ratio")]
+        table.add_row(
+            *("" if value is None else f"{value:,}" if isinstance(value, float) else str(value) for value in values)
+        )
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
