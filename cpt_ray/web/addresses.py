@@ -11,7 +11,6 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 from cpt_ray.errors import UserError
 
@@ -57,12 +56,12 @@ def is_address(host: str) -> bool:
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names, drops the addresses that are not permitted, and maps names in `static` to "address:port"."""
+    """Asks `dns`, drops the addresses that are not permitted, and maps names in `static` to "address:port"."""
 
-    def __init__(self, permission: Permission, static: Mapping[str, str]) -> None:
+    def __init__(self, permission: Permission, static: Mapping[str, str], dns: AbstractResolver) -> None:
         self._permission = permission
         self._static = static
-        self._dns = ThreadedResolver()
+        self._dns = dns
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

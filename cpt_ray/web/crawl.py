@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import fsspec
+from aiohttp.resolver import ThreadedResolver
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field
 
@@ -172,7 +173,7 @@ class _Crawl:
     async def run(self) -> None:
         o = self.options
         limits = Limits(o.timeout, o.max_bytes, o.retries, o.backoff, o.max_wait)
-        resolver = GuardedResolver(self.permission, self.resolve)
+        resolver = GuardedResolver(self.permission, self.resolve, ThreadedResolver())
         self.slots = asyncio.Semaphore(o.concurrency)
         async with session(resolver, limits, self.agent, o.concurrency) as client:
             self.fetcher = Fetcher(client, self.permission, limits)

@@ -1,0 +1,91 @@
+"""A local web server whose behaviour a test writes down as a dictionary."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+from cpt_ray.artifacts import Manifest, build
+from cpt_ray.web.crawl import CrawlOptions, crawl
+
+Answer = str | Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+HOST = "site.example"
+
+
+@dataclass
+class Site:
+    address: str = ""
+    requests: list[str] = field(default_factory=list)
+    agents: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def serve(answers: Mapping[str, Answer]) -> Iterator[Site]:
+    """Serve HTML by path, or whatever a coroutine answers; all else is 404."""
+    site = Site()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        site.requests.append(request.path)
+        site.agents.add(request.headers.get("User-Agent", ""))
+        answer = answers.get(request.path)
+        if answer is None:
+            return web.Response(status=404)
+        if isinstance(answer, str):
+            kind = "text/plain" if request.path.endswith(".txt") else "text/html"
+            kind = "application/xml" if request.path.endswith(".xml") else kind
+            return web.Response(text=answer, content_type=kind)
+        return await answer(request)
+
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+
+    async def start() -> web.ServerRunner:
+        runner = web.ServerRunner(web.Server(handle, access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        site.address = f"127.0.0.1:{runner.addresses[0][1]}"
+        ready.set()
+        return runner
+
+    def run() -> None:
+        runner = loop.run_until_complete(start())
+        loop.run_forever()
+        loop.run_until_complete(runner.shutdown())
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield site
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+@pytest.fixture
+def run_crawl(tmp_path: object) -> Callable[..., Manifest]:
+    """Crawl the local site as http://site.example/ into `<tmp>/<name>`, quickly."""
+
+    def run(
+        site: Site, name: str = "crawl", *, resolve: Mapping[str, str] | None = None, **changes: object
+    ) -> Manifest:
+        values: dict[str, object] = {
+            "seeds": (f"http://{HOST}/",),
+            "allow_private": ("127.0.0.1/32",),
+            "delay": 0.0,
+            "backoff": 0.01,
+            "timeout": 5.0,
+            **changes,
+        }
+        options = CrawlOptions(**values)  # type: ignore[arg-type]
+        with build(f"{tmp_path}/{name}", step="crawl", version=1, params=options) as work:
+            return crawl(options, work, resolve={HOST: site.address} if resolve is None else resolve)
+
+    return run

@@ -1,0 +1,94 @@
+"""From bytes to text."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpt_ray.web.content import MAX_DEPTH, BodyError, charset, dechunk, decode, trap, unpack
+
+PLAIN = b"some words " * 50
+
+
+def test_unpack() -> None:
+    """Every coding, several in a row, and bodies that are not packed although the header says so."""
+    bare = zlib.compressobj(wbits=-15)
+    assert unpack(PLAIN, "", 10_000) == PLAIN
+    assert unpack(PLAIN, "identity", 10_000) == PLAIN
+    assert unpack(gzip.compress(PLAIN), "gzip", 10_000) == PLAIN
+    assert unpack(zlib.compress(PLAIN), "Deflate", 10_000) == PLAIN
+    assert unpack(bare.compress(PLAIN) + bare.flush(), "deflate", 10_000) == PLAIN
+    assert unpack(gzip.compress(zlib.compress(PLAIN)), "deflate, gzip", 10_000) == PLAIN
+    assert unpack(PLAIN, "gzip", 10_000) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "reason"),
+    [
+        (gzip.compress(b"0" * 100_000_000, 9), "gzip", "too_large"),
+        (gzip.compress(PLAIN)[:-20], "gzip", "truncated"),
+        (b"\x1f\x8b\x08" + b"\xff" * 40, "gzip", "bad_encoding"),
+        (b"\x00" * 40, "deflate", "bad_encoding"),
+        (b"x", "exotic", "bad_encoding"),
+        (b"not brotli at all", "br", "bad_encoding"),
+        (PLAIN * 100, "", "too_large"),
+    ],
+)
+def test_unpack_says_why_not(body: bytes, coding: str, reason: str) -> None:
+    """Bombs stop at the limit; broken bodies are named."""
+    with pytest.raises(BodyError) as caught:
+        unpack(body, coding, 10_000)
+    assert caught.value.reason == reason
+
+
+def test_dechunk() -> None:
+    """Chunks with extensions and trailers; a body that is not chunked passes."""
+    assert dechunk(b"4;x=y\r\nWiki\r\n6\r\npedia \r\n0\r\nT: 1\r\n\r\n") == b"Wikipedia "
+    assert dechunk(b"<!doctype html>\r\n") == b"<!doctype html>\r\n"
+
+
+def test_charset() -> None:
+    """As browsers understand the header."""
+    assert charset("text/html; charset=UTF-8") == "utf-8"
+    assert charset('text/html; Charset="ISO-8859-1"') == "cp1252"
+    assert charset("text/html; charset=klingon") is None
+    assert charset("text/html") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "declared"),
+    [
+        ("Füße".encode(), "utf-8"),
+        ("Füße".encode("latin-1"), "cp1252"),
+        ("Füße".encode("utf-8-sig"), "cp1252"),
+        ("Füße".encode("utf-16"), None),
+        (b'<meta charset="shift_jis">' + "Füße".encode(), "utf-8"),
+        ('<meta charset="iso-8859-1">Füße'.encode("latin-1"), None),
+    ],
+)
+def test_decode(body: bytes, declared: str | None) -> None:
+    """Byte order mark, then header, then meta, then detection."""
+    assert decode(body, declared).endswith("Füße")
+
+
+@given(st.binary(max_size=200), st.sampled_from([None, "utf-8", "cp1252", "utf-16", "ascii"]))
+def test_decode_never_fails(body: bytes, declared: str | None) -> None:
+    """Whatever the bytes: text that can be written as UTF-8."""
+    decode(body, declared).encode("utf-8")
+
+
+def test_traps() -> None:
+    """What would keep the parser busy for minutes is found in an instant; large ordinary pages pass."""
+    started = time.monotonic()
+    assert trap("<div>" * 30_000 + "x") == "nested_too_deep"
+    assert trap("<x-y>" * 30_000) == "nested_too_deep"
+    assert trap("<p " + " ".join(f"a{i}=1" for i in range(30_000)) + ">") == "too_many_attributes"
+    assert time.monotonic() - started < 1
+    assert trap("<p>word<br>" * 20_000) is None
+    assert trap("<div><span>a</span><img src=x></div>" * 5_000) is None
+    assert trap("<div>" * (MAX_DEPTH - 1) + "</div>" * (MAX_DEPTH - 1) + "<p>" * 3000) is None

@@ -1,0 +1,59 @@
+"""The frontier: an order that depends on the link graph alone."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpt_ray.web.frontier import Frontier
+from cpt_ray.web.url import Scope
+
+SEED = "http://h/0"
+GRAPHS = st.dictionaries(st.integers(0, 15), st.lists(st.integers(0, 15), max_size=5), max_size=16)
+
+
+def walk(graph: dict[int, list[int]], limit: int, shuffle: random.Random) -> tuple[list[str], dict[str, int], int]:
+    frontier = Frontier(Scope("host", (SEED,)), max_pages=limit, max_depth=20, max_redirects=5)
+    frontier.add([SEED])
+    order = []
+    while level := frontier.level():
+        taken = frontier.afford(list(level))
+        order += taken
+        shuffle.shuffle(taken)
+        for url in taken:
+            links = [f"http://h/{to}" for to in graph.get(int(url.rpartition("/")[2]), [])]
+            shuffle.shuffle(links)
+            frontier.add(links)
+    return order, dict(frontier.dropped), frontier.seen
+
+
+@given(GRAPHS, st.integers(1, 20), st.integers(0, 5), st.integers(0, 5))
+def test_order_of_arrival_does_not_show(graph: dict[int, list[int]], limit: int, one: int, two: int) -> None:
+    """Same pages in the same order whatever the timing; each once; seen = taken + dropped."""
+    first = walk(graph, limit, random.Random(one))
+    assert first == walk(graph, limit, random.Random(two + 100))
+    order, dropped, seen = first
+    assert len(order) == len(set(order)) <= limit
+    assert seen == len(order) + sum(dropped.values())
+
+
+def test_redirects_in_a_row_end() -> None:
+    """A chain of redirects is cut after the limit; a link to the same page starts anew."""
+    frontier = Frontier(Scope("host", (SEED,)), max_pages=99, max_depth=99, max_redirects=2)
+    frontier.add_redirect("http://h/far", hops=2)
+    frontier.add_redirect("http://h/near", hops=2)
+    frontier.add(["http://h/near"])
+    assert frontier.level() == {"http://h/near": 0}
+    assert frontier.dropped == {"too_many_redirects": 1}
+
+
+def test_depth_and_scope() -> None:
+    """What is too deep or elsewhere is counted, not forgotten."""
+    frontier = Frontier(Scope("host", (SEED,)), max_pages=99, max_depth=0, max_redirects=2)
+    frontier.add([SEED, "http://elsewhere/"])
+    assert list(frontier.level()) == [SEED]
+    frontier.add(["http://h/1"])
+    assert frontier.level() == {}
+    assert frontier.dropped == {"out_of_scope": 1, "max_depth": 1}
