@@ -9,14 +9,27 @@ import torch
 
 from cpt_ray.model.delimiters import Side
 from cpt_ray.model.encoder import chunks_by_tokens, collate
+from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import load_model
 
 
 class Embedder:
     """A trained model, loaded once; sorts by length, fills chunks by tokens, gives rows back in the order asked for."""
 
-    def __init__(self, folder: str, *, device: str = "cpu", chunk_tokens: int = 8192, bf16: bool = False) -> None:
-        self.encoder, self.tokenizer, self.info = load_model(folder)
+    def __init__(
+        self,
+        folder: str,
+        *,
+        device: str = "cpu",
+        chunk_tokens: int = 8192,
+        bf16: bool = False,
+        untrained: ModelInfo | None = None,
+    ) -> None:
+        """`untrained` reads the weights of a language model as they are, before any contrastive training: a baseline.
+        It gives the limits that such a folder does not state."""
+        self.encoder, self.tokenizer, self.info = (
+            load_model(folder) if untrained is None else _untrained(folder, untrained)
+        )
         self.encoder.to(device)
         self.encoder.autocast = bf16
         self.device, self.chunk_tokens = device, chunk_tokens
@@ -31,8 +44,8 @@ class Embedder:
         wanted = list(texts)
         if not wanted:
             return np.empty((0, self.dimension), np.float32)
-        ids = self.tokenizer(wanted, add_special_tokens=False, verbose=False)["input_ids"]
-        return self.embed_ids([self.encoder.delimiters.wrap(row[:most], side) for row in ids])
+        ids = encode(self.tokenizer, wanted, most)
+        return self.embed_ids([self.encoder.delimiters.wrap(row, side) for row in ids])
 
     @torch.inference_mode()
     def embed_ids(self, sequences: list[np.ndarray]) -> np.ndarray:
