@@ -10,7 +10,7 @@ import torch
 from cpt_ray.model.delimiters import Side
 from cpt_ray.model.encoder import chunks_by_tokens, collate
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import load_model
+from cpt_ray.model.weights import ModelInfo, load_model
 
 
 class Embedder:
