@@ -50,7 +50,7 @@ class Tracked:
 
     @contextmanager
     def live(self, name: str, identity: str, metrics: str, total: int) -> Iterator[None]:
-        """While the block trains: its progress on the screen, its metrics by step to MLflow, from the file it writes."""
+        """While the block trains: progress on the screen and metrics by step to MLflow, from the file it writes."""
         run = self.run(name, identity)
         at = 0
 

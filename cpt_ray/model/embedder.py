@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,3 +58,9 @@ class Embedder:
             vectors = self.encoder(ids.to(self.device), last.to(self.device))
             out[rows] = vectors.float().cpu().numpy()
         return out
+
+
+def _untrained(folder: str, info: ModelInfo) -> tuple[Encoder, Any, ModelInfo]:
+    tokenizer = load_tokenizer(folder)
+    backbone = load_backbone(ModelOptions(init=folder), len(tokenizer), seed=0)
+    return Encoder(backbone, Delimiters.of(tokenizer)).eval(), tokenizer, info

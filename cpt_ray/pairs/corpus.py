@@ -34,7 +34,7 @@ class CorpusOptions(Options):
 
 
 class Source(NamedTuple):
-    """Rows of one artifact: its path, its clusters', the id column, and the columns that make a text, joined by lines."""
+    """An artifact: its path, that of its clusters, the id column, and the columns that make a text, line by line."""
 
     rows: str
     clusters: str
