@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -106,7 +106,7 @@ def load_language_model(options: ModelOptions, vocabulary: int, seed: int) -> Pr
 def load_backbone(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
     """The decoder without its head, fp32; a head that the folder holds is not loaded."""
     if options.init == "new":
-        return new_language_model(options, vocabulary, seed).base_model
+        return cast(PreTrainedModel, new_language_model(options, vocabulary, seed).base_model)
     return _pretrained(AutoModel, options)
 
 
@@ -118,9 +118,9 @@ def load_tokenizer(folder: str) -> Any:
         raise UserError(f"no tokenizer can be read: {_first_line(error)}", where=folder, fix=_FIX_INIT) from error
 
 
-def save_language_model(model: PreTrainedModel, tokenizer: Any, folder: str) -> None:
-    """The standard files of a causal language model and its tokenizer."""
-    model.save_pretrained(folder)
+def save_language_model(model: PreTrainedModel, tokenizer: Any, folder: str, state: Mapping[str, Tensor]) -> None:
+    """The standard files of a causal language model with the weights `state`, and its tokenizer."""
+    model.save_pretrained(folder, state_dict=dict(state))
     tokenizer.save_pretrained(folder)
 
 

@@ -172,10 +172,10 @@ class BatchReader:
     def follow(self, start: int = 0, stop: int | None = None, ahead: int = 2) -> Iterator[tuple[int, pa.Table]]:
         """(step, table) from `start` on, at most `ahead` of them read in advance by a thread of its own."""
         end = len(self) if stop is None else min(stop, len(self))
-        ready: queue.Queue[tuple[int, pa.Table] | BaseException | None] = queue.Queue(maxsize=ahead)
+        ready: queue.Queue[tuple[int, pa.Table] | Exception | None] = queue.Queue(maxsize=ahead)
         over = threading.Event()
 
-        def put(item: tuple[int, pa.Table] | BaseException | None) -> bool:
+        def put(item: tuple[int, pa.Table] | Exception | None) -> bool:
             while not over.is_set():
                 try:
                     ready.put(item, timeout=0.2)
@@ -190,14 +190,14 @@ class BatchReader:
                     if not put((step, self[step])):
                         return
                 put(None)
-            except BaseException as error:  # handed to the consumer, which raises it
+            except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
                 put(error)
 
         thread = threading.Thread(target=read, name="batch-prefetch", daemon=True)
         thread.start()
         try:
             while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
+                if isinstance(item, Exception):
                     raise item
                 yield item
         finally:
@@ -298,7 +298,7 @@ def _order(
         streams[name] = _Stream(rows, keys, clusters, options.seed)
     total = sum(len(stream.rows) for stream in streams.values())
     batches = options.steps or int(options.epochs * total // options.batch_size)
-    if not streams or batches == 0 or not options.homogeneous and _clusters(streams) < options.batch_size:
+    if not streams or batches == 0 or (not options.homogeneous and _clusters(streams) < options.batch_size):
         raise UserError(
             f"{int(usable.sum()):,} usable pairs do not fill one batch of {options.batch_size:,} pairs of different"
             " duplicate clusters",
@@ -318,9 +318,9 @@ def _order(
     used = np.zeros(pairs.num_rows, bool)
     used[out.ravel()] = True
     for stream in streams.values():
-        for row in stream.held:
-            if not used[row]:
-                reasons[row] = "cluster_conflict"
+        for held in stream.held:
+            if not used[held]:
+                reasons[held] = "cluster_conflict"
     return out, used
 
 
@@ -356,7 +356,9 @@ def _usable(pairs: pa.Table, x_ids: pa.ListArray, y_ids: pa.ListArray) -> tuple[
     empty = (pc.list_value_length(x_ids).to_numpy() == 0) | (pc.list_value_length(y_ids).to_numpy() == 0)
     again = np.zeros(len(ids), bool)
     again[1:] = ids[1:] == ids[:-1]
-    reasons: list[str | None] = ["same_pair_id" if a else "empty_side" if e else None for a, e in zip(again, empty)]
+    reasons: list[str | None] = [
+        "same_pair_id" if a else "empty_side" if e else None for a, e in zip(again, empty, strict=True)
+    ]
     return ~(empty | again), reasons
 
 

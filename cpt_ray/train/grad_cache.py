@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -57,8 +58,8 @@ class Pairs:
             hard_hash = _signed(np.array([h for row in table["hard_hash"].to_pylist() for h in row], np.uint64))
         if len(hard) % len(x):
             raise ValueError(f"{len(hard)} hard negatives for {len(x)} pairs: every pair must have equally many")
-        columns = (_signed(table[name].to_numpy()) for name in ("x_hash", "y_hash", "cluster"))
-        return Pairs(x, y, hard, len(hard) // len(x), *columns, hard_hash, delimiters)
+        x_hash, y_hash, cluster = (_signed(table[name].to_numpy()) for name in ("x_hash", "y_hash", "cluster"))
+        return Pairs(x, y, hard, len(hard) // len(x), x_hash, y_hash, cluster, hard_hash, delimiters)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -300,7 +301,7 @@ def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
     array = column.combine_chunks()
     offsets = array.offsets.to_numpy()
     values = array.values.to_numpy()
-    return [values[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[start:end] for start, end in pairwise(offsets)]
 
 
 def _signed(values: np.ndarray) -> np.ndarray:

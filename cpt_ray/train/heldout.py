@@ -53,5 +53,6 @@ def evaluate(
     assert vectors is not None
     x, y, keys = vectors[: len(own)], vectors[len(own) :], own.keys(workers.device)
     loss = contrastive_loss(x, y, y[:0], temperature.tau, keys, workers)
-    everyone = Keys(*(workers.all_gather(key) for key in (keys.x_hash, keys.y_hash, keys.cluster)), keys.hard_hash[:0])
+    x_hash, y_hash, cluster = (workers.all_gather(key) for key in (keys.x_hash, keys.y_hash, keys.cluster))
+    everyone = Keys(x_hash, y_hash, cluster, keys.hard_hash[:0])
     return {"heldout_loss": float(loss.value)} | retrieval(workers.all_gather(x), workers.all_gather(y), everyone)

@@ -38,22 +38,26 @@ def launch(train: Train[Result], job: Any, options: EngineOptions, scratch: str)
     resources = {"CPU": float(options.threads)} | ({"GPU": 1.0} if options.gpu else {})
     elastic = options.elastic_workers
     storage = Path(scratch, "ray").absolute()
+    # The types of these arguments are Ray Train V1's in the stubs; V2, the default, takes them.
+    workers: Any = (options.workers, elastic) if elastic else options.workers
+    failures: Any = {"max_failures": options.max_failures, "controller_failure_limit": 3}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"train": train, "job": job, "options": options},
         scaling_config=ScalingConfig(
-            num_workers=(options.workers, elastic) if elastic else options.workers,
+            num_workers=workers,
             use_gpu=options.gpu,
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
             name=f"run-{uuid.uuid4().hex[:8]}",
             storage_path=str(storage),
-            failure_config=FailureConfig(max_failures=options.max_failures, controller_failure_limit=3),
+            failure_config=FailureConfig(**failures),
         ),
         torch_config=TorchConfig(backend="nccl" if options.gpu else "gloo"),
     )
-    returned = trainer.fit().return_value
+    result: Any = trainer.fit()
+    returned = result.return_value
     shutil.rmtree(storage, ignore_errors=True)
     if isinstance(returned, UserError):
         raise returned

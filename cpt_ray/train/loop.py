@@ -8,7 +8,6 @@ on Ray Train or in this process.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import resource
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from cpt_ray.artifacts.store import read_manifest
@@ -25,39 +25,28 @@ from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
-from cpt_ray.progress import progress
-from cpt_ray.train.checkpoint import Checkpoints, Kind
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, make_engine
 from cpt_ray.train.grad_cache import GradCache, Pairs, Step
 from cpt_ray.train.heldout import evaluate
 from cpt_ray.train.launch import launch
-from cpt_ray.train.metrics import MetricsFile, OnMetrics, read_metrics
+from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
 from cpt_ray.train.schedule import rate_factor
+from cpt_ray.train.steps import Job, run_steps
 from cpt_ray.train.temperature import Temperature
-
-log = logging.getLogger("cpt_ray")
-
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
-class ContrastiveJob:
+class ContrastiveJob(Job):
     """What a worker needs: paths and options, no data."""
 
     options: TrainOptions
     model: ModelOptions
-    batches: str
     heldout: str | None
     tokenizer: str
-    out: str
-    scratch: str
-    steps: int
     max_x_tokens: int
     max_y_tokens: int
-    on_metrics: OnMetrics | None
-    identity: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,7 @@ def train_model(
     size, most_x, most_y = (int(order.params[name]) for name in ("batch_size", "max_x_tokens", "max_y_tokens"))
     known = tokenizer or model.init
     Delimiters.of(load_tokenizer(known))
-    check_batch(options, size, max(most_x, most_y) + ADDED, _context(model), where)
+    check_batch(options, size, max(most_x, most_y) + ADDED, context_of(model), where)
     count = len(BatchReader(batches))
     if options.steps is not None and options.steps > count:
         raise UserError(
@@ -149,53 +138,28 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         mask=options.mask_false_negatives,
         dropout=job.model.dropout > 0,
     )
-    checkpoints = Checkpoints(
-        os.path.join(job.scratch, "checkpoints"),
-        Kind.of(options, workers, job.identity),
-        workers,
-        options.keep_checkpoints,
-    )
-    finished = 0
-    if (restored := checkpoints.restore(engine)) is not None:
-        finished = restored[0]
-        temperature.restore(restored[1]["temperature"])
-        if workers.rank == 0:
-            log.info("going on after step %d", finished)
     heldout = Pairs.of(BatchReader(job.heldout)[0], encoder.delimiters) if job.heldout else None
-    file = MetricsFile(os.path.join(job.out, METRICS), finished) if workers.rank == 0 else None
 
-    def report(step: int, metrics: dict[str, float]) -> None:
-        if file is not None:
-            file.append(step, metrics)
-            if job.on_metrics is not None:
-                job.on_metrics(step, metrics)
+    def take(number: int, table: pa.Table) -> dict[str, float]:
+        before = time.monotonic()
+        factor = rate_factor(number, job.steps, options)
+        rate = options.learning_rate * factor
+        did = cache.step(Pairs.of(table, encoder.delimiters), rate, options.temperature_rate * factor)
+        return _metrics(did, rate, time.monotonic() - before, size, job, workers)
 
-    if finished == 0 and heldout is not None:
-        report(0, evaluate(engine, heldout, temperature, workers, options.chunk_tokens))
-    reader = BatchReader(job.batches)
-    with progress("train", total=job.steps, unit="steps") as bar:
-        bar.advance(finished)
-        for number, table in reader.follow(finished, job.steps):
-            before = time.monotonic()
-            factor = rate_factor(number, job.steps, options)
-            try:
-                batch = Pairs.of(table, encoder.delimiters)
-                did = cache.step(batch, options.learning_rate * factor, options.temperature_rate * factor)
-            except FloatingPointError as error:
-                raise UserError(
-                    f"{error} at step {number}: training has diverged",
-                    where=f"batch {number} of {job.batches}",
-                    fix="lower learning_rate, raise warmup, or look at the pairs of this batch",
-                ) from error
-            metrics = _metrics(did, options.learning_rate * factor, time.monotonic() - before, size, job, workers)
-            finished = number + 1
-            last = finished == job.steps
-            if heldout is not None and (last or finished % options.evaluate_every == 0):
-                metrics |= evaluate(engine, heldout, temperature, workers, options.chunk_tokens)
-            report(finished, metrics)
-            if last or finished % options.checkpoint_every == 0:
-                checkpoints.save(finished, engine, {"temperature": temperature.state()})
-            bar.advance(1)
+    def look() -> dict[str, float]:
+        return evaluate(engine, heldout, temperature, workers, options.chunk_tokens) if heldout is not None else {}
+
+    run_steps(
+        job,
+        workers,
+        engine,
+        take,
+        evaluate=look,
+        evaluate_every=options.evaluate_every,
+        state=lambda: {"temperature": temperature.state()},
+        restore=lambda state: temperature.restore(state["temperature"]),
+    )
     return _export(job, engine, encoder, tokenizer, temperature, workers, started)
 
 
@@ -220,15 +184,13 @@ def _export(
         prefix = "backbone."
         weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         save_model(encoder, tokenizer, info, job.out, weights)
-    peak = torch.tensor([_peak_memory_mb(workers)], dtype=torch.float64, device=workers.device)
-    peak = workers.sum(peak)
     return TrainResult(
         model=job.out,
         steps=job.steps,
         temperature=temperature.value,
         metrics=read_metrics(os.path.join(job.out, METRICS)) if workers.rank == 0 else [],
         seconds=time.monotonic() - started,
-        peak_memory_mb=float(peak[0]),
+        peak_memory_mb=peak_memory_mb(workers),
     )
 
 
@@ -254,14 +216,17 @@ def _metrics(
     return metrics
 
 
-def _peak_memory_mb(workers: Workers) -> float:
-    """Peak of this worker: of the GPU if it has one, else of the process."""
+def peak_memory_mb(workers: Workers) -> float:
+    """Peak of all workers together: of their GPUs if they have them, else of their processes."""
     if workers.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(workers.device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        own = torch.cuda.max_memory_allocated(workers.device) / 2**20
+    else:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return float(workers.sum(torch.tensor(own, dtype=torch.float64, device=workers.device)))
 
 
-def _context(model: ModelOptions) -> int:
+def context_of(model: ModelOptions) -> int:
+    """Longest sequence of the model that the options name; its weights are not read."""
     if model.init == "new":
         return model.context
     from transformers import AutoConfig

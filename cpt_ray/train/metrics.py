@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+METRICS = "metrics.jsonl"
+
 OnMetrics = Callable[[int, dict[str, float]], None]
 """(finished steps, metrics): called on rank 0 only, in the worker's process, so it must be picklable."""
 

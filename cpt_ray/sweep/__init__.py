@@ -1,0 +1,1 @@
+"""Sweep: the same training under several settings, by Ray Tune."""

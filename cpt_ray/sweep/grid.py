@@ -1,0 +1,217 @@
+"""A grid of trainings at equal examples seen, by Ray Tune; each trial is an artifact, so a killed sweep resumes by trial.
+
+A trial is a function trainable that starts its own Ray Train workers. It reserves next to nothing for itself: a driver that
+held a CPU would starve the workers it waits for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.store import build, read_manifest
+from cpt_ray.errors import UserError
+from cpt_ray.model.weights import ModelOptions
+from cpt_ray.options import Options
+from cpt_ray.train.loop import train_model
+from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
+from cpt_ray.train.options import TrainOptions
+
+log = logging.getLogger("cpt_ray")
+
+VERSION = 1
+
+
+class SweepOptions(Options):
+    """What is varied, and how much each trial sees."""
+
+    batch_sizes: list[int] = Field([256, 512], min_length=1, description="pairs of a global batch")
+    temperatures: list[float] = Field([0.05, 0.2], min_length=1, description="initial temperatures")
+    examples: int = Field(8192, ge=1, description="pairs that every trial sees, whatever its batch size")
+    metric: str = Field("heldout_mrr", description="held-out metric that ranks the trials, higher is better")
+    concurrent: int = Field(1, ge=1, description="trials at a time; each needs all of its workers' resources")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the grid."""
+
+    batch_size: int
+    temperature: float
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"batch-{self.batch_size}-temperature-{self.temperature:g}"
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trained point: parameters, metrics by step in order, the last value of the sweep's metric, seconds, folder."""
+
+    trial: Trial
+    params: dict[str, float]
+    metrics: list[dict[str, float]]
+    score: float
+    seconds: float
+    folder: str
+
+
+def trials(options: SweepOptions) -> list[Trial]:
+    """All points of the grid. UserError when a batch size does not divide the examples evenly."""
+    for size in options.batch_sizes:
+        if options.examples % size:
+            raise UserError(
+                f"{options.examples:,} examples are not a whole number of batches of {size:,}",
+                where="sweep.examples",
+                fix="choose a multiple of every batch size, so that all trials see equally many pairs",
+            )
+    points = itertools.product(dict.fromkeys(options.batch_sizes), dict.fromkeys(options.temperatures))
+    return [Trial(size, temperature, options.examples // size) for size, temperature in points]
+
+
+def run_sweep(
+    options: SweepOptions,
+    train: TrainOptions,
+    model: ModelOptions,
+    *,
+    orders: Mapping[int, str],
+    heldout: str,
+    out: str,
+    inputs: Mapping[str, str | Manifest],
+    tokenizer: str | None = None,
+    on_metrics: Callable[[Trial], OnMetrics | None] | None = None,
+) -> list[TrialResult]:
+    """Train every trial that has not been trained, and return all, best first.
+
+    `orders` gives the published order of each batch size; `inputs` names what else identifies a trial (the initial weights).
+    `on_metrics(trial)` makes the callback of a trial, in this process; the callback goes to the trial's rank 0.
+    """
+    points = trials(options)
+    for size in options.batch_sizes:
+        if size not in orders:
+            raise UserError(f"no order of batches of {size:,}", where="sweep.batch_sizes", fix="materialise it")
+    jobs = []
+    for trial in points:
+        settings = train.model_copy(
+            update={"temperature": trial.temperature, "steps": trial.steps, "checkpoint_every": trial.steps}
+        )
+        given = {**inputs, "batches": read_manifest(orders[trial.batch_size]), "heldout": read_manifest(heldout)}
+        job = _Job(
+            trial=trial,
+            train=settings,
+            model=model,
+            batches=str(Path(orders[trial.batch_size]).absolute()),
+            heldout=str(Path(heldout).absolute()),
+            tokenizer=tokenizer,
+            folder=str(Path(out, trial.name).absolute()),
+            inputs={name: value.digest if isinstance(value, Manifest) else value for name, value in given.items()},
+            on_metrics=on_metrics(trial) if on_metrics else None,
+        )
+        if not _standing(job):
+            jobs.append(job)
+    if jobs:
+        log.info("sweep: %d of %d trials to train", len(jobs), len(points))
+        if train.workers == 0:
+            for job in jobs:
+                _train(job)
+        else:
+            _tune(jobs, options, str(Path(out).absolute()))
+    results = [_result(trial, str(Path(out, trial.name)), options.metric) for trial in points]
+    return sorted(results, key=lambda result: (-result.score, result.trial.name))
+
+
+@dataclass(frozen=True)
+class _Job:
+    trial: Trial
+    train: TrainOptions
+    model: ModelOptions
+    batches: str
+    heldout: str
+    tokenizer: str | None
+    folder: str
+    inputs: dict[str, str]
+    on_metrics: OnMetrics | None
+
+    def build(self) -> Any:
+        params = {"train": self.train.model_dump(mode="json"), "model": self.model.model_dump(mode="json")}
+        return build(self.folder, step="trial", version=VERSION, params=params, inputs=self.inputs)
+
+
+def _standing(job: _Job) -> bool:
+    with job.build() as work:
+        return bool(work.done)
+
+
+def _train(job: _Job) -> None:
+    with job.build() as work:
+        if work.done:
+            return
+        train_model(
+            job.train,
+            job.model,
+            batches=job.batches,
+            heldout=job.heldout,
+            tokenizer=job.tokenizer,
+            out=work.path,
+            scratch=work.scratch,
+            on_metrics=job.on_metrics,
+            where="sweep.train",
+        )
+        work.publish(Ledger.of("steps", read=job.trial.steps, kept=job.trial.steps), rows=job.trial.steps)
+
+
+def _tune(jobs: list[_Job], options: SweepOptions, out: str) -> None:
+    """Train `jobs` as trials of Ray Tune. Errors of a trial are raised here, after the others have ended."""
+    from ray import tune
+
+    by_name = {job.trial.name: job for job in jobs}
+
+    def trainable(config: dict[str, str]) -> None:
+        job = by_name[config["trial"]]
+        try:
+            _train(job)
+        except UserError as error:
+            tune.report({"error": str(error)})
+            return
+        tune.report({options.metric: _result(job.trial, job.folder, options.metric).score})
+
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"CPU": 0}),
+        param_space={"trial": tune.grid_search(list(by_name))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=options.concurrent),
+        run_config=tune.RunConfig(name="tune", storage_path=str(Path(out, "_ray").absolute()), verbose=0),
+    )
+    found = tuner.fit()
+    for result in (found[at] for at in range(len(found))):
+        if result.error is not None:
+            raise result.error
+        if result.metrics and "error" in result.metrics:
+            raise UserError(
+                result.metrics["error"], where="sweep", fix="see the message above; finished trials are kept"
+            )
+
+
+def _result(trial: Trial, folder: str, metric: str) -> TrialResult:
+    manifest = read_manifest(folder)
+    metrics = read_metrics(str(Path(folder, METRICS)))
+    scores = [row[metric] for row in metrics if metric in row]
+    if not scores:
+        known = sorted({name for row in metrics for name in row if name.startswith("heldout_")})
+        raise UserError(f"no metric {metric!r}; there are: {', '.join(known)}", where="sweep.metric", fix="name one")
+    return TrialResult(
+        trial=trial,
+        params={"batch_size": trial.batch_size, "temperature": trial.temperature},
+        metrics=metrics,
+        score=scores[-1],
+        seconds=manifest.seconds,
+        folder=folder,
+    )

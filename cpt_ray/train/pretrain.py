@@ -1,0 +1,247 @@
+"""Causal language modelling of a small decoder on our own corpus: the first weights when no hub is reachable.
+
+It goes through the same engine, loop and checkpoints as contrastive training. With a small model most of the work is the
+head, one logit per word of the vocabulary; `TokenLoss` computes loss and gradient of it together, tile by tile, so that the
+logits are written once and never kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from cpt_ray.artifacts.store import read_manifest
+from cpt_ray.errors import UserError
+from cpt_ray.model.weights import ModelOptions, load_language_model, load_tokenizer, save_language_model
+from cpt_ray.pairs.batches import BatchReader
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Engine, make_engine
+from cpt_ray.train.launch import launch
+from cpt_ray.train.loop import TrainResult, context_of, peak_memory_mb
+from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
+from cpt_ray.train.options import EngineOptions, check_engine
+from cpt_ray.train.schedule import rate_factor
+from cpt_ray.train.steps import Job, run_steps
+
+TILE = 512
+
+
+class PretrainOptions(EngineOptions):
+    """Causal language modelling."""
+
+    steps: int | None = Field(None, ge=1, description="stop after this many batches; None: all of them")
+    micro_batch_tokens: int = Field(4096, ge=8, description="tokens of one forward and backward pass")
+    evaluate_every: int = Field(50, ge=1, description="steps between held-out losses; the last step has one too")
+
+
+@dataclass(frozen=True)
+class PretrainJob(Job):
+    """What a worker needs: paths and options, no data."""
+
+    options: PretrainOptions
+    model: ModelOptions
+    heldout: str | None
+    tokenizer: str
+
+
+class LanguageModel(nn.Module):
+    """A causal language model whose forward pass is its loss: mean cross-entropy of the next token, in nats."""
+
+    def __init__(self, model: PreTrainedModel, *, autocast: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.autocast = autocast
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids (B, T) int64, every one of them text."""
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
+            hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = hidden[:, :-1].reshape(-1, hidden.shape[-1])
+        head = self.model.get_output_embeddings()
+        right = ids[:, 1:].reshape(-1)
+        if getattr(head, "bias", None) is not None or hasattr(head.weight, "ds_id"):
+            with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
+                logits = head(hidden)  # as a module, which gathers its weight under ZeRO-3
+            return F.cross_entropy(logits.float(), right)
+        dtype = torch.bfloat16 if self.autocast else head.weight.dtype
+        return TokenLoss.apply(hidden, head.weight, right, dtype)
+
+
+class TokenLoss(torch.autograd.Function):
+    """Mean cross-entropy of `hidden @ weight.T` (n, V) against `right` (n,), products in `dtype`, the rest in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+        low, words = hidden.to(dtype), weight.to(dtype)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        loss = torch.zeros((), dtype=wide, device=hidden.device)
+        dhidden = torch.empty_like(low)
+        dweight = torch.zeros(weight.shape, dtype=wide, device=weight.device)
+        for start in range(0, len(low), TILE):
+            rows = slice(start, start + TILE)
+            logits = (low[rows] @ words.T).to(wide)
+            answers = right[rows, None]
+            logits -= logits.amax(dim=1, keepdim=True)
+            own = logits.gather(1, answers)
+            probability = logits.exp_()
+            total = probability.sum(dim=1, keepdim=True)
+            loss += (total.log() - own).sum()
+            probability /= total * len(low)
+            probability.scatter_add_(1, answers, torch.full_like(own, -1 / len(low)))
+            gradient = probability.to(dtype)
+            torch.mm(gradient, words, out=dhidden[rows])
+            dweight += gradient.T @ low[rows]
+        ctx.save_for_backward(dhidden, dweight)
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return loss / len(low)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        dhidden, dweight = ctx.saved_tensors
+        of_hidden, of_weight = ctx.dtypes
+        return (dhidden * upstream[0]).to(of_hidden), (dweight * upstream[0]).to(of_weight), None, None
+
+
+def pretrain(
+    options: PretrainOptions,
+    model: ModelOptions,
+    *,
+    windows: str,
+    tokenizer: str,
+    out: str,
+    scratch: str,
+    heldout: str | None = None,
+    on_metrics: OnMetrics | None = None,
+    where: str = "pretrain",
+) -> TrainResult:
+    """Train on the published windows and write a standard language-model folder (with tokenizer) to `out`.
+
+    With `model.init` a folder or hub id training goes on from there (the Codex route). `heldout` is published windows too,
+    of which batch 0 is the evaluation set. A killed run goes on from `scratch` when called again.
+    """
+    check_engine(options, where)
+    order = read_manifest(windows)
+    size, context = int(order.params["batch_size"]), int(order.params["context"])
+    for workers in range(max(options.workers, 1), max(options.elastic_workers or options.workers, 1) + 1):
+        if size % workers:
+            raise UserError(
+                f"a batch of {size} windows cannot be divided by {workers} workers",
+                where=f"{where}.workers",
+                fix="choose a batch_size that is a multiple of the number of workers",
+            )
+    if context > context_of(model):
+        raise UserError(
+            f"windows of {context} tokens do not fit the model's context of {context_of(model)}",
+            where=f"{where}.context",
+            fix="choose shorter windows, or a model with more context",
+        )
+    if options.micro_batch_tokens < context:
+        raise UserError(
+            f"micro_batch_tokens={options.micro_batch_tokens} is less than one window of {context} tokens",
+            where=f"{where}.micro_batch_tokens",
+            fix="raise it",
+        )
+    count = len(BatchReader(windows))
+    if options.steps is not None and options.steps > count:
+        raise UserError(
+            f"steps={options.steps:,}, but there are {count:,} batches of windows",
+            where=f"{where}.steps",
+            fix="lower it, or pack more windows",
+        )
+    job = PretrainJob(
+        options=options,
+        batches=os.path.abspath(windows),
+        steps=options.steps or count,
+        out=os.path.abspath(out),
+        scratch=os.path.abspath(scratch),
+        identity=f"{order.digest}/{model.model_dump_json(exclude={'init', 'attention'})}",
+        on_metrics=on_metrics,
+        model=model,
+        heldout=os.path.abspath(heldout) if heldout else None,
+        tokenizer=tokenizer,
+    )
+    Path(job.out).mkdir(parents=True, exist_ok=True)
+    Path(job.scratch).mkdir(parents=True, exist_ok=True)
+    return launch(language_modelling, job, options, job.scratch)
+
+
+def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
+    """The work of one worker."""
+    started = time.monotonic()
+    options = job.options
+    torch.manual_seed(options.seed + workers.rank)
+    tokenizer = load_tokenizer(job.tokenizer)
+    language_model = load_language_model(job.model, len(tokenizer), options.seed)
+    if options.gradient_checkpointing:
+        language_model.gradient_checkpointing_enable({"use_reentrant": False})
+    module = LanguageModel(language_model, autocast=options.precision == "bf16")
+    engine = make_engine(module, options, workers)
+    heldout = _windows(BatchReader(job.heldout)[0]) if job.heldout else None
+
+    def take(number: int, table: pa.Table) -> dict[str, float]:
+        before = time.monotonic()
+        rate = options.learning_rate * rate_factor(number, job.steps, options)
+        ids = _windows(table)
+        total = torch.zeros((), dtype=torch.float64, device=workers.device)
+        parts = _micro_batches(ids, workers, options.micro_batch_tokens)
+        with engine.accumulate():
+            for part in parts:
+                value = engine.embed(part.to(workers.device))
+                engine.backward(value * (len(part) * engine.averages / len(ids)))
+                total += value.detach().double() * len(part) / len(ids)
+        loss = float(workers.sum(total))
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
+        norm = engine.step(rate)
+        if not np.isfinite(norm):
+            raise FloatingPointError(f"the gradient norm is {norm}")
+        seconds = time.monotonic() - before
+        return {"loss": loss, "grad_norm": norm, "lr": rate, "tokens_per_second": ids.numel() / seconds}
+
+    def look() -> dict[str, float]:
+        return {"heldout_loss": _loss(engine, heldout, workers, options)} if heldout is not None else {}
+
+    run_steps(job, workers, engine, take, evaluate=look, evaluate_every=options.evaluate_every)
+    state = engine.export()
+    if workers.rank == 0:
+        weights = {name.removeprefix("model."): value for name, value in state.items()}
+        save_language_model(language_model, tokenizer, job.out, weights)
+    return TrainResult(
+        model=job.out,
+        steps=job.steps,
+        temperature=0.0,
+        metrics=read_metrics(os.path.join(job.out, METRICS)) if workers.rank == 0 else [],
+        seconds=time.monotonic() - started,
+        peak_memory_mb=peak_memory_mb(workers),
+    )
+
+
+@torch.no_grad()
+def _loss(engine: Engine, ids: Tensor, workers: Workers, options: PretrainOptions) -> float:
+    ids = ids[: len(ids) // workers.count * workers.count]
+    parts = _micro_batches(ids, workers, options.micro_batch_tokens)
+    total = sum(float(engine.embed(part.to(workers.device))) * len(part) for part in parts)
+    return float(workers.sum(torch.tensor(total, dtype=torch.float64, device=workers.device))) / len(ids)
+
+
+def _windows(table: pa.Table) -> Tensor:
+    """(windows, context) int64."""
+    column = table["ids"].combine_chunks()
+    return torch.from_numpy(column.values.to_numpy().reshape(len(column), -1).astype(np.int64))
+
+
+def _micro_batches(ids: Tensor, workers: Workers, most: int) -> list[Tensor]:
+    """This rank's windows, cut to at most `most` tokens; equally many on all ranks."""
+    own = ids[workers.rank :: workers.count]
+    return list(own.split(max(most // ids.shape[1], 1)))

@@ -1,0 +1,98 @@
+"""The loop that contrastive training and pretraining share: resume, steps, held-out figures, metrics, checkpoints, NaN.
+
+Step k takes batch k of a published order. After a kill, the newest complete checkpoint says how many steps are finished, and
+the next batch is read from there: the same batches, and at the same number of workers the same losses, to the bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cpt_ray.errors import UserError
+from cpt_ray.pairs.batches import BatchReader
+from cpt_ray.progress import progress
+from cpt_ray.train.checkpoint import Checkpoints, Kind
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Engine
+from cpt_ray.train.metrics import METRICS, MetricsFile, OnMetrics
+from cpt_ray.train.options import EngineOptions
+
+log = logging.getLogger("cpt_ray")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every training job has. `identity` changes whenever checkpoints of one job would be wrong for another."""
+
+    options: EngineOptions
+    batches: str
+    steps: int
+    out: str
+    scratch: str
+    identity: str
+    on_metrics: OnMetrics | None
+
+
+def run_steps(
+    job: Job,
+    workers: Workers,
+    engine: Engine,
+    take: Callable[[int, pa.Table], dict[str, float]],
+    *,
+    evaluate: Callable[[], dict[str, float]],
+    evaluate_every: int,
+    state: Callable[[], dict[str, Any]] = dict,
+    restore: Callable[[dict[str, Any]], None] = lambda state: None,
+) -> None:
+    """Run all steps that are not finished yet. `take(step, batch)` makes one and returns its metrics.
+
+    `state` and `restore` give and take what lives outside the engine (tensors and plain values). UserError naming the
+    batch when `take` raises FloatingPointError.
+    """
+    checkpoints = Checkpoints(
+        os.path.join(job.scratch, "checkpoints"),
+        Kind.of(job.options, workers, job.identity),
+        workers,
+        job.options.keep_checkpoints,
+    )
+    finished = 0
+    if (restored := checkpoints.restore(engine)) is not None:
+        finished = restored[0]
+        restore(restored[1])
+        if workers.rank == 0:
+            log.info("going on after step %d of %d", finished, job.steps)
+    file = MetricsFile(os.path.join(job.out, METRICS), finished) if workers.rank == 0 else None
+
+    def report(metrics: dict[str, float]) -> None:
+        if file is not None and metrics:
+            file.append(finished, metrics)
+            if job.on_metrics is not None:
+                job.on_metrics(finished, metrics)
+
+    if finished == 0:
+        report(evaluate())
+    with progress("train", total=job.steps, unit="steps") as bar:
+        bar.advance(finished)
+        for number, table in BatchReader(job.batches).follow(finished, job.steps):
+            try:
+                metrics = take(number, table)
+            except FloatingPointError as error:
+                raise UserError(
+                    f"{error} at step {number}: training has diverged",
+                    where=f"batch {number} of {job.batches}",
+                    fix="lower learning_rate, raise warmup, or look at the texts of this batch",
+                ) from error
+            finished = number + 1
+            last = finished == job.steps
+            if last or finished % evaluate_every == 0:
+                metrics |= evaluate()
+            report(metrics)
+            if last or finished % job.options.checkpoint_every == 0:
+                checkpoints.save(finished, engine, state())
+            bar.advance(1)
