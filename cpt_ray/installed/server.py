@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -54,31 +54,28 @@ def serve_pages(pages: dict[str, str], port: int = 0) -> Iterator[Served]:
             return web.Response(status=404, text="no such page\n")
         return web.Response(body=found[0], headers={"Content-Type": found[1]})
 
-    loop = asyncio.new_event_loop()
     ready = threading.Event()
-    failed: list[BaseException] = []
+    failed: list[OSError] = []
+    stop: list[Callable[[], object]] = []
 
-    async def start() -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(handle, access_log=None))
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
+        runner = web.ServerRunner(web.Server(handle, access_log=None), shutdown_timeout=1.0)
         await runner.setup()
-        await web.TCPSite(runner, LOOPBACK, port).start()
-        served.address = f"{LOOPBACK}:{runner.addresses[0][1]}"
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
         try:
-            runner = loop.run_until_complete(start())
+            await web.TCPSite(runner, LOOPBACK, port).start()
+            served.address = f"{LOOPBACK}:{runner.addresses[0][1]}"
+            ready.set()
+            await stopped.wait()
         except OSError as error:
             failed.append(error)
-            return
         finally:
             ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
+            await runner.cleanup()
 
-    thread = threading.Thread(target=run, name="site-server", daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="site-server", daemon=True)
     thread.start()
     ready.wait()
     if failed:
@@ -86,5 +83,5 @@ def serve_pages(pages: dict[str, str], port: int = 0) -> Iterator[Served]:
     try:
         yield served
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        stop[0]()
         thread.join()

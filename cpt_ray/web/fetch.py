@@ -75,7 +75,7 @@ class Fetcher:
             return Exchange(url, "private_address" if private else "unknown_host", started)
         except aiohttp.ClientSSLError:
             return Exchange(url, "tls_failed", started)
-        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError):
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError):
             # ValueError: header values that no parser accepts
             return Exchange(url, "malformed_response", started)
         except (aiohttp.ClientError, OSError):

@@ -42,30 +42,28 @@ def serve(answers: Mapping[str, Answer]) -> Iterator[Site]:
             return web.Response(text=answer, content_type=kind)
         return await answer(request)
 
-    loop, ready = asyncio.new_event_loop(), threading.Event()
+    ready = threading.Event()
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
-    async def start() -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(handle, access_log=None))
+    async def main() -> None:
+        stopped = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), stopped))
+        runner = web.ServerRunner(web.Server(handle, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         site.address = f"127.0.0.1:{runner.addresses[0][1]}"
         ready.set()
-        return runner
+        await stopped.wait()
+        await runner.cleanup()
 
-    def run() -> None:
-        runner = loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.shutdown())
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
     assert ready.wait(10)
     try:
         yield site
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        ((loop, stopped),) = loops
+        loop.call_soon_threadsafe(stopped.set)
         thread.join()
 
 
