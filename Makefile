@@ -16,7 +16,6 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing the pinned packages into $(VENV) (a few minutes, once) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@$(BIN)/python -m cpt_ray.train.warm
 	@touch $(READY)
 
 setup: $(READY) ## make the environment in .venv from pinned constraints

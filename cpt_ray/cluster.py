@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,9 +26,12 @@ class ClusterOptions(Options):
     workers: int = Field(2, ge=0, description="training workers; 0 trains in the driver's own process")
     threads: int = Field(1, ge=1, description="CPUs, and threads, of each training worker")
     gpu: bool = Field(False, description="one GPU for each training worker")
-    outputs: str = Field(
-        "outputs", description="root of all artifacts: a folder, or any fsspec URI that all nodes reach"
-    )
+    outputs: str = Field("outputs", description="root of all artifacts: a folder or fsspec URI that all nodes reach")
+
+    def folder(self, name: str) -> str:
+        """The folder `name` below `outputs`; absolute, because Ray's workers have working directories of their own."""
+        root = self.outputs if "://" in self.outputs else os.path.abspath(os.path.expanduser(self.outputs))
+        return posixpath.join(root, name)
 
 
 @contextmanager

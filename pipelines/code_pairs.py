@@ -68,7 +68,7 @@ class PipelineOptions(Steps):
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
     with connect(options.cluster):
-        out = posixpath.join(options.cluster.outputs, options.output)
+        out = options.cluster.folder(options.output)
         if options.repositories:
             made = make(out, repository_shards(options.repositories), mine_repository_shard, options)
         else:

@@ -12,8 +12,8 @@ from pydantic import Field
 from cpt_ray.artifacts import Manifest, build
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.options import Options
-from cpt_ray.web import CrawlOptions
-from cpt_ray.web import crawl as crawl_pages
+from cpt_ray.web.crawl import CrawlOptions
+from cpt_ray.web.crawl import crawl as crawl_pages
 from pipelines.cli import script
 from pipelines.summary import print_artifacts
 
@@ -28,7 +28,7 @@ class PipelineOptions(Options):
 
 def run(options: PipelineOptions) -> Manifest:
     """Crawl, or go on crawling; returns the archive's manifest."""
-    path = posixpath.join(options.cluster.outputs, options.output, "crawl")
+    path = posixpath.join(options.cluster.folder(options.output), "crawl")
     manifest = make(path, options.web)
     print_artifacts({path: manifest})
     return manifest

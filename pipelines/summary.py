@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 
@@ -22,13 +23,19 @@ def print_artifacts(artifacts: Mapping[str, Manifest]) -> None:
         ledger = manifest.balance
         units = list(ledger.units)
         table.add_row(
-            path,
+            shown(path),
             f"{ledger.rows_in:,} {units[0]}",
             f"{ledger.kept:,} {units[-1]}",
             f"{manifest.seconds:,.1f}",
             reasons(ledger.dropped),
         )
     console().print(table, highlight=False)
+
+
+def shown(path: str) -> str:
+    """A path as one would type it: relative where it lies below the working directory."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)
 
 
 def console() -> Console:

@@ -19,7 +19,7 @@ from cpt_ray.options import Options
 from cpt_ray.pairs.make import make_text_pairs
 from cpt_ray.pairs.neighbours import NeighbourOptions
 from cpt_ray.pairs.splits import SplitOptions
-from cpt_ray.web import DOCUMENTS, ExtractOptions, extract_shard
+from cpt_ray.web.extract import DOCUMENTS, ExtractOptions, extract_shard
 from pipelines.cli import script
 from pipelines.summary import print_artifacts
 
@@ -46,7 +46,7 @@ class PipelineOptions(Steps):
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
     with connect(options.cluster):
-        made = make(posixpath.join(options.cluster.outputs, options.output), options.archive, options)
+        made = make(options.cluster.folder(options.output), options.archive, options)
     print_artifacts(made)
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -27,10 +26,11 @@ class Tracked:
     """One parent run, and the runs of its stages. A context manager: leaving it ends the parent."""
 
     def __init__(self, options: TrackingOptions, outputs: str, name: str, key: str, params: Options) -> None:
-        uri = options.uri or f"sqlite:///{os.path.abspath(outputs)}/mlflow.db"
+        uri = options.uri or f"sqlite:///{outputs.rstrip('/')}/mlflow.db"
         self._tracker = Tracker(uri, options.experiment)
         self.parent = self._tracker.run(key, name, params=params.model_dump(mode="json"), tags=provenance_tags())
         self.uri = uri
+        self.commit = provenance_tags().get("git.commit", "")
         self._open: dict[str, TrackedRun] = {}
 
     def __enter__(self) -> Tracked:
@@ -62,6 +62,11 @@ class Tracked:
 
         with progress(name, total=total, unit="steps") as bar, follow(metrics, listen):
             yield
+
+    def log_model(self, path: str, manifest: Manifest, registered: str) -> None:
+        """Log an exported model as a run of its own, and register it; the alias `latest` points at the newest."""
+        with self._tracker.run(f"export/{manifest.digest}", f"{registered} (export)", parent=self.parent) as run:
+            run.model(path, registered=registered, alias="latest")
 
     def finish(self, name: str, path: str, manifest: Manifest) -> TrackedRun:
         """Log what a stage published: parameters, ledger, seconds, and the artifact as a dataset; the run ends."""

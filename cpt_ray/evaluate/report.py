@@ -133,6 +133,7 @@ class DemoReport(Part):
     """Everything the run has to say for itself; `report.json` is this."""
 
     title: str = "cpt-ray demo"
+    identity: str = ""
     created: str = ""
     seconds: float
     peak_memory_bytes: int = 0

@@ -39,6 +39,7 @@ class ModelOptions(Options):
         None, ge=8, description="inner width; None: 4 x hidden (gpt2), 8/3 x hidden (llama)"
     )
     context: int = Field(256, ge=8, description="longest sequence of a new model, delimiters counted")
+    initializer_range: float = Field(0.02, gt=0, description="standard deviation of a new model's weights")
     dropout: float = Field(0.0, ge=0, lt=1, description="put into the model's configuration, whatever it says")
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention kernel")
 
@@ -88,6 +89,7 @@ def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> Pre
             num_key_value_heads=options.heads,
             intermediate_size=options.feedforward or -(-options.hidden_size * 8 // 3 // 32) * 32,
             tie_word_embeddings=True,
+            initializer_range=options.initializer_range,
             **tokens,
         )
     _set_dropout(config, options.dropout)

@@ -20,7 +20,7 @@ from cpt_ray.options import Options
 from cpt_ray.pairs.schema import survivors
 from cpt_ray.pairs.splits import HELDOUT, SplitOptions, side
 
-CORPUS = pa.schema([("text_id", pa.string()), ("source", pa.string()), ("group", pa.string()), ("text", pa.string())])
+CORPUS = pa.schema([("id", pa.string()), ("source", pa.string()), ("group", pa.string()), ("text", pa.string())])
 VERSION = 1
 ROWS_PER_PART = 50_000
 
@@ -78,8 +78,8 @@ def make_corpus(path: str, sources: Mapping[str, Source], *, split: SplitOptions
 
 
 def seeded_order(texts: pa.Table, options: CorpusOptions) -> pa.Table:
-    """The first `max_texts` rows by a hash of (seed, text_id): a fair mix of all sources, whatever their order."""
-    ids = texts["text_id"].to_pylist()
+    """The first `max_texts` rows by a hash of (seed, id): a fair mix of all sources, whatever their order."""
+    ids = texts["id"].to_pylist()
     keys = np.fromiter((xxhash.xxh3_64_intdigest(i.encode(), options.seed) for i in ids), np.uint64, len(ids))
     order = np.lexsort((np.asarray(ids, dtype=object).astype(str), keys)) if ids else np.empty(0, np.int64)
     return texts.take(pa.array(order[: options.max_texts]))
@@ -95,7 +95,7 @@ def _texts(name: str, source: Source, split: SplitOptions, options: CorpusOption
     texts = pc.binary_join_element_wise(*(chosen[column] for column in source.text_columns), "\n")
     made = pa.table(
         {
-            "text_id": chosen[source.id_column],
+            "id": chosen[source.id_column],
             "source": pa.array([name] * chosen.num_rows, pa.string()),
             "group": chosen["group"],
             "text": pc.utf8_slice_codeunits(texts, 0, options.max_characters),

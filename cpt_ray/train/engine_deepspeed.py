@@ -85,7 +85,7 @@ class DeepSpeedEngine:
         if options.compile:
             self.module.compile()
         optimiser = torch.optim.AdamW(
-            parameter_groups(module.parameters(), options.weight_decay),
+            parameter_groups(module, options),
             lr=options.learning_rate,
             betas=(options.beta1, options.beta2),
             eps=options.eps,
@@ -117,7 +117,7 @@ class DeepSpeedEngine:
     def step(self, rate: float) -> float:
         norm = self._norm() if self._stage == 0 else None  # ZeRO computes it while it steps
         for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         self._engine.step()
         return float(self._engine.get_global_grad_norm() if norm is None else norm)
 

@@ -28,7 +28,7 @@ class ReferenceEngine:
         self._clip = options.clip
         self._device = workers.device
         self._optimiser = torch.optim.AdamW(
-            parameter_groups(module.parameters(), options.weight_decay),
+            parameter_groups(module, options),
             lr=options.learning_rate,
             betas=(options.beta1, options.beta2),
             eps=options.eps,
@@ -47,7 +47,7 @@ class ReferenceEngine:
     def step(self, rate: float) -> float:
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._clip or float("inf"))
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         return float(norm)

@@ -39,6 +39,7 @@ class EngineOptions(Options):
     compile: bool = Field(False, description="torch.compile the model")
     gradient_checkpointing: bool = Field(False, description="recompute activations layer by layer")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    embedding_rate_factor: float = Field(1.0, gt=0, description="learning rate of token embeddings, as a multiple")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after the warm-up")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate grows from 0")
     final_rate: float = Field(0.1, ge=0, le=1, description="last learning rate, as a share of the peak")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -23,15 +22,21 @@ def rate_factor(step: int, steps: int, options: EngineOptions) -> float:
     return options.final_rate + (1 - options.final_rate) * left
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; vectors and scalars (norms, biases) do not. Under ZeRO-3 the shape is that of the whole weight."""
-    trained = [p for p in parameters if p.requires_grad]
-    whole = [getattr(p, "ds_shape", p.shape) for p in trained]
+def parameter_groups(module: nn.Module, options: EngineOptions) -> list[dict[str, Any]]:
+    """Matrices decay; vectors and scalars (norms, biases) do not. Under ZeRO-3 the shape is that of the whole weight.
+
+    `rate_factor` of a group multiplies the learning rate: a token embedding is moved only by the few texts of a batch that
+    hold the token, so it may want more than a matrix that all of them share.
+    """
+    embeddings = {id(one.weight) for one in module.modules() if isinstance(one, nn.Embedding)}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    tables = [p for p in trained if id(p) in embeddings]
+    others = [p for p in trained if id(p) not in embeddings]
+    matrices = [p for p in others if len(getattr(p, "ds_shape", p.shape)) >= 2]
+    vectors = [p for p in others if len(getattr(p, "ds_shape", p.shape)) < 2]
     groups = [
-        {
-            "params": [p for p, shape in zip(trained, whole, strict=True) if len(shape) >= 2],
-            "weight_decay": weight_decay,
-        },
-        {"params": [p for p, shape in zip(trained, whole, strict=True) if len(shape) < 2], "weight_decay": 0.0},
+        {"params": tables, "weight_decay": options.weight_decay, "rate_factor": options.embedding_rate_factor},
+        {"params": matrices, "weight_decay": options.weight_decay, "rate_factor": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "rate_factor": 1.0},
     ]
     return [group for group in groups if group["params"]]

@@ -1,0 +1,166 @@
+"""What the demo has to say at its end: report.json, report.html, figures in MLflow, and one table."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from cpt_ray.artifacts import Manifest, fingerprint, read_manifest
+from cpt_ray.artifacts.manifest import software
+from cpt_ray.errors import UserError
+from cpt_ray.evaluate import report
+from cpt_ray.evaluate.report import Curve, DemoReport, Example, Hit, SearchResult, Stage, Trial
+from cpt_ray.memory import Peak
+from cpt_ray.options import Options
+from cpt_ray.train.metrics import METRICS, read_metrics
+from pipelines.evaluate import print_search
+from pipelines.summary import console, reasons, shown
+from pipelines.tracked import Tracked
+
+MODELS = {"code_model": "code", "text_model": "text"}
+
+
+def identity(options: Options, installed: str) -> str:
+    """What makes a finished demo this one: its options (not where it runs), the installed packages, our own code."""
+    plain = options.model_dump(mode="json", exclude={"cluster", "tracking"})
+    return fingerprint({"options": plain, "installed": installed, "code": _own_code()})
+
+
+def finished(out: str, identity: str) -> DemoReport | None:
+    """The report at `out` if it is of this very demo and every artifact it names still stands."""
+    path = Path(out, "report.json")
+    if not path.exists() or not Path(out, "report.html").exists():
+        return None
+    done = DemoReport.model_validate_json(path.read_text())
+    if done.identity != identity:
+        return None
+    for stage in done.stages.values():
+        try:
+            if read_manifest(stage.path).digest != stage.digest:
+                return None
+        except UserError:
+            return None
+    return done
+
+
+def write(
+    out: str,
+    made: Mapping[str, tuple[str, Manifest]],
+    tracked: Tracked,
+    *,
+    identity: str,
+    queries: Sequence[str],
+    seconds: float,
+    peak: Peak,
+) -> DemoReport:
+    """Write the report, log it with its figures and models to MLflow, and show the table."""
+    manifests = {name: manifest for name, (_, manifest) in made.items()}
+    peak.sample()
+    found = DemoReport(
+        identity=identity,
+        seconds=round(seconds, 1),
+        peak_memory_bytes=peak.bytes,
+        machine=report.machine(),
+        versions=software(),
+        commit=tracked.commit,
+        stages={name: Stage.of(manifest, path) for name, (path, manifest) in made.items()},
+        code_search=SearchResult.model_validate(manifests["code_search"].extra["search"]),
+        text_search=SearchResult.model_validate(manifests["text_search"].extra["search"]),
+        sweep=[Trial.model_validate(row) for row in manifests["sweep"].extra["trials"]],
+        curves={label: _curve(made[name][0]) for name, label in MODELS.items()},
+        pretrain={"language model": _curve(made["initial"][0])},
+        examples=_examples(made, queries),
+        artifacts={
+            "report": posixpath.join(out, "report.html"),
+            "code pairs": made["code_pairs"][0],
+            "text pairs": made["text_pairs"][0],
+            "code model": made["code_model"][0],
+            "text model": made["text_model"][0],
+            "search index": made["index"][0],
+            "MLflow": tracked.uri,
+        },
+    )
+    report.write(found, out)
+    _track(found, out, made, tracked)
+    show(found, out)
+    return found
+
+
+def show(found: DemoReport, out: str, note: str = "") -> None:
+    """The table at the end, and where everything is."""
+    screen = console()
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("stage", no_wrap=True)
+    for name in ("seconds", "in", "kept"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("dropped", overflow="fold")
+    for name, stage in found.stages.items():
+        units = list(stage.units) or ["rows"]
+        table.add_row(
+            name,
+            f"{stage.seconds:,.1f}",
+            f"{stage.rows_in:,} {units[0]}",
+            f"{stage.kept:,} {units[-1]}",
+            reasons(stage.dropped, 3),
+        )
+    screen.print(table, highlight=False)
+    screen.print()
+    print_search(
+        {"code": found.code_search.model_dump(), "text": found.text_search.model_dump()},
+    )
+    screen.print()
+    for what, where in found.artifacts.items():
+        screen.print(f"{what:<14}{shown(where)}", highlight=False, soft_wrap=True)
+    screen.print(
+        f"\n{found.seconds / 60:.1f} minutes, peak memory {found.peak_memory_bytes / 2**30:.1f} GiB"
+        + (f"; {note}" if note else ""),
+        highlight=False,
+    )
+    screen.print('Next: cpt-ray search "parse an ISO date"   ·   make mlflow', highlight=False)
+
+
+def _track(found: DemoReport, out: str, made: Mapping[str, tuple[str, Manifest]], tracked: Tracked) -> None:
+    run = tracked.parent
+    for task, result in (("code_search", found.code_search), ("text_search", found.text_search)):
+        for method in report.METHODS:
+            values = getattr(result, method).model_dump()
+            run.metrics(0, {f"{task}.{method}.{name}": value for name, value in values.items()})
+    run.metrics(0, {"seconds": found.seconds, "peak_memory_gib": found.peak_memory_bytes / 2**30})
+    for name, figure in report.figures(found).items():
+        run.figure(figure, f"figures/{name}.png")
+    for file in ("report.html", "report.json"):
+        run.artifact(os.path.join(out, file))
+    for name, label in MODELS.items():
+        path, manifest = made[name]
+        tracked.log_model(path, manifest, registered=f"cpt-ray-{label}")
+
+
+def _curve(path: str) -> Curve:
+    return Curve(rows=read_metrics(os.path.join(path, METRICS)))
+
+
+def _examples(made: Mapping[str, tuple[str, Manifest]], queries: Sequence[str]) -> list[Example]:
+    from cpt_ray.model.embedder import Embedder
+    from cpt_ray.serve.index import Index
+    from cpt_ray.serve.search import search
+
+    index, embedder = Index.open(made["index"][0]), Embedder(made["code_model"][0])
+    found: list[Example] = []
+    for query in queries:
+        hits = [
+            Hit(score=a.score, where=a.where, name=a.name, summary=a.summary, group=str(a.row.get("group", "")))
+            for a in search(query, index, embedder.embed, 3)
+        ]
+        found.append(Example(query=query, hits=hits))
+    return found
+
+
+def _own_code() -> dict[str, str]:
+    root = Path(__file__).parent.parent
+    files: list[Any] = sorted([*root.glob("cpt_ray/**/*.py"), *root.glob("pipelines/*.py")])
+    return {str(path.relative_to(root)): fingerprint(path.read_text()) for path in files}

@@ -1,0 +1,53 @@
+"""Embed a column of an artifact with a trained model, and index the vectors.
+
+Vectors as Parquet, and an exact search index beside them.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from pydantic import Field
+
+from cpt_ray.artifacts import Manifest
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.options import Options
+from cpt_ray.serve.embed import EmbedOptions, embed_table
+from cpt_ray.serve.index import build_index
+from cpt_ray.serve.search import FUNCTION_COLUMNS
+from pipelines.cli import script
+from pipelines.summary import print_artifacts
+
+
+class PipelineOptions(Options):
+    """Options of `cpt-ray embed`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    source: str = Field(description="an artifact with texts, such as outputs/demo/functions")
+    model: str = Field(description="the trained model's folder, such as outputs/demo/code_model")
+    embed: EmbedOptions = EmbedOptions()
+    columns: tuple[str, ...] = Field(tuple(FUNCTION_COLUMNS), description="columns of the source that answers show")
+    output: str = Field("embed", description="folder under cluster.outputs; holds embeddings and index")
+
+
+def run(options: PipelineOptions) -> dict[str, Manifest]:
+    """Make the vectors and the index; returns the manifests by path."""
+    with connect(options.cluster):
+        out = options.cluster.folder(options.output)
+        made = make(out, options.source, options.model, options.embed, options.columns)
+    print_artifacts(made)
+    return made
+
+
+def make(
+    out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[str, ...] = tuple(FUNCTION_COLUMNS)
+) -> dict[str, Manifest]:
+    """`embeddings` and `index` under `out`."""
+    vectors, index = posixpath.join(out, "embeddings"), posixpath.join(out, "index")
+    made = {vectors: embed_table(vectors, source=source, model=model, options=embed)}
+    made[index] = build_index(index, embeddings=vectors, source=source, key=embed.key, columns=list(columns))
+    return made
+
+
+if __name__ == "__main__":
+    script("embed")

@@ -1,0 +1,167 @@
+"""Train a tokenizer and a small GPT on our own text: the first weights when no hub is reachable.
+
+A corpus of documents and functions in (what is held out is left out); a standard language-model folder out, which
+`model.init` of `cpt-ray train` takes, as it takes any causal language model of transformers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import posixpath
+from typing import Any
+
+from pydantic import Field
+
+from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.errors import UserError
+from cpt_ray.model.tokenizer import TokenizerOptions, encode, train_tokenizer
+from cpt_ray.model.weights import ModelOptions, load_tokenizer
+from cpt_ray.options import Options
+from cpt_ray.pairs.corpus import CorpusOptions, Source, batches_of_texts, make_corpus
+from cpt_ray.pairs.splits import SplitOptions
+from cpt_ray.train.packing import PackOptions, build_windows
+from cpt_ray.train.pretrain import PretrainOptions, pretrain
+from pipelines.cli import script
+from pipelines.summary import print_artifacts
+from pipelines.tracked import Tracked, TrackingOptions
+
+MAX_TOKENS = 1 << 30
+"""Nothing is truncated when texts are packed."""
+
+
+class Steps(Options):
+    """The steps from a corpus to initial weights."""
+
+    corpus: CorpusOptions = CorpusOptions()
+    tokenizer: TokenizerOptions = TokenizerOptions()
+    tokenizer_texts: int = Field(40_000, ge=1, description="texts that the tokenizer is trained on, the corpus's first")
+    model: ModelOptions = ModelOptions()
+    windows: PackOptions = PackOptions()
+    pretrain: PretrainOptions = PretrainOptions()
+
+
+class PipelineOptions(Steps):
+    """Options of `cpt-ray pretrain`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    tracking: TrackingOptions = TrackingOptions()
+    split: SplitOptions = SplitOptions()
+    documents: str | None = Field(None, description="folder with documents and document_clusters (cpt-ray text-pairs)")
+    functions: str | None = Field(None, description="folder with functions and function_clusters (cpt-ray code-pairs)")
+    output: str = Field("pretrain", description="folder under cluster.outputs")
+
+
+def run(options: PipelineOptions) -> dict[str, Manifest]:
+    """Make the tokenizer and the weights; returns the manifests by path."""
+    sources = corpus_sources(options.documents, options.functions)
+    if not sources:
+        raise UserError(
+            "nothing to read", where="documents, functions", fix="give documents=... or functions=... or both"
+        )
+    out = options.cluster.folder(options.output)
+    with (
+        connect(options.cluster),
+        Tracked(options.tracking, options.cluster.folder(""), "pretrain", f"pretrain/{out}", options) as tracked,
+    ):
+        made = make(out, sources, options, options.split, tracked)
+        for path, manifest in made.items():
+            tracked.finish(posixpath.basename(path), path, manifest)
+    print_artifacts(made)
+    return made
+
+
+def corpus_sources(documents: str | None, functions: str | None) -> dict[str, Source]:
+    """The sources of the corpus in the folders of the two corpora."""
+    sources = {}
+    if documents:
+        rows, clusters = (posixpath.join(documents, name) for name in ("documents", "document_clusters"))
+        sources["text"] = Source(rows, clusters, "doc_id", ("title", "text"))
+    if functions:
+        rows, clusters = (posixpath.join(functions, name) for name in ("functions", "function_clusters"))
+        sources["code"] = Source(rows, clusters, "function_id", ("docstring", "code"))
+    return sources
+
+
+def make(
+    out: str, sources: dict[str, Source], steps: Steps, split: SplitOptions, tracked: Tracked
+) -> dict[str, Manifest]:
+    """`corpus`, `tokenizer`, `windows` and `initial` under `out`; with `model.init` not new, only what that needs."""
+    corpus, tokenizer, windows, initial = (
+        posixpath.join(out, name) for name in ("corpus", "tokenizer", "windows", "initial")
+    )
+    made = {corpus: make_corpus(corpus, sources, split=split, options=steps.corpus)}
+    if steps.model.init == "new":
+        made[tokenizer] = make_tokenizer(tokenizer, corpus, steps.tokenizer, steps.tokenizer_texts)
+        known = load_tokenizer(tokenizer)
+        identity: str | Manifest = made[tokenizer]
+    else:  # the Codex route: go on from weights that exist, with their own tokenizer
+        tokenizer = steps.model.init
+        known = load_tokenizer(tokenizer)
+        identity = tokenizer
+    made[windows] = build_windows(
+        windows,
+        read_table(corpus, ["id", "text"]),
+        functools.partial(encode, known, max_tokens=MAX_TOKENS),
+        known.eos_token_id,
+        steps.windows,
+        {"corpus": made[corpus], "tokenizer": identity},
+    )
+    made[initial] = make_weights(initial, windows, tokenizer, identity, steps, tracked)
+    return made
+
+
+def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int) -> Manifest:
+    """The tokenizer artifact: a folder that AutoTokenizer.from_pretrained reads."""
+    params = {**options.model_dump(mode="json"), "texts": most}
+    with build(path, step="tokenizer", version=1, params=params, inputs={"corpus": read_manifest(corpus)}) as work:
+        if work.manifest is not None:
+            return work.manifest
+        texts = list(itertools.islice(itertools.chain.from_iterable(batches_of_texts(corpus)), most))
+        trained = train_tokenizer(texts, options)
+        trained.save_pretrained(work.path)
+        ledger = Ledger.of("texts", read=len(texts), kept=len(texts))
+        return work.publish(ledger, rows=len(trained), extra={"vocabulary": len(trained)})
+
+
+def make_weights(
+    path: str, windows: str, tokenizer: str, identity: str | Manifest, steps: Steps, tracked: Tracked
+) -> Manifest:
+    """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl."""
+    order = read_manifest(windows)
+    params: dict[str, Any] = {
+        "model": steps.model.model_dump(mode="json"),
+        "pretrain": result_options(steps.pretrain),
+    }
+    with build(
+        path, step="initial", version=1, params=params, inputs={"windows": order, "tokenizer": identity}
+    ) as work:
+        if work.manifest is not None:
+            return work.manifest
+        total = steps.pretrain.steps or int(order.extra["batches"])
+        with tracked.live("pretrain", work.identity, f"{work.path}/metrics.jsonl", total):
+            result = pretrain(
+                steps.pretrain,
+                steps.model,
+                windows=windows,
+                tokenizer=tokenizer,
+                out=work.path,
+                scratch=work.scratch,
+                heldout=None,
+            )
+        seen = result.steps * int(order.params["batch_size"])
+        ledger = Ledger.of("windows", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
+        extra = {"steps": result.steps, "peak_memory_mb": result.peak_memory_mb, "last": result.metrics[-1]}
+        return work.publish(ledger, rows=seen, extra=extra)
+
+
+def result_options(options: Any) -> dict[str, Any]:
+    """Training options without those that say how it is run and cannot change what comes out."""
+    how = {"workers", "elastic_workers", "threads", "gpu", "max_failures", "checkpoint_every", "keep_checkpoints"}
+    plain: dict[str, Any] = options.model_dump(mode="json")
+    return {name: value for name, value in plain.items() if name not in how}
+
+
+if __name__ == "__main__":
+    script("pretrain")

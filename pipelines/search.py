@@ -1,0 +1,48 @@
+"""Ask an index a question: cpt-ray search "parse an ISO date".
+
+Prints the nearest functions with path and line.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.embedder import Embedder
+from cpt_ray.options import Options
+from cpt_ray.serve.index import Index
+from cpt_ray.serve.search import Answer, search, show
+from pipelines.cli import script
+from pipelines.summary import console
+
+
+class PipelineOptions(Options):
+    """Options of `cpt-ray search`."""
+
+    query: str = Field(description="what to look for; the words on the command line that are no key=value")
+    folder: str = Field("outputs/demo", description="where index and model are, unless they are named")
+    index: str | None = Field(None, description="an index; null: <folder>/index")
+    model: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
+    k: int = Field(10, ge=1, le=1000, description="answers")
+
+
+def run(options: PipelineOptions) -> list[Answer]:
+    """Search and print; returns the answers, best first."""
+    index, embedder = open_index(options.folder, options.index, options.model)
+    answers = search(options.query, index, embedder.embed, options.k)
+    show(options.query, answers, console())
+    return answers
+
+
+def open_index(folder: str, index: str | None, model: str | None) -> tuple[Index, Embedder]:
+    """The index and the model that made it."""
+    at = index or os.path.join(folder, "index")
+    if not os.path.isdir(at):
+        raise UserError("there is no index here", where=at, fix="make one with `make run`, or `cpt-ray embed`")
+    return Index.open(at), Embedder(model or os.path.join(folder, "code_model"))
+
+
+if __name__ == "__main__":
+    script("search")

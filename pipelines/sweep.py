@@ -1,0 +1,121 @@
+"""Sweep batch size and initial temperature at equal examples seen.
+
+Each trial is an artifact of its own and a run in MLflow, so a killed sweep goes on trial by trial.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+
+from pydantic import Field
+
+from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.errors import UserError
+from cpt_ray.model.tokenizer import encode
+from cpt_ray.model.weights import ModelOptions, load_tokenizer
+from cpt_ray.pairs.batches import BatchOptions, build_batches
+from cpt_ray.pairs.splits import TRAIN
+from cpt_ray.sweep.grid import SweepOptions, run_sweep, trials
+from cpt_ray.train.options import TrainOptions
+from pipelines import train
+from pipelines.cli import script
+from pipelines.pretrain import MAX_TOKENS, result_options
+from pipelines.summary import console
+from pipelines.tracked import Tracked, TrackingOptions
+
+
+class PipelineOptions(train.Steps):
+    """Options of `cpt-ray sweep`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    tracking: TrackingOptions = TrackingOptions()
+    pairs: str = Field(description="a pairs artifact, such as outputs/code/code_pairs")
+    model: ModelOptions = ModelOptions()
+    sweep: SweepOptions = SweepOptions()
+    output: str = Field("sweep", description="folder under cluster.outputs")
+
+
+def run(options: PipelineOptions) -> Manifest:
+    """Train every trial; prints them, best first."""
+    if options.model.init == "new":
+        raise UserError("a sweep starts from weights", where="model.init", fix="give a folder or a hub id")
+    out = options.cluster.folder(options.output)
+    with (
+        connect(options.cluster),
+        Tracked(options.tracking, options.cluster.folder(""), "sweep", f"sweep/{out}", options) as tracked,
+    ):
+        steps = train.Steps(batches=options.batches, train=options.train, heldout_pairs=options.heldout_pairs)
+        heldout = posixpath.join(out, "heldout")
+        train.make_batches(posixpath.join(out, "batches"), heldout, options.pairs, options.model.init, steps)
+        manifest = make(
+            out, options.pairs, heldout, options.model, options.batches, options.train, options.sweep, tracked
+        )
+    for row in manifest.extra["trials"]:
+        console().print(row, highlight=False)
+    return manifest
+
+
+def make(
+    out: str,
+    pairs: str,
+    heldout: str,
+    model: ModelOptions,
+    batches: BatchOptions,
+    options: TrainOptions,
+    sweep: SweepOptions,
+    tracked: Tracked,
+) -> Manifest:
+    """`sweep` under `out`: an artifact whose manifest lists the trials; the trials stay in `sweep_trials`."""
+    path, folder = posixpath.join(out, "sweep"), posixpath.join(out, "sweep_trials")
+    weights = train.weights_identity(model.init)
+    inputs: dict[str, str | Manifest] = {
+        "pairs": read_manifest(pairs),
+        "heldout": read_manifest(heldout),
+        "initial": weights,
+    }
+    params = {
+        "sweep": sweep.model_dump(mode="json"),
+        "train": result_options(options),
+        "batches": batches.model_dump(mode="json", exclude={"batch_size", "steps", "epochs"}),
+    }
+    points = trials(sweep)
+    with build(path, step="sweep", version=1, params=params, inputs=inputs) as work:
+        if work.manifest is not None:
+            return work.manifest
+        table = train.side_of(read_table(pairs), TRAIN)
+        encoder = functools.partial(encode, load_tokenizer(model.init), max_tokens=MAX_TOKENS)
+        orders = {}
+        for size in sweep.batch_sizes:
+            orders[size] = posixpath.join(folder, f"batches-{size}")
+            sized = batches.model_copy(update={"batch_size": size, "steps": sweep.examples // size})
+            given: dict[str, str | Manifest] = {"pairs": inputs["pairs"], "tokenizer": weights}
+            build_batches(orders[size], table, encoder, sized, given)
+        results = run_sweep(
+            sweep, options, model, orders=orders, heldout=heldout, out=folder, inputs={"initial": weights}
+        )
+        rows = []
+        for result in results:
+            manifest = read_manifest(result.folder)
+            run = tracked.run(result.trial.name, manifest.identity)
+            run.history(result.metrics)
+            tracked.finish(result.trial.name, result.folder, manifest)
+            last = result.metrics[-1]
+            found = {name.removeprefix("heldout_"): v for name, v in last.items() if name.startswith("heldout_")}
+            rows.append(
+                {
+                    "batch_size": result.trial.batch_size,
+                    "temperature": result.trial.temperature,
+                    "metrics": {**found, "loss": last["loss"], "final_temperature": last["temperature"]},
+                    "seconds": result.seconds,
+                    "examples": sweep.examples,
+                }
+            )
+        tracked.parent.table([{**row, **row["metrics"]} for row in rows], "leaderboard.json")  # type: ignore[dict-item]
+        ledger = Ledger.of("trials", read=len(points), kept=len(rows))
+        return work.publish(ledger, rows=len(rows), extra={"trials": rows, "metric": sweep.metric})
+
+
+if __name__ == "__main__":
+    script("sweep")

@@ -1,0 +1,152 @@
+"""Train an embedding model contrastively on pairs.
+
+Pairs and initial weights in; batches in their training order, and a model out that `cpt-ray embed`, `search`, `serve`
+and SentenceTransformer load.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.errors import UserError
+from cpt_ray.model.tokenizer import encode
+from cpt_ray.model.weights import ModelOptions, load_tokenizer
+from cpt_ray.options import Options
+from cpt_ray.pairs.batches import BatchOptions, build_batches
+from cpt_ray.pairs.splits import HELDOUT, TRAIN
+from cpt_ray.train.loop import train_model
+from cpt_ray.train.options import TrainOptions
+from pipelines.cli import script
+from pipelines.pretrain import MAX_TOKENS, result_options
+from pipelines.summary import print_artifacts
+from pipelines.tracked import Tracked, TrackingOptions
+
+
+class Steps(Options):
+    """The steps from pairs to a model."""
+
+    batches: BatchOptions = BatchOptions()
+    train: TrainOptions = TrainOptions()
+    heldout_pairs: int = Field(512, ge=2, description="held-out pairs that are searched and scored during training")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Steps:
+        workers = max(self.train.workers, 1)
+        if self.batches.batch_size % workers:
+            nearest = -(-self.batches.batch_size // workers) * workers
+            raise ValueError(
+                f"batches.batch_size={self.batches.batch_size} cannot be divided by train.workers={workers};"
+                f" use batches.batch_size={nearest}"
+            )
+        return self
+
+
+class PipelineOptions(Steps):
+    """Options of `cpt-ray train`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    tracking: TrackingOptions = TrackingOptions()
+    pairs: str = Field(description="a pairs artifact, such as outputs/code/code_pairs")
+    model: ModelOptions = ModelOptions()
+    output: str = Field("train", description="folder under cluster.outputs")
+
+
+def run(options: PipelineOptions) -> dict[str, Manifest]:
+    """Order the pairs and train on them; returns the manifests by path."""
+    if options.model.init == "new":
+        raise UserError(
+            "training starts from weights", where="model.init", fix="give a folder (cpt-ray pretrain) or a hub id"
+        )
+    out = options.cluster.folder(options.output)
+    with (
+        connect(options.cluster),
+        Tracked(options.tracking, options.cluster.folder(""), "train", f"train/{out}", options) as tracked,
+    ):
+        made = make(out, "model", options.pairs, options.model, options, tracked)
+        for path, manifest in made.items():
+            tracked.finish(posixpath.basename(path), path, manifest)
+    print_artifacts(made)
+    return made
+
+
+def make(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tracked: Tracked) -> dict[str, Manifest]:
+    """`<name>_batches`, `<name>_heldout` and `<name>` under `out`."""
+    batches, heldout, trained = (posixpath.join(out, name + suffix) for suffix in ("_batches", "_heldout", ""))
+    made = make_batches(batches, heldout, pairs, model.init, steps)
+    made[trained] = make_model(trained, name, batches, heldout, model, steps.train, tracked)
+    return made
+
+
+def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps) -> dict[str, Manifest]:
+    """The training order of the training pairs, and one batch of held-out pairs."""
+    tokenizer = load_tokenizer(init)
+    inputs: dict[str, str | Manifest] = {"pairs": read_manifest(pairs), "tokenizer": weights_identity(init)}
+    encoder = functools.partial(encode, tokenizer, max_tokens=MAX_TOKENS)
+    table = read_table(pairs)
+    held = steps.batches.model_copy(
+        update={"batch_size": steps.heldout_pairs, "steps": 1, "homogeneous": False, "weights": {}}
+    )
+    return {
+        batches: build_batches(batches, side_of(table, TRAIN), encoder, steps.batches, inputs),
+        heldout: build_batches(heldout, side_of(table, HELDOUT), encoder, held, inputs),
+    }
+
+
+def make_model(
+    path: str,
+    name: str,
+    batches: str,
+    heldout: str,
+    model: ModelOptions,
+    options: TrainOptions,
+    tracked: Tracked,
+) -> Manifest:
+    """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files and metrics.jsonl."""
+    order = read_manifest(batches)
+    weights = weights_identity(model.init)
+    params = {
+        "model": model.model_dump(mode="json", exclude={"init"}),
+        "train": result_options(options),
+    }
+    inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
+    with build(path, step="model", version=1, params=params, inputs=inputs) as work:
+        if work.manifest is not None:
+            return work.manifest
+        total = options.steps or int(order.extra["batches"])
+        with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total):
+            result = train_model(
+                options, model, batches=batches, heldout=heldout, out=work.path, scratch=work.scratch, where="train"
+            )
+        seen = result.steps * int(order.params["batch_size"])
+        ledger = Ledger.of("slots", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
+        extra = {
+            "steps": result.steps,
+            "temperature": result.temperature,
+            "peak_memory_mb": result.peak_memory_mb,
+            "last": result.metrics[-1],
+        }
+        return work.publish(ledger, rows=seen, extra=extra)
+
+
+def weights_identity(init: str) -> str | Manifest:
+    """What the initial weights are: the manifest of our own folder, or the hub id as it stands."""
+    try:
+        return read_manifest(init)
+    except UserError:
+        return init
+
+
+def side_of(pairs: pa.Table, split: str) -> pa.Table:
+    """The rows of one side of the split."""
+    return pairs.filter(pc.equal(pairs["split"], split))
+
+
+if __name__ == "__main__":
+    script("train")
