@@ -90,7 +90,7 @@ def base(pool: list[str], state: int) -> str:
 
 def write(folder: str, count: int) -> int:
     """Write the corpus in parts, once; bytes of text."""
-    done = os.path.join(folder, "done.json")
+    done = f"{folder}.json"
     if not os.path.exists(done):
         os.makedirs(folder, exist_ok=True)
         size, rows, part = 0, [], 0

@@ -23,13 +23,13 @@ from cpt_ray.errors import UserError
 
 SCHEME = "words64-1"
 
-_ORDER = 0xD6E8FEB86659FD93
-"""P[j] of the shingle's sum is this number to the power j + 1, so that the order of the words counts."""
+ODD = 0xD6E8FEB86659FD93
+"""An odd number without pattern. P[j] of a shingle's sum is its power j + 1, so that the order of the words counts."""
 
 
 def order_powers(ngram: int) -> U64:
     """[ngram] uint64: the factor of each unit inside a shingle."""
-    return np.array([pow(_ORDER, j + 1, 1 << 64) for j in range(ngram)], np.uint64)
+    return np.array([pow(ODD, j + 1, 1 << 64) for j in range(ngram)], np.uint64)
 
 
 class StringBuffer:
@@ -39,7 +39,12 @@ class StringBuffer:
     """
 
     def __init__(self, column: pa.Array | pa.ChunkedArray) -> None:
-        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        if isinstance(column, pa.ChunkedArray):
+            # Offsets of 32 bits end at 2 GiB, which several chunks together may exceed.
+            column = _wide(column) if column.num_chunks > 1 else column
+            array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        else:
+            array = column
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
         if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
@@ -63,6 +68,11 @@ class StringBuffer:
     def lengths(self) -> I64:
         """[rows] int64: bytes of each document."""
         return np.diff(self.offsets)
+
+
+def _wide(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return column.cast(pa.large_binary()) if any(test(kind) for test in _STRINGS) else column
 
 
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)

@@ -20,8 +20,8 @@ from cpt_ray.dedup.unicode_words import unicodedata
 from cpt_ray.errors import UserError
 
 VERSION = 1
-BATCH_ROWS = 2048
-"""Documents shingled at a time: what is held in memory is these, not their row group."""
+BATCH_ROWS, BATCH_BYTES = 2048, 64 << 20
+"""Documents shingled at a time, at most: what is held in memory is these, not their row group."""
 
 BUILT_IN = ("length", "words")
 
@@ -73,10 +73,7 @@ def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
 
 def schema_of(files: Sequence[str], id_column: str, text_column: str, options: DedupOptions) -> pa.Schema:
     """Columns of the signatures: doc_id, the rule's columns as by_<name>, content hash, counts and the signature."""
-    if not files:
-        raise UserError("no Parquet files to deduplicate", fix="name an artifact or at least one file")
-    with _open(files[0]) as source:
-        given = pq.ParquetFile(source).schema_arrow
+    given = source_schema(files)
     for name in (id_column, text_column):
         if name not in given.names:
             raise UserError(f"no column {name!r}", where=files[0], fix=f"choose one of {', '.join(given.names)}")
@@ -132,12 +129,25 @@ def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: 
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def read_batches(shard: Mapping[str, Any], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of a shard, BATCH_ROWS at a time."""
+def read_batches(shard: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """The rows of a shard, some at a time; None reads all columns."""
     with _open(shard["path"]) as source:
         file = pq.ParquetFile(source)
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[shard["group"]], columns=list(dict.fromkeys(columns))):
+        group = file.metadata.row_group(shard["group"])
+        rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+        wanted = None if columns is None else list(dict.fromkeys(columns))
+        for batch in file.iter_batches(
+            min(max(rows, 1), BATCH_ROWS), row_groups=[shard["group"]], columns=wanted, use_threads=False
+        ):
             yield pa.table(batch)
+
+
+def source_schema(files: Sequence[str]) -> pa.Schema:
+    """The columns of the source, by its first file."""
+    if not files:
+        raise UserError("no Parquet files given", fix="name an artifact or at least one file")
+    with _open(files[0]) as source:
+        return pq.ParquetFile(source).schema_arrow.remove_metadata()
 
 
 def sign_shard(

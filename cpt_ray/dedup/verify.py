@@ -80,7 +80,7 @@ def _sets_shard(shard: Mapping[str, Any], *, text_column: str, options: DedupOpt
         for batch in signatures.read_batches(shard, [text_column]) if len(rows) else ():
             low, high = np.searchsorted(rows, [base, base + batch.num_rows])
             if high > low:
-                text = batch.column(text_column).take(pa.array(rows[low:high] - base))
+                text = batch.column(text_column).cast(pa.large_binary()).take(pa.array(rows[low:high] - base))
                 values, found = sets.shingle_sets(
                     text, counts[low:high], ngram=options.ngram, mode=signatures.mode(options)
                 )
