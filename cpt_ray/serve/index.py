@@ -34,11 +34,11 @@ STEP, VERSION = "index", 1
 VECTORS, ROWS = "vectors.npy", "rows.parquet"
 QUERIES_AT_ONCE = 256
 TILE_SCORES, TILE_BYTES = 1 << 22, 32 << 20
-"""Scores of one tile, and bytes of its vectors in float32: what is worth keeping in cache, and what a copy may take."""
+"""Scores of one tile, and bytes of its vectors in float32 where they have to be copied to become that."""
 RESCORED_AT_ONCE = 1 << 14
 MANY = 1 << 14
-"""Rows beyond k in the running for a query before they are cut to its exact k best so far: a collapsed model ties all."""
-ROWS_WIDENED_AT_ONCE = 2048
+"""Rows beyond k in the running for a query before they are cut to its exact k best: a collapsed model ties all."""
+VALUES_WIDENED_AT_ONCE = 1 << 15
 LANES = 64
 """Scores of one block, of which first only the maximum is looked at."""
 
@@ -125,9 +125,14 @@ def _in_the_running(queries: np.ndarray, vectors: np.ndarray, k: int) -> list[np
     count = len(queries)
     owner, row, score = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
     floor = np.full(count, -np.inf, np.float32)  # the k-th best score so far, less the margin
-    height = max(1, min(TILE_SCORES // count, TILE_BYTES // (4 * vectors.shape[1])))
+    height = max(1, TILE_SCORES // count)
+    wide = None
+    if vectors.dtype != np.float32:
+        height = max(1, min(height, TILE_BYTES // (4 * vectors.shape[1])))
+        wide = np.empty((min(height, len(vectors)), vectors.shape[1]), np.float32)
     for start in range(0, len(vectors), height):
-        tile = queries @ _float32(vectors[start : start + height]).T
+        part = vectors[start : start + height]
+        tile = queries @ (part if wide is None else _widen(part, wide)).T
         whole = tile.shape[1] // LANES * LANES
         for offset, lanes, part in ((0, LANES, tile[:, :whole]), (whole, 1, tile[:, whole:])):
             if part.shape[1]:
@@ -171,17 +176,16 @@ def _above(
     return query[reached], lane * highest.shape[1] + block[reached], inside[reached, lane]
 
 
-def _float32(vectors: np.ndarray) -> np.ndarray:
-    """(n, D) float32: the same memory where it is float32 already."""
-    if vectors.dtype == np.float32:
-        return vectors
-    import torch  # converts half precision some times faster than numpy
+def _widen(vectors: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    """(n, D) float32 copy in the memory of `wide`."""
+    import torch  # converts half precision several times faster than numpy
 
-    wide = np.empty(vectors.shape, np.float32)
-    for start in range(0, len(vectors), ROWS_WIDENED_AT_ONCE):
-        part = slice(start, start + ROWS_WIDENED_AT_ONCE)
-        torch.from_numpy(wide[part]).copy_(torch.from_numpy(np.array(vectors[part])))
-    return wide
+    # Pieces so small that torch does not wake its threads: two pools of spinning threads would slow the product down.
+    rows = max(1, VALUES_WIDENED_AT_ONCE // vectors.shape[1])
+    for start in range(0, len(vectors), rows):
+        part = np.array(vectors[start : start + rows])
+        torch.from_numpy(wide[start : start + len(part)]).copy_(torch.from_numpy(part))
+    return wide[: len(vectors)]
 
 
 def _rescore(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
