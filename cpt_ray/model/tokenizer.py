@@ -1,0 +1,130 @@
+"""A byte-level BPE tokenizer in which a word has the same token in prose, in snake_case and in CamelCase.
+
+A docstring says "parse the HTTP date", the code says `parseHTTPDate` or `PARSE_HTTP_DATE`. Byte-level BPE as GPT-2 has
+it gives these words different tokens, by their case and by what precedes them, so a small model must learn from few
+pairs that they are one. Here they are one by construction, and decoding still gives back every character:
+
+1. Case becomes a mark. `Date` is written as RAISE `date`, a run of capitals `HTTP` as RAISE `http` END. Characters of
+   the text that happen to be a mark (they are private-use code points) are escaped first.
+2. A word is a piece of its own, without the space or underscore beside it; what stands between words (spaces,
+   punctuation, marks, line breaks with their indentation) is a piece too, so `):` with the next line's indentation may
+   become one token; digits go by three.
+3. Byte-level BPE inside the pieces.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import Field
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.options import Options
+
+END_OF_TEXT = "<|endoftext|>"
+"""Separates texts in language modelling, and pads. Never read from a text: there it is plain characters."""
+
+RAISE, END, ESCAPE = "\ue000", "\ue001", "\ue002"
+_ESCAPED = ((ESCAPE, ESCAPE + "\ue003"), (RAISE, ESCAPE + "\ue004"), (END, ESCAPE + "\ue005"))
+_PIECE = r"[\p{L}\p{M}]+|[0-9]{1,3}|[^\p{L}\p{M}0-9]+"
+
+
+class TokenizerOptions(Options):
+    """How the tokenizer of a new model is trained."""
+
+    vocabulary: int = Field(8192, ge=260, le=1 << 20, description="number of token ids, at most (few texts give fewer)")
+    min_frequency: int = Field(2, ge=1, description="a merge needs this many occurrences")
+    max_token_characters: int = Field(24, ge=1, description="longest token, in bytes")
+
+
+def train_tokenizer(texts: Iterable[str], options: TokenizerOptions) -> PreTrainedTokenizerFast:
+    """Train on `texts`. The result is a function of the multiset of texts: neither order nor threads change it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = _case_to_marks()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECE), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = _marks_to_case()
+    trainer = trainers.BpeTrainer(
+        vocab_size=options.vocabulary,
+        min_frequency=options.min_frequency,
+        max_token_length=options.max_token_characters,
+        special_tokens=[END_OF_TEXT],
+        # All 256 bytes are tokens, so that any text can be written; the four brackets of the delimiters are among them.
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    seen = _Counted(texts)
+    tokenizer.train_from_iterator(seen, trainer)
+    if not seen.characters:
+        raise UserError(
+            "no text to train a tokenizer on", where="tokenizer", fix="give at least one text that is not empty"
+        )
+    trained = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+        split_special_tokens=True,
+    )
+    Delimiters.of(trained)
+    return trained
+
+
+def encode(tokenizer: Any, texts: list[str], max_tokens: int) -> list[list[int]]:
+    """The first `max_tokens` ids of each text, without delimiters; a special token's name in a text is plain text."""
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    return [encoding.ids[:max_tokens] for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+class _Counted:
+    """Texts as they pass, their characters counted: an empty corpus would give a bare alphabet without an error."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = texts
+        self.characters = 0
+
+    def __iter__(self) -> Iterable[str]:
+        for text in self.texts:
+            self.characters += len(text)
+            yield text
+
+
+def _case_to_marks() -> normalizers.Normalizer:
+    """ASCII capitals to marks. Each capital first becomes RAISE letter END; then the marks inside a run of capitals go
+    (the last capital of `HTTPServer` begins a word, so the run ends before it), and the END after a lone capital."""
+    return normalizers.Sequence(
+        [
+            *(normalizers.Replace(old, new) for old, new in _ESCAPED),
+            *(normalizers.Replace(capital, RAISE + capital.lower() + END) for capital in string.ascii_uppercase),
+            normalizers.Replace(Regex(f"{END}{RAISE}(?=[a-z]{END}(?![a-z]))"), ""),
+            normalizers.Replace(Regex(f"(?<={RAISE}[a-z]){END}"), ""),
+        ]
+    )
+
+
+def _marks_to_case() -> decoders.Decoder:
+    """The inverse of `_case_to_marks`, on the text that ByteLevel puts together from the tokens' bytes."""
+    letters = string.ascii_lowercase
+    return decoders.Sequence(
+        [
+            decoders.ByteLevel(),
+            *(decoders.Replace(Regex(f"{letter}(?=[a-zA-Z]*{END})"), letter.upper()) for letter in letters),
+            *(decoders.Replace(RAISE + letter, letter.upper()) for letter in letters),
+            decoders.Replace(RAISE, ""),
+            decoders.Replace(END, ""),
+            *(decoders.Replace(new, old) for old, new in reversed(_ESCAPED)),
+        ]
+    )
