@@ -7,7 +7,7 @@ smaller bucket with a centre of its own, up to a stated number of stars: a hot b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +45,27 @@ class Buckets:
 
 def buckets_of(keys: U64) -> Iterator[Buckets]:
     """One Buckets per band of keys [slots, bands]; a row's number is its slot."""
+    slots = np.arange(len(keys), dtype=np.int64)
     for band in range(keys.shape[1]):
-        column = np.ascontiguousarray(keys[:, band])
-        order = np.argsort(column, kind="stable")
-        ordered = column[order]
-        group = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]]) if len(ordered) else order
-        yield _at_least_two(group.astype(np.int64), order.astype(np.int64))
+        yield group(np.ascontiguousarray(keys[:, band]), slots)
+
+
+def group(keys: U64, slots: I64) -> Buckets:
+    """The buckets of one band; slots [keys] in any order."""
+    order = np.lexsort((slots, keys)) if np.any(slots[1:] < slots[:-1]) else np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    number = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]]) if len(ordered) else order
+    return _at_least_two(number.astype(np.int64), slots[order])
+
+
+def shared_bands(buckets: Iterable[Buckets], nodes: int, a: I64, b: I64) -> I64:
+    """[pairs] int64: in how many bands the two slots of each pair are in one bucket."""
+    count = np.zeros(len(a), np.int64)
+    for bucket in buckets:
+        number = np.full(nodes, -1, np.int64)
+        number[bucket.slot] = bucket.group
+        count += (number[a] >= 0) & (number[a] == number[b])
+    return count
 
 
 def unique_pairs(centre: I64, member: I64, nodes: int) -> U64:

@@ -119,9 +119,7 @@ def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[p
         near_removed = by >= 0
         matched[near_removed] = corpus.node_slot[by[near_removed]]
         similarity[near_removed] = near.similarity[node[near_removed]]
-        shared[near_removed] = np.count_nonzero(
-            corpus.keys[node[near_removed]] == corpus.keys[by[near_removed]], axis=1
-        )
+        shared[near_removed] = near.shared_bands[node[near_removed]]
         component = np.where(node >= 0, corpus.node_slot[near.label[node]], component)
     order = np.asarray(pc.sort_indices(corpus.doc_id)).astype(np.int64)
     cluster_first = np.full(slots, slots, np.int64)

@@ -21,17 +21,17 @@ class Corpus:
     """All documents in the order of the survivor rule; a document's number in it is its slot.
 
     doc_id [slots] string; keeper [slots] int64: the best slot of equal content (its own for the first, and for a
-    document without words); words [slots]; invalid: how many held bytes that are no UTF-8; keys [nodes, bands] uint64
-    and node_slot [nodes]: the first of each content that has words; slot_of[shard][row]: -1 for a repeated id; counts
-    [slots]: shingles with repeats; repeated: rows whose id had been seen.
+    document without words); words [slots]; counts [slots]: shingles with repeats; node_slot [nodes]: the first of each
+    content that has words; parts: the files of signatures, slot_of[part][row] the slots of their rows, -1 for an id
+    seen before; repeated: the number of such rows; invalid: how many held bytes that are no UTF-8.
     """
 
     doc_id: pa.StringArray
     keeper: I64
     words: I64
     counts: I64
-    keys: U64
     node_slot: I64
+    parts: list[str]
     slot_of: list[I64]
     repeated: int
     invalid: int
@@ -67,8 +67,19 @@ class Corpus:
         slot_of = np.split(slot_of_row, np.cumsum(sizes)[:-1])
         invalid = int(np.count_nonzero(np.asarray(table["flags"]) & kernels.INVALID_UTF8))
         counts = np.asarray(table["shingle_count"])[order].astype(np.int64)
-        keys = _keys(names, slot_of, node_slot, len(order), options)
-        return Corpus(ids, keeper, words, counts, keys, node_slot, slot_of, table.num_rows - len(order), invalid)
+        repeated = table.num_rows - len(order)
+        return Corpus(ids, keeper, words, counts, node_slot, list(names), slot_of, repeated, invalid)
+
+    def keys(self, options: DedupOptions) -> U64:
+        """[nodes, bands] uint64; one part's signatures are in memory at a time."""
+        count, rows = bands.shape(options)
+        node_of = self.node_of()
+        keys = np.empty((len(self.node_slot), count), np.uint64)
+        for name, slots in zip(self.parts, self.slot_of, strict=True):
+            matrix = signatures.signature_matrix(parquet.read_table(name, ["signature"]).column("signature"))
+            nodes = node_of[slots]
+            keys[nodes[nodes >= 0]] = bands.band_keys(matrix[nodes >= 0], count, rows)
+        return keys
 
 
 def columns_of(options: DedupOptions) -> list[str]:
@@ -94,18 +105,3 @@ def _first_equal(a: U64, b: U64, words: I64) -> I64:
         new = np.r_[True, (a[order[1:]] != a[order[:-1]]) | (b[order[1:]] != b[order[:-1]])]
         keeper[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))]
     return keeper
-
-
-def _keys(names: Sequence[str], slot_of: Sequence[I64], node_slot: I64, slots: int, options: DedupOptions) -> U64:
-    """[nodes, bands] uint64; one part's signatures are in memory at a time."""
-    if not options.near:
-        return np.zeros((0, 0), np.uint64)
-    count, rows = bands.shape(options)
-    node_of = np.full(slots + 1, -1, np.int64)
-    node_of[node_slot] = np.arange(len(node_slot))
-    keys = np.empty((len(node_slot), count), np.uint64)
-    for name, part_slots in zip(names, slot_of, strict=True):
-        matrix = signatures.signature_matrix(parquet.read_table(name, ["signature"]).column("signature"))
-        nodes = node_of[part_slots]
-        keys[nodes[nodes >= 0]] = bands.band_keys(matrix[nodes >= 0], count, rows)
-    return keys

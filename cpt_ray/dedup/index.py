@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, build, parquet, parts, read_manifest
-from cpt_ray.dedup import candidates, cluster, known, near, signatures, verify
+from cpt_ray.dedup import cluster, known, near, signatures, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
 from cpt_ray.dedup.options import DedupOptions
@@ -57,20 +57,21 @@ def write_index(
         store = near.write_sets_of(posixpath.join(phases, "all-sets"), corpus, nodes, source, options)
         old_sets = known.raw_sets(previous) if previous else []
         _copy_sets([*old_sets, *store.raw], _folder(work.path, known.SETS))
-        tables = _carried_over(previous, corpus, source, len(new)) if previous else []
-        tables += _new_rows(new, corpus, store, len(old_sets))
+        unit = units(corpus, source, options)
+        tables = _carried_over(previous, corpus, unit, source, len(new)) if previous else []
+        tables += _new_rows(new, corpus, unit, store, len(old_sets))
         for n, table in enumerate(tables):
             parquet.write_table(posixpath.join(_folder(work.path, known.DOCUMENTS), f"part-{n:05d}.parquet"), table)
-        _write_bands(_folder(work.path, known.BANDS), corpus, previous)
+        _write_bands(_folder(work.path, known.BANDS), corpus, options, previous)
         rows = sum(table.num_rows for table in tables)
         return work.publish(
             Ledger.of("documents", read=rows, kept=rows), rows=rows, schema=tables[0].schema, extra=known.cut(options)
         )
 
 
-def units(corpus: Corpus) -> pa.StringArray:
+def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.StringArray:
     """[slots] string: the smallest id among the documents tied to a slot by equal content or equal bands."""
-    edges = [bucket.stars() for bucket in candidates.buckets_of(corpus.keys)]
+    edges = [bucket.stars() for bucket in near.buckets(corpus, source, options)]
     empty = np.zeros(0, np.int64)
     centre = np.concatenate([c for c, _ in edges] or [empty])
     member = np.concatenate([m for _, m in edges] or [empty])
@@ -83,9 +84,11 @@ def units(corpus: Corpus) -> pa.StringArray:
     return corpus.doc_id.take(pa.array(order[place[group]]))
 
 
-def _new_rows(names: Sequence[str], corpus: Corpus, store: verify.SetStore, first_part: int) -> list[pa.Table]:
+def _new_rows(
+    names: Sequence[str], corpus: Corpus, unit: pa.StringArray, store: verify.SetStore, first_part: int
+) -> list[pa.Table]:
     """The new signatures with their units and the places of their sets; equal contents share one set."""
-    unit, node_of = units(corpus), corpus.node_of()
+    node_of = corpus.node_of()
     tables = []
     for name, slots in zip(names, corpus.slot_of, strict=False):
         table = parquet.read_table(name)
@@ -106,9 +109,11 @@ def _new_rows(names: Sequence[str], corpus: Corpus, store: verify.SetStore, firs
     return tables
 
 
-def _carried_over(previous: str, corpus: Corpus, source: near.Source, new_parts: int) -> list[pa.Table]:
+def _carried_over(
+    previous: str, corpus: Corpus, unit: pa.StringArray, source: near.Source, new_parts: int
+) -> list[pa.Table]:
     """The old rows: those that were touched with their present unit, without those whose id the new ones took over."""
-    unit, tables = units(corpus), []
+    tables = []
     for name, touched_name, slots in zip(
         known.document_parts(previous), source.known, corpus.slot_of[new_parts:], strict=True
     ):
@@ -122,12 +127,13 @@ def _carried_over(previous: str, corpus: Corpus, source: near.Source, new_parts:
     return tables
 
 
-def _write_bands(folder: str, corpus: Corpus, previous: str | None) -> None:
+def _write_bands(folder: str, corpus: Corpus, options: DedupOptions, previous: str | None) -> None:
+    keys = corpus.keys(options)
     ids = corpus.doc_id.take(pa.array(corpus.node_slot))
-    for band in range(corpus.keys.shape[1]):
+    for band in range(keys.shape[1]):
         name = f"band-{band:03d}.parquet"
         numbers = pa.array(np.full(len(ids), band, np.int16))
-        table = pa.table([numbers, pa.array(corpus.keys[:, band]), ids], schema=known.BAND)
+        table = pa.table([numbers, pa.array(keys[:, band]), ids], schema=known.BAND)
         if previous is not None:
             before = parquet.read_table(posixpath.join(previous, known.BANDS, name))
             before = before.filter(pc.invert(pc.is_in(before["doc_id"], corpus.doc_id)))

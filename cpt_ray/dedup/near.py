@@ -14,11 +14,14 @@ import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts import Manifest, fingerprint, parquet
-from cpt_ray.dedup import candidates, chains, verify
+from cpt_ray.dedup import bands, candidates, chains, shuffle, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
 from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import DedupOptions
+
+INLINE_KEYS = 64_000_000
+"""Up to this many keys (documents x bands, 512 MB) are grouped here and now; more are shuffled by tasks."""
 
 INLINE_PAIRS = 500_000
 """Up to this many pairs are compared here and now; more become an artifact, computed by tasks."""
@@ -50,17 +53,19 @@ class Near:
     matched: I64
     label: I64
     similarity: npt.NDArray[np.float64]
+    shared_bands: I64
     counts: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def empty() -> Near:
-        return Near(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        none = np.zeros(0, np.int64)
+        return Near(none, none, np.zeros(0), none)
 
 
 def near_layer(corpus: Corpus, source: Source, options: DedupOptions) -> Near:
     """Candidates by bands, comparisons by sets, components, and what stays of each."""
     nodes = len(corpus.node_slot)
-    open_buckets = list(candidates.buckets_of(corpus.keys))
+    open_buckets = buckets(corpus, source, options)
     wanted = np.unique(np.concatenate([b.slot for b in open_buckets] or [np.zeros(0, np.int64)]))
     compare = Comparison(_store(corpus, wanted, source, options), nodes, source, options)
     centre, member = _accepted_pairs(open_buckets, compare, nodes, options)
@@ -69,6 +74,8 @@ def near_layer(corpus: Corpus, source: Source, options: DedupOptions) -> Near:
     removed = np.flatnonzero(matched >= 0)
     similar = np.full(nodes, np.nan)
     similar[removed] = compare(matched[removed], removed)
+    shared = np.full(nodes, -1, np.int64)
+    shared[removed] = candidates.shared_bands(open_buckets, nodes, matched[removed], removed)
     sizes = np.bincount(label, minlength=1) if nodes else np.zeros(1, np.int64)
     counts = {
         "documents_in_buckets": len(wanted),
@@ -77,7 +84,16 @@ def near_layer(corpus: Corpus, source: Source, options: DedupOptions) -> Near:
         "largest_component": int(sizes.max()),
         "kept_in_chains": int(np.count_nonzero((sizes[label] > 1) & (matched < 0)) - np.count_nonzero(sizes > 1)),
     }
-    return Near(matched, label, similar, counts)
+    return Near(matched, label, similar, shared, counts)
+
+
+def buckets(corpus: Corpus, source: Source, options: DedupOptions) -> list[candidates.Buckets]:
+    """The buckets of at least two nodes, by band: grouped here, or by tasks where the keys are too many for that."""
+    if len(corpus.node_slot) * bands.shape(options)[0] <= INLINE_KEYS:
+        return list(candidates.buckets_of(corpus.keys(options)))
+    node_of = corpus.node_of()
+    nodes_of = [node_of[slots] for slots in corpus.slot_of]
+    return shuffle.bucket_artifacts(source.phases, corpus.parts, nodes_of, source.inputs, options)
 
 
 def _accepted_pairs(

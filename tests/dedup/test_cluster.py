@@ -10,7 +10,7 @@ import pytest
 from dedup_corpus import corpus, jaccard, text_of
 
 from cpt_ray.artifacts import parquet, parts, read_manifest, read_table
-from cpt_ray.dedup import DedupOptions, Preference, deduplicate, explain
+from cpt_ray.dedup import DedupOptions, Preference, components, deduplicate, explain, near, shuffle, verify
 from cpt_ray.errors import UserError
 
 
@@ -79,6 +79,40 @@ def test_the_answer_depends_on_neither_order_nor_files(tmp_path: Path) -> None:
     run(tmp_path, {name: docs[name] for name in names}, "shuffled", files=4)
     one, other = (Path(parts(str(tmp_path / name))[0]).read_bytes() for name in ("clusters", "shuffled"))
     assert one == other
+
+
+def test_grouping_here_or_by_tasks_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every bound at its least, the keys, the pairs and the components go the way of the largest corpora."""
+    docs = corpus(seed=4)
+    run(tmp_path, docs, files=3)
+    monkeypatch.setattr(near, "INLINE_KEYS", 0)
+    monkeypatch.setattr(near, "INLINE_PAIRS", 0)
+    monkeypatch.setattr(shuffle, "KEYS_PER_TASK", 70)
+    monkeypatch.setattr(verify, "PAIRS_PER_SHARD", 30)
+    monkeypatch.setattr(components, "SCIPY_EDGES", 0)
+    run(tmp_path, docs, "tasks", files=3)
+    assert read_manifest(str(tmp_path / "tasks.phases" / "buckets")).params["shares"] == 3
+    one, other = (Path(parts(str(tmp_path / name))[0]).read_bytes() for name in ("clusters", "tasks"))
+    assert one == other
+
+
+@pytest.mark.slow
+def test_the_answer_does_not_depend_on_the_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes with 1, 2 and 4 workers of Ray, and without Ray."""
+    import ray
+
+    docs = corpus(seed=6)
+    monkeypatch.setattr(near, "INLINE_KEYS", 0)
+    monkeypatch.setattr(near, "INLINE_PAIRS", 0)
+    run(tmp_path, docs, files=5)
+    alone = Path(parts(str(tmp_path / "clusters"))[0]).read_bytes()
+    for workers in (1, 2, 4):
+        ray.init(num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20)
+        try:
+            run(tmp_path, docs, f"workers-{workers}", files=5)
+        finally:
+            ray.shutdown()
+        assert Path(parts(str(tmp_path / f"workers-{workers}"))[0]).read_bytes() == alone
 
 
 def test_chains_are_broken_against_the_survivor(tmp_path: Path) -> None:
