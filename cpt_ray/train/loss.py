@@ -84,7 +84,8 @@ def contrastive_loss(
 
     only_tile: tuple[Tensor, Tensor, Tensor | None] | None = None
     row_lse = q.new_empty(n)
-    column_max = q.new_full((pairs,), -torch.inf)
+    # Finite, since a column may be masked in every row of a tile, and -inf - -inf is not a number.
+    column_max = q.new_full((pairs,), torch.finfo(q.dtype).min)
     column_sum = q.new_zeros(pairs)
     own = q.new_empty(n)
     # masked entries, rows whose positive has the highest logit

@@ -34,7 +34,7 @@ from cpt_ray.train.options import EngineOptions, check_engine
 from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.steps import Job, run_steps
 
-TILE = 512
+TILE = 256
 
 
 class PretrainOptions(EngineOptions):
@@ -90,16 +90,11 @@ class TokenLoss(torch.autograd.Function):
         dweight = torch.zeros(weight.shape, dtype=wide, device=weight.device)
         for start in range(0, len(low), TILE):
             rows = slice(start, start + TILE)
-            logits = (low[rows] @ words.T).to(wide)
             answers = right[rows, None]
-            logits -= logits.amax(dim=1, keepdim=True)
-            own = logits.gather(1, answers)
-            probability = logits.exp_()
-            total = probability.sum(dim=1, keepdim=True)
-            loss += (total.log() - own).sum()
-            probability /= total * len(low)
-            probability.scatter_add_(1, answers, torch.full_like(own, -1 / len(low)))
-            gradient = probability.to(dtype)
+            probability = torch.softmax(low[rows] @ words.T, dim=1, dtype=wide)
+            own = probability.gather(1, answers)
+            loss -= own.clamp_min(torch.finfo(wide).tiny).log().sum()
+            gradient = probability.scatter_(1, answers, own - 1).to(dtype)
             torch.mm(gradient, words, out=dhidden[rows])
             dweight += gradient.T @ low[rows]
         ctx.save_for_backward(dhidden, dweight)
@@ -110,7 +105,8 @@ class TokenLoss(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
         dhidden, dweight = ctx.saved_tensors
         of_hidden, of_weight = ctx.dtypes
-        return (dhidden * upstream[0]).to(of_hidden), (dweight * upstream[0]).to(of_weight), None, None
+        share = upstream[0] / len(dhidden)
+        return (dhidden * share).to(of_hidden), (dweight * share).to(of_weight), None, None
 
 
 def pretrain(

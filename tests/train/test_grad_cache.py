@@ -1,0 +1,87 @@
+"""Planning a step, and that what is kept, recomputed or replayed does not change it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.gradient_matrix import Cell, batch, model
+from cpt_ray.errors import UserError
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine_reference import ReferenceEngine
+from cpt_ray.train.grad_cache import GradCache, deal, plan, saved_bytes
+from cpt_ray.train.options import EngineOptions
+from cpt_ray.train.temperature import Temperature
+
+CELL = Cell(ranks=1, stage=0, chunks="odd", mask=True, hard=True, unequal=True)
+
+
+def gradients(dropout: float = 0.0, **settings: int) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    encoder = model()
+    if dropout:
+        for layer in encoder.backbone.layers:
+            layer.self_attn.attention_dropout = dropout
+    options = EngineOptions(engine="reference", workers=0, precision="fp32")
+    engine = ReferenceEngine(encoder.train(), options, Workers.alone())
+    torch.manual_seed(7)
+    cache = GradCache(engine, Temperature(0.25), Workers.alone(), dropout=dropout > 0, **settings)
+    _, numbers = cache.gradients(batch(CELL, 0))
+    return {name: p.grad.clone() for name, p in encoder.named_parameters()}, numbers
+
+
+def test_pairs_are_dealt_evenly_by_length() -> None:
+    """Every pair goes to one rank, all ranks get equally many, and their token counts differ by less than 3 %."""
+    lengths = np.random.default_rng(0).integers(5, 200, 240)
+    parts = deal(lengths, 4)
+    assert sorted(np.concatenate(parts)) == list(range(240))
+    totals = [int(lengths[part].sum()) for part in parts]
+    assert {len(part) for part in parts} == {60}
+    assert max(totals) - min(totals) < 0.03 * max(totals)
+
+
+def test_plans_have_equal_counts_within_the_budget() -> None:
+    """Ranks with different lengths get the same number of chunks, no chunk exceeds the budget, no text is lost."""
+    random = np.random.default_rng(0)
+    pools = [random.integers(2, 60, 50), random.integers(2, 20, 50), random.integers(40, 64, 50)]
+    plans = plan(pools, 128)
+    assert len({len(chunks) for chunks in plans}) == 1
+    for pool, chunks in zip(pools, plans, strict=True):
+        assert sorted(np.concatenate(chunks)) == list(range(50))
+        assert all(len(rows) and pool[rows].max() * len(rows) <= 128 for rows in chunks)
+
+
+def test_a_text_longer_than_a_chunk_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="chunk_tokens"):
+        plan([np.array([10, 200])], 128)
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 1_500_000, 1 << 40])
+def test_kept_graphs_change_nothing(keep_bytes: int) -> None:
+    """No graphs, some and all give the same bits: what is recomputed is what was computed."""
+    expected, _ = gradients(chunk_tokens=64, keep_bytes=0)
+    got, numbers = gradients(chunk_tokens=64, keep_bytes=keep_bytes)
+    kept, chunks = numbers["kept_chunks"], numbers["chunks"]
+    assert kept == 0 if keep_bytes == 0 else 0 < kept < chunks if keep_bytes < 1 << 40 else kept == chunks
+    # A kept chunk's backward comes first, so sums are in another order.
+    assert all(torch.allclose(value, got[name], atol=1e-6, rtol=0) for name, value in expected.items())
+
+
+def test_dropout_is_replayed() -> None:
+    """With dropout, recomputing every chunk equals keeping every graph; and dropout is really active."""
+    kept, _ = gradients(dropout=0.3, chunk_tokens=64, keep_bytes=1 << 40)
+    recomputed, numbers = gradients(dropout=0.3, chunk_tokens=64, keep_bytes=0)
+    assert numbers["kept_chunks"] == 0
+    without, _ = gradients(chunk_tokens=64, keep_bytes=0)
+    name = "backbone.layers.1.mlp.up_proj.weight"
+    assert all(torch.allclose(value, recomputed[key], atol=1e-6, rtol=0) for key, value in kept.items())
+    assert float((kept[name] - without[name]).abs().max()) > 1e-4
+
+
+def test_saved_bytes_count_activations_and_not_weights() -> None:
+    """Twice the tokens save about twice the bytes; a linear layer's own weight is not counted."""
+    layer = torch.nn.Linear(64, 1024)
+    x = torch.randn(8, 64, requires_grad=True)
+    with saved_bytes(layer) as one:
+        layer(x)
+    assert one[0] == x.untyped_storage().nbytes()
