@@ -64,9 +64,9 @@ class Tracked:
             yield
 
     def log_model(self, path: str, manifest: Manifest, registered: str) -> None:
-        """Log an exported model as a run of its own, and register it; the alias `latest` points at the newest."""
+        """Log an exported model as a run of its own, and register it; the alias `champion` points at it."""
         with self._tracker.run(f"export/{manifest.digest}", f"{registered} (export)", parent=self.parent) as run:
-            run.model(path, registered=registered, alias="latest")
+            run.model(path, registered=registered, alias="champion")
 
     def finish(self, name: str, path: str, manifest: Manifest) -> TrackedRun:
         """Log what a stage published: parameters, ledger, seconds, and the artifact as a dataset; the run ends."""

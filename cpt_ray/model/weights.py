@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters, Side
@@ -25,6 +26,10 @@ from cpt_ray.model.encoder import Encoder
 from cpt_ray.options import Options
 
 INFO = "cpt_ray.json"
+
+# A head that is left out on purpose is no news, and neither is a bar for loading a few files.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
 
 
 class ModelOptions(Options):

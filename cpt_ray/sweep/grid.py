@@ -29,6 +29,10 @@ log = logging.getLogger("cpt_ray")
 
 VERSION = 1
 
+DRIVER_MEMORY = 256 << 20
+"""Bytes that a trial's own driver asks for. Some resource it must ask for, and with a share of a CPU its workers would not
+fit a machine that has just enough for them."""
+
 
 class SweepOptions(Options):
     """What is varied, and how much each trial sees."""
@@ -185,7 +189,7 @@ def _tune(jobs: list[_Job], options: SweepOptions, out: str) -> None:
         tune.report({options.metric: _result(job.trial, job.folder, options.metric).score})
 
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": 0}),
+        tune.with_resources(trainable, {"memory": DRIVER_MEMORY}),
         param_space={"trial": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(max_concurrent_trials=options.concurrent),
         run_config=tune.RunConfig(name="tune", storage_path=str(Path(out, "_ray").absolute()), verbose=0),
