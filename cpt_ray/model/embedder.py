@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cpt_ray.model.delimiters import Side
-from cpt_ray.model.encoder import chunks_by_tokens, collate
+from cpt_ray.model.delimiters import Delimiters, Side
+from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import ModelInfo, load_model
+from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_model, load_tokenizer
 
 
 class Embedder:

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters, Side
 from cpt_ray.model.encoder import Encoder
+from cpt_ray.model.start import StartOptions
 from cpt_ray.options import Options
 
 INFO = "cpt_ray.json"
@@ -46,6 +47,7 @@ class ModelOptions(Options):
     context: int = Field(256, ge=8, description="longest sequence of a new model, delimiters counted")
     initializer_range: float = Field(0.02, gt=0, description="standard deviation of a new model's weights")
     dropout: float = Field(0.0, ge=0, lt=1, description="put into the model's configuration, whatever it says")
+    start: StartOptions = StartOptions()
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention kernel")
 
 

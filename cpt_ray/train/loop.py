@@ -23,6 +23,7 @@ from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
+from cpt_ray.model.start import prepare
 from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
@@ -124,7 +125,9 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     backbone = load_backbone(job.model, len(tokenizer), options.seed)
     if options.gradient_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
-    encoder = Encoder(backbone, Delimiters.of(tokenizer), autocast=options.precision == "bf16")
+    delimiters = Delimiters.of(tokenizer)
+    prepare(backbone, delimiters, job.model.start)
+    encoder = Encoder(backbone, delimiters, autocast=options.precision == "bf16")
     size = sum(p.numel() for p in encoder.parameters())
     engine = make_engine(encoder, options, workers)
     temperature = Temperature(options.temperature, trained=options.train_temperature, device=workers.device)

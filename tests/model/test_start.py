@@ -1,0 +1,58 @@
+"""The preparations of contrastive training do what they say, and by default nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.start import StartOptions, prepare
+
+DELIMITERS = Delimiters.from_dict({"x": [1, 2], "y": [3, 4]})
+
+
+def _llama():
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    backbone = AutoModel.from_config(config)
+    with torch.no_grad():
+        backbone.embed_tokens.weight += 3.0
+    return backbone
+
+
+def test_by_default_nothing_changes():
+    backbone, same = _llama(), _llama()
+    prepare(backbone, DELIMITERS, StartOptions())
+    for a, b in zip(backbone.parameters(), same.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_embeddings_are_centred_and_delimiters_and_attention_small():
+    """Mean 0, the deviation asked for, closing delimiters scaled, queries and keys scaled, values untouched."""
+    backbone, same = _llama(), _llama()
+    prepare(backbone, DELIMITERS, StartOptions(embedding_std=0.05, attention_scale=0.25))
+    table = backbone.embed_tokens.weight
+    assert table.mean(0).abs().max() < 1e-6
+    assert float(table.std()) == pytest.approx(0.05, rel=1e-4)
+    for layer, before in zip(backbone.layers, same.layers, strict=True):
+        torch.testing.assert_close(layer.self_attn.q_proj.weight, before.self_attn.q_proj.weight * 0.25)
+        torch.testing.assert_close(layer.self_attn.k_proj.weight, before.self_attn.k_proj.weight * 0.25)
+        assert torch.equal(layer.self_attn.v_proj.weight, before.self_attn.v_proj.weight)
+    untouched = table[2].clone()
+    prepare(backbone, DELIMITERS, StartOptions(closing_scale=0.1))
+    torch.testing.assert_close(backbone.embed_tokens.weight[2], untouched * 0.1)
+
+
+def test_an_architecture_without_such_projections_is_told():
+    backbone = AutoModel.from_config(AutoConfig.for_model("gpt2", vocab_size=97, n_embd=32, n_layer=1, n_head=4))
+    with pytest.raises(UserError, match="query and key"):
+        prepare(backbone, DELIMITERS, StartOptions(attention_scale=0.5))
