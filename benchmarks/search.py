@@ -80,14 +80,18 @@ def unit(rows: int, width: int, seed: int) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def best_time(search: Search, queries: np.ndarray, vectors: np.ndarray, runs: int = 5) -> tuple[float, np.ndarray]:
-    """Seconds of the fastest run, and what it found."""
-    found, best = search(queries, vectors), float("inf")
-    for _ in range(runs):
-        started = time.perf_counter()
-        found = search(queries, vectors)
-        best = min(best, time.perf_counter() - started)
-    return best, found
+def best_times(searches: dict[str, Callable[[], np.ndarray]], rounds: int = 5) -> dict[str, tuple[float, np.ndarray]]:
+    """Seconds of each one's fastest round, and what it found. All take their turn in each round, so that what else the
+    machine does falls on all of them; the first round warms up."""
+    best: dict[str, tuple[float, np.ndarray]] = {}
+    for number in range(rounds + 1):
+        for name, search in searches.items():
+            started = time.perf_counter()
+            found = search()
+            seconds = time.perf_counter() - started
+            if number:
+                best[name] = min(best.get(name, (seconds, found)), (seconds, found), key=lambda pair: pair[0])
+    return best
 
 
 def main() -> None:
@@ -97,40 +101,42 @@ def main() -> None:
     for count, width, asked in CASES:
         vectors, queries = unit(count, width, 1), unit(asked, width, 2)
         case = f"{count:,} x {width}, {asked} quer{'y' if asked == 1 else 'ies'}, k={K}"
-        ours, found = best_time(lambda q, v: top_k(q, v, K)[1], queries, vectors)
-        for peer, search in PEERS.items():
-            theirs, other = best_time(search, queries, vectors)
+        half = vectors.astype(np.float16)
+        searches = {
+            "ours": lambda q=queries, v=vectors: top_k(q, v, K)[1],
+            "float16": lambda q=queries, v=half: top_k(q, v, K)[1],
+        }
+        searches |= {
+            peer: lambda q=queries, v=vectors, search=search: search(q, v)  # type: ignore[misc]
+            for peer, search in PEERS.items()
+        }
+        times = best_times(searches)
+        ours, found = times["ours"]
+        for peer in PEERS:
+            theirs, other = times[peer]
             agreement = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, other, strict=True)])
             if agreement < 0.999:
                 raise SystemExit(f"{peer} finds other rows ({agreement:.4f} agree): the times cannot be compared")
-            rows.append(
-                {
-                    "case": case,
-                    "metric": "queries/s",
-                    "ours_value": round(asked / ours, 1),
-                    "peer": peer,
-                    "peer_value": round(asked / theirs, 1),
-                    "ratio": round(theirs / ours, 2),
-                }
-            )
-        half = vectors.astype(np.float16)
-        seconds, _ = best_time(lambda q, v: top_k(q, v, K)[1], queries, half)
-        rows.append(
-            {
-                "case": f"{case}, float16",
-                "metric": "queries/s",
-                "ours_value": round(asked / seconds, 1),
-                "peer": None,
-                "peer_value": None,
-                "ratio": None,
-            }
-        )
+            rows.append(row(case, asked / ours, peer, asked / theirs))
+        rows.append(row(f"{case}, float16", asked / times["float16"][0], None, None))
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in ("numpy", "torch", "sentence-transformers", "scikit-learn")}
     result = {"area": "search", "machine": machine(), "versions": versions, "rows": rows}
     show(rows)
     os.makedirs(RESULT.parent, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def row(case: str, ours: float, peer: str | None, theirs: float | None) -> dict:
+    """One line of the result."""
+    return {
+        "case": case,
+        "metric": "queries/s",
+        "ours_value": round(ours, 1),
+        "peer": peer,
+        "peer_value": None if theirs is None else round(theirs, 1),
+        "ratio": None if theirs is None else round(ours / theirs, 2),
+    }
 
 
 def show(rows: list[dict]) -> None:

@@ -1,4 +1,4 @@
-"""Linear probe: how well frozen embeddings separate labelled classes (the paper's SentEval tasks, section 4.1).
+"""Linear probe: how well frozen embeddings separate labelled classes (the SentEval tasks of arXiv 2201.10005).
 
 A multinomial logistic regression on standardised features, fitted by L-BFGS on the full data (convex, so there is
 nothing to seed). The strength of the L2 penalty is chosen on a tenth of the training data (or on a given dev part),

@@ -177,7 +177,7 @@ def figures(report: DemoReport) -> dict[str, Figure]:
     if _any(before, "loss"):
         drawn["pretrain"] = draw.curves(before, ["loss"], "Language modelling (initial weights)", "nats per token")
     if _any(series, "temperature"):
-        drawn["temperature"] = draw.curves(series, ["temperature"], "Trained temperature", "exp(tau)")
+        drawn["temperature"] = draw.curves(series, ["temperature"], "Trained temperature", "exp(-tau)")
     if report.sweep:
         cells = [(t.batch_size, t.temperature, t.metrics[report.sweep_metric]) for t in report.sweep]
         drawn["sweep"] = draw.sweep(cells, report.sweep_metric.upper().replace("_", " "))

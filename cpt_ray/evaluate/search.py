@@ -1,7 +1,7 @@
 """Search: each query should find its answer among candidates. Two settings that must not be mixed in one table:
 
 - `compare` draws blocks of 1,000 held-out pairs (candidates.py), each x a query and all y of the block its
-  candidates, for models, BM25 and chance on the very same blocks: the paper's code-search setting (section 4.3), and
+  candidates, for models, BM25 and chance on the very same blocks: the paper's code-search setting, and
   the same for neighbouring text.
 - `BeirTask` is a corpus with queries and judgements in the BEIR layout, each query searched in the whole corpus.
 """
@@ -24,8 +24,7 @@ from cpt_ray.model.delimiters import Side
 
 
 class Embed(Protocol):
-    """A frozen model: texts to L2-normalised float32 (N, D); the sides x and y have delimiters of their own (paper,
-    section 2)."""
+    """A frozen model: texts to L2-normalised float32 (N, D); the sides x and y have delimiters of their own."""
 
     def __call__(self, texts: list[str], side: Side) -> Floats: ...
 

@@ -73,12 +73,12 @@ def sample_report() -> DemoReport:
             "text_search": _search(0.534, 0.083, 0.702),
             "sweep": [
                 {"batch_size": b, "temperature": t, "metrics": _metrics(m), "examples": 16384, "seconds": 40}
-                for b, t, m in [(256, 14.3, 0.151), (256, 20, 0.162), (512, 14.3, 0.188), (512, 20, 0.204)]
+                for b, t, m in [(256, 0.05, 0.151), (256, 0.2, 0.162), (512, 0.05, 0.188), (512, 0.2, 0.204)]
             ],
             "curves": {
                 name: {
                     "rows": [
-                        {"step": s, "loss": 0.8 + a * math.exp(-s / b), "temperature": 14 + s / 60}
+                        {"step": s, "loss": 0.8 + a * math.exp(-s / b), "temperature": 0.05 + 0.02 * math.exp(-s / b)}
                         | ({"heldout_mrr": c * (1 - math.exp(-s / b))} if s % 40 == 0 else {})
                         for s in steps
                     ]
