@@ -90,7 +90,7 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
             tracked,
             identity=identity,
             queries=options.queries,
-            seconds=time.monotonic() - started,
+            started=started,
             peak=peak,
         )
 

@@ -131,7 +131,7 @@ def make_weights(
     """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl."""
     order = read_manifest(windows)
     params: dict[str, Any] = {
-        "model": steps.model.model_dump(mode="json"),
+        "model": steps.model.model_dump(mode="json", exclude={"start"}),
         "pretrain": result_options(steps.pretrain),
     }
     with build(
