@@ -1,0 +1,129 @@
+"""Weights in and out: standard folders, and the same vectors whoever loads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.embedder import Embedder
+from cpt_ray.model.encoder import Encoder
+from cpt_ray.model.weights import (
+    ModelInfo,
+    ModelOptions,
+    load_backbone,
+    load_tokenizer,
+    new_language_model,
+    save_language_model,
+    save_model,
+)
+
+SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
+TEXTS = ["parse [a] date", "x", "def f(x):\n    return {1: [x]}", "long " * 60, "[(]) {} ünïcode 日本"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level, with merges that would swallow a bracket if strings were joined: `[p`, `]}`, `{d`."""
+    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "[p", "]}", "{d", "<|end|>"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("[", "p"), ("]", "}"), ("{", "d")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", pad_token="<|end|>")
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    backbone = load_backbone(SMALL, len(tokenizer), seed=3)
+    encoder = Encoder(backbone, Delimiters.of(tokenizer))
+    info = ModelInfo(
+        delimiters=encoder.delimiters.to_dict(),
+        max_x_tokens=20,
+        max_y_tokens=40,
+        temperature=0.05,
+        embedding_dimension=32,
+    )
+    target = str(tmp_path_factory.mktemp("model"))
+    save_model(encoder, tokenizer, info, target, backbone.state_dict())
+    return target
+
+
+@pytest.mark.parametrize(("side", "call"), [("x", "encode_query"), ("y", "encode_document")])
+def test_sentence_transformers_gives_the_same_vectors(folder: str, side: Any, call: str) -> None:
+    """`SentenceTransformer(folder)` equals our embedder within 1e-5 on both sides, long and bracketed texts included."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    theirs = getattr(sentence_transformers.SentenceTransformer(folder, device="cpu"), call)(TEXTS)
+    ours = Embedder(folder).embed(TEXTS, side)
+    assert np.abs(theirs - ours).max() < 1e-5
+
+
+def test_the_sides_differ(folder: str) -> None:
+    """Guards the test above: a text as x and as y has different vectors."""
+    embedder = Embedder(folder)
+    assert np.abs(embedder.embed(TEXTS, "x") - embedder.embed(TEXTS, "y")).max() > 1e-2
+
+
+def test_rows_come_back_in_order_whatever_the_chunks(folder: str) -> None:
+    """Sorting by length and cutting by tokens is invisible to the caller."""
+    whole = Embedder(folder).embed(TEXTS * 3, "y")
+    small = Embedder(folder, chunk_tokens=42).embed(TEXTS * 3, "y")
+    assert np.abs(whole - small).max() < 1e-5
+    assert Embedder(folder).embed([], "x").shape == (0, 32)
+
+
+def test_the_folder_is_standard(folder: str) -> None:
+    """AutoModel and AutoTokenizer read it, and what they do not know is in cpt_ray.json."""
+    assert AutoModel.from_pretrained(folder).config.hidden_size == 32
+    assert load_tokenizer(folder)("abc")["input_ids"]
+    assert json.loads(Path(folder, "cpt_ray.json").read_text())["pooling"] == "last_delimiter"
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_language_model_folder_gives_the_first_weights(tokenizer: Any, tmp_path: Path, architecture: Any) -> None:
+    """A saved causal language model comes back as it was, and as a backbone without its head."""
+    options = SMALL.model_copy(update={"architecture": architecture})
+    first = new_language_model(options, len(tokenizer), seed=1)
+    again = new_language_model(options, len(tokenizer), seed=1)
+    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), again.parameters(), strict=True))
+    save_language_model(first, tokenizer, str(tmp_path), first.state_dict())
+    ids = torch.arange(12)[None]
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert torch.allclose(loaded(ids).logits, first(ids).logits, atol=1e-5)
+    backbone = load_backbone(ModelOptions(init=str(tmp_path)), len(tokenizer), seed=0)
+    assert not hasattr(backbone, "lm_head")
+    assert torch.allclose(backbone(ids).last_hidden_state, first.base_model(ids).last_hidden_state, atol=1e-5)
+
+
+def test_dropout_is_what_the_options_say(tokenizer: Any, tmp_path: Path) -> None:
+    """GPT-2's configuration has 0.1 by default; ours says 0, or what is asked for."""
+    options = SMALL.model_copy(update={"architecture": "gpt2"})
+    model = new_language_model(options, 64, seed=1)
+    assert model.config.resid_pdrop == model.config.attn_pdrop == model.config.embd_pdrop == 0
+    save_language_model(model, tokenizer, str(tmp_path), model.state_dict())
+    loaded = load_backbone(ModelOptions(init=str(tmp_path), dropout=0.2), 64, seed=0)
+    assert loaded.config.resid_pdrop == 0.2
+
+
+def test_bad_weights_are_user_errors(tokenizer: Any, tmp_path: Path) -> None:
+    """NaN in the weights, a folder that is none, and a folder that holds no trained model."""
+    model = new_language_model(SMALL, len(tokenizer), seed=1)
+    with torch.no_grad():
+        model.lm_head.weight[3, 3] = torch.nan
+    save_language_model(model, tokenizer, str(tmp_path), model.state_dict())
+    with pytest.raises(UserError, match="NaN"):
+        load_backbone(ModelOptions(init=str(tmp_path)), len(tokenizer), seed=0)
+    with pytest.raises(UserError, match="no weights"):
+        load_backbone(ModelOptions(init=str(tmp_path / "nothing")), len(tokenizer), seed=0)
+    with pytest.raises(UserError, match=r"cpt_ray\.json"):
+        Embedder(str(tmp_path))
+    with pytest.raises(UserError, match="heads"):
+        new_language_model(SMALL.model_copy(update={"heads": 5}), 64, seed=0)
