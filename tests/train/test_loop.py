@@ -1,0 +1,166 @@
+"""Training from an order to a model: it learns, resumes to the bit, and says what is wrong before it starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.embedder import Embedder
+from cpt_ray.model.weights import ModelOptions
+from cpt_ray.train.loop import TrainResult, train_model
+from cpt_ray.train.options import TrainOptions
+
+SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
+TIMES = ("pairs_per_second", "tokens_per_second")
+
+
+def options(**changes: Any) -> TrainOptions:
+    settings = {
+        "workers": 0,
+        "engine": "reference",
+        "precision": "fp32",
+        "learning_rate": 5e-3,
+        "checkpoint_every": 4,
+        "evaluate_every": 10,
+        "chunk_tokens": 256,
+        "keep_graphs_mb": 1,
+    }
+    return TrainOptions(**(settings | changes))
+
+
+def train(
+    corpus: dict[str, str],
+    tokenizer: str,
+    places: dict[str, str],
+    changes: dict[str, Any] | None = None,
+    model: ModelOptions = SMALL,
+    **arguments: Any,
+) -> TrainResult:
+    given = {"batches": corpus["batches"], "heldout": corpus["heldout"], "tokenizer": tokenizer}
+    return train_model(options(**(changes or {})), model, **(given | places | arguments))
+
+
+def without_times(metrics: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in metrics]
+
+
+def test_training_learns_and_exports_a_model(corpus: Any, tokenizer: str, places: Any) -> None:
+    """Loss falls, held-out retrieval rises, every step is in metrics.jsonl once, and the exported model embeds."""
+    result = train(corpus, tokenizer, places)
+    assert [row["step"] for row in result.metrics] == list(range(21))
+    assert result.metrics[20]["loss"] < result.metrics[1]["loss"] - 0.5
+    assert result.metrics[20]["heldout_mrr"] > 2 * result.metrics[0]["heldout_mrr"]
+    assert 0 < result.metrics[1]["padding_share"] < 0.5
+    lines = Path(result.model, "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.metrics
+    embedder = Embedder(result.model)
+    assert embedder.info.temperature == pytest.approx(result.temperature)
+    assert embedder.embed(["abc", "def"], "x").shape == (2, 32)
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL: raised where rank 0 reports a step, after the metrics file was written."""
+
+
+@pytest.mark.parametrize("engine", ["reference", "deepspeed"])
+def test_a_killed_run_goes_on_to_the_bit(corpus: Any, tokenizer: str, tmp_path: Path, engine: str) -> None:
+    """Killed after steps 6 and 13, with checkpoints at 4, 8, 12: metrics and weights equal an undisturbed run's exactly."""
+    changes = {"engine": engine}
+
+    def at(name: str) -> dict[str, str]:
+        return {"out": str(tmp_path / name / "out"), "scratch": str(tmp_path / name / "scratch")}
+
+    whole = train(corpus, tokenizer, at("whole"), changes)
+    for last in (6, 13):
+
+        def report(step: int, metrics: dict[str, float], last: int = last) -> None:
+            if step == last:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(corpus, tokenizer, at("killed"), changes, on_metrics=report)
+    seen: list[int] = []
+    resumed = train(corpus, tokenizer, at("killed"), changes, on_metrics=lambda step, metrics: seen.append(step))
+    assert seen == list(range(13, 21))
+    assert without_times(resumed.metrics) == without_times(whole.metrics)
+    one, other = (torch.from_numpy(Embedder(r.model).embed(["abcde", "gh"], "y")) for r in (whole, resumed))
+    assert torch.equal(one, other)
+
+
+def test_an_incomplete_checkpoint_does_not_count(corpus: Any, tokenizer: str, places: Any) -> None:
+    """A checkpoint without its marker, or with a file cut short, is passed over for the one before it."""
+
+    def stop(step: int, metrics: dict[str, float]) -> None:
+        if step == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(corpus, tokenizer, places, on_metrics=stop)
+    newest = Path(places["scratch"], "checkpoints", "step-00000008")
+    (newest / "reference.pt").write_bytes(b"cut")
+    seen: list[int] = []
+    train(corpus, tokenizer, places, on_metrics=lambda step, metrics: seen.append(step))
+    assert seen[0] == 5
+
+
+def test_old_checkpoints_are_removed(corpus: Any, tokenizer: str, places: Any) -> None:
+    train(corpus, tokenizer, places, {"keep_checkpoints": 2})
+    kept = sorted(path.name for path in Path(places["scratch"], "checkpoints").iterdir())
+    assert kept == ["step-00000016", "step-00000020"]
+
+
+def test_a_checkpoint_of_another_kind_is_refused(corpus: Any, tokenizer: str, places: Any) -> None:
+    """Another model's checkpoint, or another precision's, is an error that says what to do."""
+    train(corpus, tokenizer, places, {"steps": 4})
+    with pytest.raises(UserError, match="model="):
+        train(corpus, tokenizer, places, model=SMALL.model_copy(update={"layers": 1}))
+    with pytest.raises(UserError, match="precision"):
+        train(corpus, tokenizer, places, {"precision": "bf16"})
+
+
+def test_divergence_names_the_batch(corpus: Any, tokenizer: str, places: Any) -> None:
+    """A loss that is not a number stops the run with the batch's number and what to change."""
+    with pytest.raises(UserError, match=r"batch \d+ of .*batches") as caught:
+        train(corpus, tokenizer, places, {"learning_rate": 1e30, "clip": 0.0, "warmup": 0.0})
+    assert "learning_rate" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"workers": 5, "engine": "deepspeed"}, "train.workers"),
+        ({"workers": 2}, "train.engine"),
+        ({"chunk_tokens": 20}, "train.chunk_tokens"),
+        ({"precision": "bf16_weights", "engine": "deepspeed", "zero_stage": 1}, "train.precision"),
+        ({"offload": True}, "train.offload"),
+        ({"steps": 21}, "train.steps"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_it_starts(
+    corpus: Any, tokenizer: str, places: Any, changes: dict[str, Any], key: str
+) -> None:
+    """Each impossible combination names its key and a fix, and nothing has been written."""
+    with pytest.raises(UserError) as caught:
+        train(corpus, tokenizer, places, changes)
+    assert caught.value.where == key
+    assert caught.value.fix
+    assert not Path(places["out"]).exists()
+
+
+def test_a_model_with_too_little_context_is_refused(corpus: Any, tokenizer: str, places: Any) -> None:
+    with pytest.raises(UserError, match="context"):
+        train(corpus, tokenizer, places, model=SMALL.model_copy(update={"context": 16}))
+
+
+def test_unknown_deepspeed_keys_are_refused() -> None:
+    """DeepSpeed itself ignores a misspelt key without a word."""
+    from cpt_ray.train.engine_deepspeed import deepspeed_config
+
+    assert deepspeed_config(options(deepspeed={"reduce_bucket_size": 1000}), "cpu")["zero_optimization"]
+    with pytest.raises(UserError, match="reduce_bucket_sise"):
+        deepspeed_config(options(deepspeed={"reduce_bucket_sise": 1000}), "cpu")

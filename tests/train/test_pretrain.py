@@ -1,0 +1,112 @@
+"""Language modelling: the loss's gradient, packing, and that it learns and resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.weights import ModelOptions
+from cpt_ray.train.packing import PackOptions, pack
+from cpt_ray.train.pretrain import PretrainOptions, TokenLoss, pretrain
+
+SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
+
+
+def encode(texts: list[str]) -> list[list[int]]:
+    return [list(text.encode()) for text in texts]
+
+
+def texts(count: int = 200) -> pa.Table:
+    return pa.table({"id": [f"{i:03d}" for i in range(count)], "text": [f"text number {i}" for i in range(count)]})
+
+
+def test_token_loss_equals_cross_entropy() -> None:
+    """Value and both gradients, over several tiles, in float64; scaled by what comes from above."""
+    torch.manual_seed(0)
+    hidden = torch.randn(700, 16, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(50, 16, dtype=torch.float64, requires_grad=True)
+    right = torch.randint(0, 50, (700,))
+    loss = TokenLoss.apply(hidden, weight, right, torch.float64)
+    (loss * 3).backward()
+    got = hidden.grad.clone(), weight.grad.clone()
+    hidden.grad = weight.grad = None
+    expected = F.cross_entropy(hidden @ weight.T, right)
+    (expected * 3).backward()
+    assert torch.allclose(loss, expected, atol=1e-12)
+    assert torch.allclose(got[0], hidden.grad, atol=1e-14)
+    assert torch.allclose(got[1], weight.grad, atol=1e-13)
+
+
+def test_packing_loses_no_token_and_does_not_depend_on_order() -> None:
+    """Windows are the texts, each followed by the end token, in one stream without gaps; shuffled input gives the same."""
+    options = PackOptions(context=16, batch_size=4)
+    tables, ledger = pack(texts(), encode, 256, options)
+    table = pa.concat_tables(list(tables))
+    ledger.check("test")
+    windows = table["ids"].to_pylist()
+    assert {len(window) for window in windows} == {16}
+    written = [token for ids in encode(texts()["text"].to_pylist()) for token in [*ids, 256]]
+    assert len(windows) == len(written) // 16 // 4 * 4
+    counts = np.bincount(np.concatenate(windows), minlength=257)
+    assert (np.bincount(written, minlength=257) - counts).clip(max=0).sum() == 0
+    shuffled = texts().take(np.random.default_rng(0).permutation(200))
+    assert pa.concat_tables(list(pack(shuffled, encode, 256, options)[0])).equals(table)
+
+
+def test_packing_reads_only_what_the_steps_need() -> None:
+    options = PackOptions(context=16, batch_size=4, steps=3)
+    seen = []
+
+    def counted(batch: list[str]) -> list[list[int]]:
+        seen.append(len(batch))
+        return encode(batch)
+
+    tables, ledger = pack(texts(5000), counted, 256, options)
+    assert len(list(tables)) == 3
+    assert sum(seen) < 1000
+    assert ledger.check("test").units["texts"].dropped["not_reached"] == 5000 - sum(seen)
+    with pytest.raises(UserError, match="fill"):
+        pack(texts(2), encode, 256, PackOptions(context=64, batch_size=4))
+
+
+def test_pretraining_learns_resumes_and_writes_a_standard_folder(corpus: Any, tokenizer: str, tmp_path: Path) -> None:
+    """Loss falls; a run killed after step 7 gives the same metrics; transformers reads the folder."""
+    options = PretrainOptions(
+        workers=0, engine="reference", precision="fp32", learning_rate=1e-2, checkpoint_every=5, micro_batch_tokens=64
+    )
+
+    def at(name: str) -> dict[str, str]:
+        given = {"windows": corpus["windows"], "heldout": corpus["windows"], "tokenizer": tokenizer}
+        return given | {"out": str(tmp_path / name / "out"), "scratch": str(tmp_path / name / "scratch")}
+
+    whole = pretrain(options, SMALL, **at("whole"))
+    assert whole.metrics[-1]["heldout_loss"] < whole.metrics[0]["heldout_loss"] - 1
+
+    def stop(step: int, metrics: dict[str, float]) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(options, SMALL, **at("killed"), on_metrics=stop)
+    resumed = pretrain(options, SMALL, **at("killed"))
+    assert [row["loss"] for row in resumed.metrics[1:]] == [row["loss"] for row in whole.metrics[1:]]
+    model = AutoModelForCausalLM.from_pretrained(resumed.model, dtype=torch.float32)
+    ids = torch.tensor([list(b"abcde is abcde.")])
+    assert float(model(ids, labels=ids).loss) < 4.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"), [({"workers": 3}, "pretrain.workers"), ({"micro_batch_tokens": 16}, "pretrain.micro_batch_tokens")]
+)
+def test_impossible_options_are_refused(corpus: Any, tokenizer: str, places: Any, changes: Any, key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        pretrain(PretrainOptions(**changes), SMALL, windows=corpus["windows"], tokenizer=tokenizer, **places)
+    assert caught.value.where == key
