@@ -1,0 +1,88 @@
+"""The sweep: equal examples for all, finished trials are never trained again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.weights import ModelOptions
+from cpt_ray.pairs.batches import BatchOptions, build_batches
+from cpt_ray.sweep.grid import SweepOptions, Trial, run_sweep, trials
+from cpt_ray.train.options import TrainOptions
+
+SMALL = ModelOptions(hidden_size=16, layers=1, heads=2, feedforward=32, context=32)
+TRAIN = TrainOptions(workers=0, engine="reference", precision="fp32")
+SWEEP = SweepOptions(batch_sizes=[8, 16], temperatures=[0.05, 0.5], examples=32)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict[str, Any]:
+    texts = [hashlib.md5(str(i).encode()).hexdigest()[:8] for i in range(120)]
+    number = pa.array(range(120), pa.uint64())
+    pairs = pa.table(
+        {"pair_id": texts, "source": ["toy"] * 120, "x": texts, "y": texts}
+        | dict.fromkeys(("x_hash", "y_hash", "cluster"), number)
+    )
+    orders = {size: str(tmp_path / f"batches-{size}") for size in SWEEP.batch_sizes}
+    for size, path in orders.items():
+        options = BatchOptions(batch_size=size, steps=SWEEP.examples // size, max_x_tokens=8, max_y_tokens=8)
+        build_batches(path, pairs, lambda rows: [list(row.encode()) for row in rows], options, {})
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE(vocab={chr(i): i for i in range(128)}, merges=[])), eos_token="a"
+    )
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    return {
+        "orders": orders,
+        "heldout": orders[16],
+        "out": str(tmp_path / "sweep"),
+        "inputs": {"initial": "digest"},
+        "tokenizer": str(tmp_path / "tokenizer"),
+    }
+
+
+def test_every_trial_sees_equally_many_examples() -> None:
+    assert {trial.batch_size * trial.steps for trial in trials(SWEEP)} == {32}
+    assert len({trial.name for trial in trials(SWEEP)}) == 4
+    with pytest.raises(UserError, match="multiple"):
+        trials(SWEEP.model_copy(update={"batch_sizes": [8, 24]}))
+
+
+def test_a_sweep_goes_on_by_trial(given: dict[str, Any]) -> None:
+    """Killed in the third trial, it trains that one and the fourth when called again, and then none; best comes first."""
+    trained: list[str] = []
+
+    def report(trial: Trial) -> Any:
+        def on_metrics(step: int, metrics: dict[str, float]) -> None:
+            trained.append(trial.name)
+            if len(set(trained)) == 3:
+                raise KeyboardInterrupt
+
+        return on_metrics
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(SWEEP, TRAIN, SMALL, **given, on_metrics=report)
+    first_two = list(dict.fromkeys(trained))[:2]
+    trained.clear()
+    results = run_sweep(SWEEP, TRAIN, SMALL, **given, on_metrics=lambda trial: lambda step, _: trained.append(trial.name))
+    assert set(trained) == {trial.name for trial in trials(SWEEP)} - set(first_two)
+    assert [result.score for result in results] == sorted((result.score for result in results), reverse=True)
+    assert {result.trial for result in results} == set(trials(SWEEP))
+    trained.clear()
+    again = run_sweep(SWEEP, TRAIN, SMALL, **given, on_metrics=lambda trial: lambda step, _: trained.append(trial.name))
+    assert not trained
+    assert again == results
+
+
+def test_a_missing_order_or_metric_is_a_user_error(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="batch_sizes"):
+        run_sweep(SWEEP, TRAIN, SMALL, **(given | {"orders": {8: given["orders"][8]}}))
+    one = SWEEP.model_copy(update={"batch_sizes": [16], "temperatures": [0.1], "metric": "heldout_mr"})
+    with pytest.raises(UserError, match="heldout_mrr"):
+        run_sweep(one, TRAIN, SMALL, **given)
