@@ -102,12 +102,17 @@ def make(
             run.history(result.metrics)
             tracked.finish(result.trial.name, result.folder, manifest)
             last = result.metrics[-1]
-            found = {name.removeprefix("heldout_"): v for name, v in last.items() if name.startswith("heldout_")}
+            found = {name: value for name, value in last.items() if name.startswith("heldout_")}
             rows.append(
                 {
                     "batch_size": result.trial.batch_size,
                     "temperature": result.trial.temperature,
-                    "metrics": {**found, "loss": last["loss"], "final_temperature": last["temperature"]},
+                    "metrics": {
+                        **{name.removeprefix("heldout_"): v for name, v in found.items() if name != "heldout_loss"},
+                        "heldout_loss": found["heldout_loss"],
+                        "train_loss": last["loss"],
+                        "final_temperature": last["temperature"],
+                    },
                     "seconds": result.seconds,
                     "examples": sweep.examples,
                 }

@@ -23,7 +23,7 @@ FLOORS = [
 ]
 """From the ground up. A room imports from floors below its own, never from a neighbour on the same floor."""
 
-RAY_ALLOWED = {"artifacts/shards.py", "cluster.py", "train/loop.py", "train/pretrain.py", "sweep/tune.py"}
+RAY_ALLOWED = {"artifacts/shards.py", "cluster.py", "train/launch.py", "sweep/grid.py"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -63,7 +63,8 @@ def test_no_batch_holds_two_members_of_a_cluster(homogeneous: bool) -> None:
     table = order(make_pairs(clusters=80), batch_size=32, epochs=4, homogeneous=homogeneous)
     for batch in range(table.num_rows // 32):
         rows = table.slice(batch * 32, 32)
-        assert set(rows["batch"].to_pylist()) == {batch} and rows["slot"].to_pylist() == list(range(32))
+        assert set(rows["batch"].to_pylist()) == {batch}
+        assert rows["slot"].to_pylist() == list(range(32))
         assert len(set(rows["cluster"].to_pylist())) == 32
         assert not homogeneous or len(set(rows["source"].to_pylist())) == 1
 
@@ -98,7 +99,9 @@ def test_dropped_pairs_have_a_reason() -> None:
     tables, ledger = materialise(everything, encode, BatchOptions(batch_size=50, steps=2))
     assert sum(table.num_rows for table in tables) == 100
     dropped = ledger.check("test").units["pairs"].dropped
-    assert dropped["same_pair_id"] == 2 and dropped["source_smaller_than_batch"] == 4 and dropped["empty_side"] == 1
+    assert dropped["same_pair_id"] == 2
+    assert dropped["source_smaller_than_batch"] == 4
+    assert dropped["empty_side"] == 1
     assert dropped["not_reached"] + dropped.get("cluster_conflict", 0) == 200
 
 
