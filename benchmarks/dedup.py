@@ -190,7 +190,7 @@ def peer_versions() -> dict[str, str]:
     """Versions in the peers' environment."""
     code = (
         "import importlib.metadata as m, json\n"
-        "print(json.dumps({n: m.version(n) for n in ('datatrove', 'rensa', 'daft', 'polars', 'text-dedup')}))"
+        "print(json.dumps({n: m.version(n) for n in ('datatrove', 'rensa', 'daft', 'polars', 'text-dedup', 'py-data-juicer')}))"
     )
     done = subprocess.run([str(BENCH), "-c", code], capture_output=True, text=True) if BENCH.exists() else None
     return json.loads(done.stdout) if done and not done.returncode else {}
