@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from dedup_corpus import corpus, jaccard, text_of
 
 from cpt_ray.artifacts import parquet, parts, read_manifest, read_table
 from cpt_ray.dedup import DedupOptions, Preference, components, deduplicate, explain, near, shuffle, verify
 from cpt_ray.errors import UserError
+from tests.dedup.dedup_corpus import corpus, jaccard, text_of
 
 
 def write(path: Path, docs: dict[str, str], files: int = 1, **columns: list[object]) -> list[str]:

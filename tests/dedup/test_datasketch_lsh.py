@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasketch import MinHash, MinHashLSH
-from dedup_corpus import corpus
 
 from cpt_ray.artifacts import parquet, read_table
 from cpt_ray.dedup import DedupOptions, deduplicate, from_datasketch, to_datasketch, write_index, write_signatures
 from cpt_ray.dedup.signatures import signature_matrix
 from cpt_ray.errors import UserError
+from tests.dedup.dedup_corpus import corpus
 
 
 def test_export_and_import_are_inverse(tmp_path: Path) -> None:

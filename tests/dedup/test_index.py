@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from dedup_corpus import corpus, edited, text_of
 
 from cpt_ray.artifacts import parquet, read_table
 from cpt_ray.dedup import DedupOptions, deduplicate, write_index
 from cpt_ray.errors import UserError
+from tests.dedup.dedup_corpus import corpus, edited, text_of
 
 
 def write(path: Path, docs: dict[str, str]) -> list[str]:

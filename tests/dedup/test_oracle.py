@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from dedup_corpus import edited, real_pieces, shingles
 from scipy.sparse import csr_array
 
 from cpt_ray.artifacts import parquet, read_table
 from cpt_ray.dedup import DedupOptions, bands, deduplicate, minhash
+from tests.dedup.dedup_corpus import edited, real_pieces, shingles
 
 THRESHOLD = 0.7
 OPTIONS = DedupOptions(threshold=THRESHOLD)

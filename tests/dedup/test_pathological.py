@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from dedup_corpus import jaccard, text_of
 
 from cpt_ray.artifacts import Manifest, parquet, read_table
 from cpt_ray.dedup import DedupOptions, deduplicate
+from tests.dedup.dedup_corpus import jaccard, text_of
 
 
 def odd_documents() -> dict[str, bytes]:

@@ -14,10 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from dedup_corpus import corpus
 
 from cpt_ray.artifacts import parquet, parts, shards
 from cpt_ray.dedup import deduplicate, near, verify
+from tests.dedup.dedup_corpus import corpus
 
 SCRIPT = """
 import sys
@@ -79,33 +79,38 @@ def test_every_write_may_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert published(out) == expected
 
 
-def kill_and_finish(tmp_path: Path, names: list[str], out: Path, delay: float) -> bool:
-    """Start a run of its own process group, SIGKILL it after `delay`, run again; True if the kill came in time."""
+def files_of(out: Path) -> int:
+    """Files written so far by the run that publishes at `out`."""
+    return sum(1 for path in out.parent.rglob("*") if path.is_file())
+
+
+def kill_and_finish(names: list[str], out: Path, at: int, pause: float) -> bool:
+    """Start a run of its own process group, SIGKILL it a moment after its `at`-th file, run again; True if it hit."""
+    out.parent.mkdir()
     command = [sys.executable, "-c", SCRIPT, str(out), *names]
     started = subprocess.Popen(command, start_new_session=True)
-    time.sleep(delay)
-    in_time = started.poll() is None
-    if in_time:
+    while started.poll() is None and files_of(out) < at:
+        time.sleep(0.001)
+    time.sleep(pause)
+    hit = started.poll() is None
+    if hit:
         os.killpg(started.pid, signal.SIGKILL)
     started.wait()
     subprocess.run(command, check=True)
-    return in_time
-
-
-def big_corpus(tmp_path: Path) -> tuple[list[str], list[bytes], float]:
-    names = write(tmp_path / "docs", corpus(originals=400), 3)
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "calm"), *names], check=True)
-    return names, published(tmp_path / "calm"), time.monotonic() - started
+    return hit
 
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path: Path) -> None:
-    """20 SIGKILLs at random moments of the whole run: always byte-equal, and most kills hit a run under way."""
-    names, expected, whole = big_corpus(tmp_path)
+    """20 SIGKILLs at random moments, from the first file to the last: always byte-equal, and most hit a run."""
+    names = write(tmp_path / "docs", corpus(originals=400), 3)
+    calm = tmp_path / "calm" / "clusters"
+    calm.parent.mkdir()
+    subprocess.run([sys.executable, "-c", SCRIPT, str(calm), *names], check=True)
+    expected, files = published(calm), files_of(calm)
     rng, hits = random.Random(1), 0
     for n in range(20):
-        out = tmp_path / f"out-{n}"
-        hits += kill_and_finish(tmp_path, names, out, rng.uniform(0.4, 0.98) * whole)
+        out = tmp_path / f"out-{n}" / "clusters"
+        hits += kill_and_finish(names, out, rng.randrange(1, files), rng.uniform(0, 0.01))
         assert published(out) == expected
     assert hits >= 15
