@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import subprocess
 import sys
@@ -17,15 +16,16 @@ def test_a_user_error_survives_pickling():
     assert str(error) == "conf/x.yaml: it is bad\n  fix: mend it"
 
 
-def test_progress_without_a_terminal_ends_with_one_line(caplog):
+def test_progress_without_a_terminal_ends_with_one_line(monkeypatch):
     """A short step logs its totals once, not a line per unit."""
-    logging.getLogger("cpt_ray").propagate = True
-    with caplog.at_level(logging.INFO, "cpt_ray"), progress.progress("mine", total=1000, unit="files") as bar:
+    lines: list[str] = []
+    monkeypatch.setattr(progress.log, "info", lambda pattern, *values: lines.append(pattern % values))
+    with progress.progress("mine", total=1000, unit="files") as bar:
         for _ in range(1000):
             bar.advance(1, dropped=1)
-    assert len(caplog.records) == 1
-    assert "1,000/1,000 files" in caplog.text
-    assert "dropped 1,000" in caplog.text
+    assert len(lines) == 1
+    assert "1,000/1,000 files" in lines[0]
+    assert "dropped 1,000" in lines[0]
 
 
 def test_memory_counts_children():
