@@ -23,6 +23,12 @@ def to_datasketch(path: str, options: DedupOptions) -> MinHashLSH:
     """
     from datasketch import MinHash, MinHashLSH
 
+    if options.scheme != minhash.SIGNATURE_SCHEME:
+        raise UserError(
+            f"signatures of scheme {options.scheme!r} are not datasketch's",
+            where=path,
+            fix=f"make them with scheme={minhash.SIGNATURE_SCHEME}",
+        )
     names = known.document_parts(path) or parts(path)
     lsh = MinHashLSH(num_perm=options.permutations, params=bands.shape(options))
     drawn = minhash.permutations(options.permutations, options.seed)

@@ -414,6 +414,42 @@ def update_signature(hashes: U64, count: int, mixed: U32, a: U32, b: U32, signat
 
 
 @compiled()
+def update_bins(hashes: U64, count: int, a: U32, b: U32, signature: U32) -> None:
+    """One-permutation MinHash: a hash falls into one of the bins, which keeps its smallest (Li, Owen, Zhang 2012)."""
+    bins = np.uint64(signature.shape[0])
+    for i in range(count):
+        h = np.uint32(hashes[i] >> np.uint64(32))
+        h ^= h >> np.uint32(16)
+        h = np.uint32(h * np.uint32(0x85EBCA6B))
+        h ^= h >> np.uint32(13)
+        h = np.uint32(h * np.uint32(0xC2B2AE35))
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * a[0] + b[0])
+        # The bin is decided by the upper bits, so what is compared inside it are the lower ones, turned up.
+        at = np.int64(np.uint64(h) * bins >> np.uint64(32))
+        # 0xFFFFFFFF is kept for an empty bin.
+        value = min(np.uint32(h * np.uint32(0x9E3779B1)), np.uint32(0xFFFFFFFE))
+        signature[at] = min(signature[at], value)
+
+
+@compiled()
+def densify(signature: U32, filled: U32) -> None:
+    """Give every empty bin the value of a filled one, chosen alike for all documents (Shrivastava 2017)."""
+    bins = np.uint64(signature.shape[0])
+    for i in range(signature.shape[0]):
+        filled[i] = signature[i] != np.uint32(0xFFFFFFFF)
+    for i in range(signature.shape[0]):
+        tried = np.uint64(0)
+        at = i
+        while filled[at] == 0:
+            tried += np.uint64(1)
+            h = (np.uint64(i) * np.uint64(0x9E3779B97F4A7C15) + tried) * np.uint64(0xBF58476D1CE4E5B9)
+            h ^= h >> np.uint64(32)
+            at = np.int64((h * np.uint64(0x94D049BB133111EB) >> np.uint64(32)) * bins >> np.uint64(32))
+        if at != i:
+            signature[i] = signature[at]
+
+
+@compiled()
 def sign_all(
     data: U8,
     offsets: I64,
@@ -432,6 +468,7 @@ def sign_all(
     words: U32,
     content: npt.NDArray[np.uint64],
     flags: U8,
+    one: bool,
 ) -> None:
     n = powers.shape[0]
     for row in range(offsets.shape[0] - 1):
@@ -450,7 +487,10 @@ def sign_all(
             position += count - held
             made = combine(units, count, powers, hashes)
             if made > 0:
-                update_signature(hashes, made, mixed, a, b, signature)
+                if one:
+                    update_bins(hashes, made, a, b, signature)
+                else:
+                    update_signature(hashes, made, mixed, a, b, signature)
                 shingles += made
                 # The last n - 1 units open the next segment's first shingle.
                 for i in range(n - 1):
@@ -461,8 +501,13 @@ def sign_all(
             at = stop
         if shingles == 0 and position > 0:
             made = combine(units, held, powers[:held], hashes)
-            update_signature(hashes, made, mixed, a, b, signature)
+            if one:
+                update_bins(hashes, made, a, b, signature)
+            else:
+                update_signature(hashes, made, mixed, a, b, signature)
             shingles = made
+        if one and shingles > 0:
+            densify(signature, mixed)
         counts[row] = shingles
         words[row] = position
 

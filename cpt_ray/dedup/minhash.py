@@ -18,6 +18,7 @@ from cpt_ray.dedup.shingles import StringBuffer, order_powers, scratch
 from cpt_ray.dedup.unicode_words import tables
 
 SIGNATURE_SCHEME = "affine32"
+ONE_PERMUTATION = "one-permutation"
 EMPTY = np.uint32(0xFFFFFFFF)
 """Every value of the signature of a document without shingles."""
 
@@ -45,9 +46,19 @@ class Signatures:
 
 
 def sign(
-    column: pa.Array | pa.ChunkedArray, *, ngram: int = 5, mode: int = 0, count: int = 128, seed: int = 1
+    column: pa.Array | pa.ChunkedArray,
+    *,
+    ngram: int = 5,
+    mode: int = 0,
+    count: int = 128,
+    seed: int = 1,
+    one: bool = False,
 ) -> Signatures:
-    """Signatures of every document of a text column (nulls are empty); `mode` is kernels.WORDS or CHARACTERS."""
+    """Signatures of every document of a text column (nulls are empty); `mode` is kernels.WORDS or CHARACTERS.
+
+    `one` hashes every shingle once instead of `count` times. The estimate is as good for documents of many more shingles
+    than `count`, and worse for shorter ones; the values are not datasketch's.
+    """
     text = StringBuffer(column)
     a, b = permutations(count, seed)
     entries, blob = tables()
@@ -77,6 +88,7 @@ def sign(
         found.words,
         found.content,
         found.flags,
+        one,
     )
     return found
 

@@ -22,6 +22,10 @@ class DedupOptions(Options):
     shingle: Literal["word", "character"] = Field(default="word", description="what an n-gram is made of")
     ngram: int = Field(default=5, ge=1, le=64, description="units in a shingle")
     permutations: int = Field(default=128, ge=2, le=1024, description="length of a MinHash signature")
+    scheme: Literal["affine32", "one-permutation"] = Field(
+        default="affine32",
+        description="affine32 equals datasketch's signatures; one-permutation is faster, for long texts",
+    )
     seed: int = Field(default=1, ge=0, lt=1 << 32, description="seed of the permutations (datasketch's)")
     threshold: float = Field(default=0.8, gt=0, le=1, description="similarity from which two documents are duplicates")
     measure: Literal["jaccard", "containment"] = Field(

@@ -10,6 +10,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -29,7 +30,7 @@ BUILT_IN = ("length", "words")
 def scheme(options: DedupOptions) -> dict[str, Any]:
     """What decides the values of a signature: two artifacts can be combined only where all of this is equal."""
     return {
-        "scheme": minhash.SIGNATURE_SCHEME,
+        "scheme": options.scheme,
         "shingles": shingles.SCHEME,
         "shingle": options.shingle,
         "ngram": options.ngram,
@@ -106,9 +107,16 @@ def schema_of(files: Sequence[str], id_column: str, text_column: str, options: D
 def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: str, options: DedupOptions) -> pa.Table:
     """Signatures of a table of documents, in `schema`; a null id or text is an empty string."""
     text = table.column(text_column)
-    found = minhash.sign(text, ngram=options.ngram, mode=mode(options), count=options.permutations, seed=options.seed)
+    found = minhash.sign(
+        text,
+        ngram=options.ngram,
+        mode=mode(options),
+        count=options.permutations,
+        seed=options.seed,
+        one=options.scheme == minhash.ONE_PERMUTATION,
+    )
     columns: dict[str, Any] = {
-        "doc_id": table.column(id_column).cast(pa.string()),
+        "doc_id": pc.fill_null(table.column(id_column).cast(pa.string()), ""),
         "content_0": pa.array(found.content[:, 0]),
         "content_1": pa.array(found.content[:, 1]),
         "words": pa.array(found.words),

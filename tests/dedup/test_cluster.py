@@ -158,6 +158,24 @@ def test_repeated_ids_give_one_row_and_an_entry_in_the_ledger(tmp_path: Path) ->
     assert manifest.balance.units["documents"].dropped == {"repeated_id": 1}
 
 
+def test_the_other_schemes_find_the_same_duplicates(tmp_path: Path) -> None:
+    """One-permutation signatures and character shingles: other candidates, the same exact verdicts."""
+    docs = corpus(seed=8, originals=20)
+    kept = {row["doc_id"] for row in run(tmp_path, docs) if row["kept"]}
+    by_one = run(tmp_path, docs, "one", scheme="one-permutation", bands=40, rows=3)
+    assert {row["doc_id"] for row in by_one if row["kept"]} == kept
+    by_character = run(tmp_path, docs, "characters", shingle="character", ngram=20)
+    assert {row["doc_id"] for row in by_character if row["kept"]} == kept
+
+
+def test_a_missing_id_is_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    parquet.write_table(str(path), pa.table({"doc_id": ["x", None, None], "text": ["a b", None, "c d"]}))
+    manifest = deduplicate(str(tmp_path / "c"), [str(path)])
+    assert [row["doc_id"] for row in read_table(str(tmp_path / "c")).to_pylist()] == ["", "x"]
+    assert manifest.balance.units["documents"].dropped == {"repeated_id": 1}
+
+
 def test_functions_are_served_by_the_same_call(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     code = "def f(a, b):\n    return [x for x in a if x in b and x not in (1, 2, 3)]\n"
