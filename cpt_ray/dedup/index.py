@@ -54,7 +54,8 @@ def write_index(
         new = parts(posixpath.join(phases, cluster.SIGNATURES))
         corpus = Corpus.load([*new, *source.known], options)
         nodes = np.arange(len(corpus.node_slot))
-        store = near.write_sets_of(posixpath.join(phases, "all-sets"), corpus, nodes, source, options)
+        staged = posixpath.join(phases, "all-sets")
+        store = near.write_sets_of(staged, corpus, nodes, source, options)
         old_sets = known.raw_sets(previous) if previous else []
         _copy_sets([*old_sets, *store.raw], _folder(work.path, known.SETS))
         unit = units(corpus, source, options)
@@ -64,9 +65,14 @@ def write_index(
             parquet.write_table(posixpath.join(_folder(work.path, known.DOCUMENTS), f"part-{n:05d}.parquet"), table)
         _write_bands(_folder(work.path, known.BANDS), corpus, options, previous)
         rows = sum(table.num_rows for table in tables)
-        return work.publish(
+        manifest = work.publish(
             Ledger.of("documents", read=rows, kept=rows), rows=rows, schema=tables[0].schema, extra=known.cut(options)
         )
+        # The index has its own copy of the sets.
+        near.remove_raw(staged)
+        fs, folder = fsspec.core.url_to_fs(staged)
+        fs.rm(folder, recursive=True)
+        return manifest
 
 
 def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.StringArray:

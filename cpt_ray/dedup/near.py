@@ -27,7 +27,7 @@ INLINE_PAIRS = 500_000
 """Up to this many pairs are compared here and now; more become an artifact, computed by tasks."""
 
 RAW = "shingles-"
-"""Folders of raw shingle sets: this and the digest of what they hold."""
+"""Folders of raw shingle sets: this, the artifact that says where each set is, and the digest of what they hold."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _store(corpus: Corpus, wanted: I64, source: Source, options: DedupOptions) -
     """The shingle sets of the wanted nodes: written beside the signatures, or where the index has them."""
     path = posixpath.join(source.phases, "sets")
     store = write_sets_of(path, corpus, wanted, source, options)
-    _remove_older(source.phases, store.raw[0] if store.raw else "")
+    remove_raw(path, but=store.raw)
     node_of = corpus.node_of()
     for name, slots in zip(source.known, corpus.slot_of[len(source.shards) :], strict=True):
         table = parquet.read_table(name, ["set_part", "set_offset", "set_length"])
@@ -172,7 +172,7 @@ def write_sets_of(path: str, corpus: Corpus, wanted: I64, source: Source, option
     node_of = corpus.node_of(wanted)
     seen = {name: manifest.digest for name, manifest in source.inputs.items()}
     digest = fingerprint({"wanted": xxhash.xxh3_128_hexdigest(wanted.tobytes()), **seen})
-    raw = posixpath.join(posixpath.dirname(path), f"{RAW}{digest[:12]}")
+    raw = posixpath.join(posixpath.dirname(path), f"{RAW}{posixpath.basename(path)}-{digest[:12]}")
     fs, folder = fsspec.core.url_to_fs(raw)
     fs.makedirs(folder, exist_ok=True)
     lists, slot_of = [], corpus.slot_of[: len(source.shards)]
@@ -192,10 +192,11 @@ def write_sets_of(path: str, corpus: Corpus, wanted: I64, source: Source, option
     return verify.SetStore.locate(path, raw, [node_of[slots] for slots in slot_of], len(corpus.node_slot))
 
 
-def _remove_older(phases: str, current: str) -> None:
-    """The raw sets of other parameters are of no use once these are complete."""
-    fs, folder = fsspec.core.url_to_fs(phases)
-    for name in fs.ls(folder, detail=False):
+def remove_raw(path: str, but: Sequence[str] = ()) -> None:
+    """Remove the raw sets that belong to the artifact at `path`, but for the folder of these files."""
+    fs, target = fsspec.core.url_to_fs(path)
+    current = posixpath.basename(posixpath.dirname(but[0])) if but else ""
+    for name in fs.ls(posixpath.dirname(target), detail=False):
         base = posixpath.basename(name.rstrip("/"))
-        if base.startswith(RAW) and base != posixpath.basename(posixpath.dirname(current)):
+        if base.startswith(f"{RAW}{posixpath.basename(target)}-") and base != current:
             fs.rm(name, recursive=True)

@@ -73,6 +73,17 @@ def test_old_text_is_not_read_and_the_old_document_is_named(tmp_path: Path) -> N
     assert manifest.rows < 10
 
 
+def test_an_index_can_be_written_again_from_the_same_phases(tmp_path: Path) -> None:
+    """Another run over the same documents, then a second index: nothing relies on what the first one cleared away."""
+    docs = corpus(originals=6)
+    names = write(tmp_path / "d.parquet", docs)
+    for n, options in enumerate((DedupOptions(), DedupOptions(threshold=0.5, bands=14, rows=9), DedupOptions())):
+        deduplicate(str(tmp_path / "c"), names, options=options)
+        write_index(str(tmp_path / f"index-{n}"), str(tmp_path / "c"), names)
+    one, other = ([path.read_bytes() for path in sorted((tmp_path / f"index-{n}").rglob("part*"))] for n in (0, 2))
+    assert one == other
+
+
 def test_a_new_document_may_take_over_from_an_old_one(tmp_path: Path) -> None:
     """By the rule the longer document survives: the old one's row says that it is now removed, for the new one."""
     units = text_of(random.Random(5))
