@@ -14,7 +14,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -51,9 +52,11 @@ class Cell:
     mask: bool
     hard: bool
     unequal: bool
+    reduce: Literal["step", "chunk"] = "step"
 
     def __str__(self) -> str:
         words = [f"{self.ranks} ranks, ZeRO {self.stage}, chunks {self.chunks:<5}"]
+        words.append(f"a reduction per {self.reduce:<5}")
         for name in ("mask", "hard", "unequal"):
             words.append(name if getattr(self, name) else "-" * len(name))
         return "  ".join(words)
@@ -76,11 +79,13 @@ class Difference:
 
 def matrix(ranks: Sequence[int] = (2, 4), stages: Sequence[int] = (0, 1, 2, 3)) -> list[Cell]:
     """All cells: ranks x ZeRO x chunking x masks x hard negatives x unequal lengths."""
-    flags = itertools.product((False, True), repeat=3)
-    return [
+    flags = list(itertools.product((False, True), repeat=3))
+    cells = [
         Cell(r, stage, chunks, *switches)
         for r, stage, chunks, switches in itertools.product(ranks, stages, ("one", "odd", "all", "kept"), flags)
     ]
+    hardest = [cell for cell in cells if cell.mask and cell.hard and cell.unequal and cell.stage >= 2]
+    return cells + [replace(cell, reduce="chunk") for cell in hardest]
 
 
 def batch(cell: Cell, step: int, pairs: int = 12) -> Pairs:
@@ -190,6 +195,7 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
         engine="deepspeed" if workers.count > 1 else "reference",
         workers=workers.count if workers.count > 1 else 0,
         zero_stage=cell.stage,
+        reduce=cell.reduce,
         precision="fp32",
         learning_rate=RATE,
         weight_decay=DECAY,
@@ -207,7 +213,7 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
         temperature,
         workers,
         chunk_tokens=budget,
-        keep_bytes=350_000 if cell.chunks == "kept" else 0,
+        keep_bytes=(350_000 if cell.ranks == 4 else 520_000) if cell.chunks == "kept" else 0,
         tile_rows=4,
         mask=cell.mask,
     )
@@ -216,7 +222,10 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
         if step == 0:
             loss, numbers = cache.gradients(batch(cell, 0))
             if cell.chunks == "kept":
-                assert 0 < numbers["kept_chunks"] < numbers["chunks"], f"{cell} should keep some graphs: {numbers}"
+                few = (
+                    1 if cell.ranks == 4 else 2
+                )  # with two, one backward pass follows another without a forward between
+                assert few <= numbers["kept_chunks"] < numbers["chunks"], f"{cell} should keep some graphs: {numbers}"
             outcome.losses.append(float(loss.value))
             outcome.dtau = float(loss.dtau)
             outcome.gradients = {
@@ -291,12 +300,12 @@ def main() -> int:
     parser.add_argument("--stages", type=int, nargs="+", default=[0, 1, 2, 3])
     arguments = parser.parse_args()
     worst = 0.0
-    print(f"{'cell':<58} {'gradient':>9} {'dtau':>9} {'weights':>9} {'loss':>9}")
+    print(f"{'cell':<84} {'gradient':>9} {'dtau':>9} {'weights':>9} {'loss':>9}")
     for ranks, stage in itertools.product(arguments.ranks, arguments.stages):
         for cell, difference in run(matrix([ranks], [stage])):
             values = (difference.gradient, difference.temperature_gradient, difference.weights, difference.loss)
             over = "   exceeds the bound" if difference.largest > BOUND else ""
-            print(f"{cell!s:<58} " + " ".join(f"{value:9.1e}" for value in values) + over, flush=True)
+            print(f"{cell!s:<84} " + " ".join(f"{value:9.1e}" for value in values) + over, flush=True)
             worst = max(worst, difference.largest)
     print(f"maximum difference {worst:.2e} (bound {BOUND:.0e})")
     return int(worst > BOUND)

@@ -29,11 +29,11 @@ class Engine(Protocol):
         ...
 
     def accumulate(self) -> AbstractContextManager[None]:
-        """Inside, any number of `backward` calls add up; on leaving, gradients are reduced once over the ranks."""
+        """Inside, any number of `backward` calls add up; on leaving, they are reduced over the ranks."""
         ...
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a scalar. Only inside `accumulate`."""
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add the gradient of a scalar. Only inside `accumulate`; `last` says that no other follows before its end."""
         ...
 
     def step(self, rate: float) -> float:

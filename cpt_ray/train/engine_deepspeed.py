@@ -6,7 +6,8 @@ with every trap set explicitly, and never read from a file:
     gradient_clipping         defaults to 1.0; set to what the options say (0 is none)
     grad_accum_dtype          defaults to bf16 for bf16 weights; set to fp32
     accumulation steps        1, and no loss is scaled by them: the surrogate loss is already exact
-    ZeRO 1, 2, 3              `coalesce_grad_reduction` around all backward passes of a step: one reduction
+    ZeRO 1, 2, 3              `coalesce_grad_reduction` around all backward passes of a step: one reduction; or, to keep
+                              no whole gradient, the accumulation boundary set by hand at the last of them
     ZeRO 0                    `no_sync` around them, then one all-reduce
     Adam                      torch.optim.AdamW is passed in, so DeepSpeed compiles no optimiser of its own
     misspelt keys             are ignored by DeepSpeed without an error; refused here
@@ -79,7 +80,7 @@ class DeepSpeedEngine:
         self.averages = workers.count
         self._workers = workers
         self._stage = options.zero_stage
-        self._clip = options.clip
+        self._by_chunk = options.reduce == "chunk"
         _prepare(workers)
         self.module = module.to(workers.device)
         if options.compile:
@@ -102,6 +103,9 @@ class DeepSpeedEngine:
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
+        if self._by_chunk:
+            yield
+            return
         if self._stage > 0:
             with self._engine.coalesce_grad_reduction():
                 yield
@@ -111,7 +115,12 @@ class DeepSpeedEngine:
         self._engine.set_gradient_accumulation_boundary(True)
         self._engine.allreduce_gradients()
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        if self._by_chunk:
+            self._engine.set_gradient_accumulation_boundary(last)
+            # ZeRO-3 counts backward passes in the next forward pass. A kept graph has none in between, and its gradient
+            # would replace that of the chunk before it instead of being added.
+            self._engine.optimizer.clear_backward_seen_flag()
         self._engine.backward(loss, scale_wrt_gas=False)
 
     def step(self, rate: float) -> float:

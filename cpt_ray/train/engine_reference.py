@@ -41,7 +41,7 @@ class ReferenceEngine:
     def accumulate(self) -> Iterator[None]:
         yield
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, last: bool) -> None:
         loss.backward()
 
     def step(self, rate: float) -> float:

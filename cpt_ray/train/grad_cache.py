@@ -186,12 +186,13 @@ class GradCache:
             raise FloatingPointError(f"the loss is {float(loss.value)}")
         wanted = torch.cat([loss.dq, loss.dd, loss.dhard]) * self.engine.averages
         with self.engine.accumulate():
-            for at in sorted(range(len(chunks)), key=lambda i: i not in graphs):
+            order = sorted(range(len(chunks)), key=lambda i: i not in graphs)
+            for at in order:
                 vectors = graphs.pop(at, None)
                 if vectors is None:
                     with replayed(states[at], self.workers.device) if self._dropout else nullcontext():
                         vectors = self._embed(own, pool, chunks[at])
-                self.engine.backward((vectors * wanted[chunks[at]]).sum())
+                self.engine.backward((vectors * wanted[chunks[at]]).sum(), last=at == order[-1])
                 del vectors
         return loss, numbers
 

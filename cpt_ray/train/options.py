@@ -28,6 +28,11 @@ class EngineOptions(Options):
     zero_stage: Literal[0, 1, 2, 3] = Field(
         2, description="ZeRO: 0 nothing, 1 optimiser, 2 gradients, 3 weights sharded"
     )
+    reduce: Literal["step", "chunk"] = Field(
+        "step",
+        description="reduce gradients once a step, with a whole local gradient on every worker; or after every chunk, which"
+        " costs that many reductions and lets ZeRO 2 and 3 keep only their share",
+    )
     offload: bool = Field(False, description="keep the optimiser's state in host memory (ZeRO 1 to 3)")
     deepspeed: dict[str, Any] = Field(
         default_factory=dict, description="more keys of DeepSpeed's zero_optimization section; unknown ones are refused"
@@ -94,6 +99,12 @@ def check_engine(options: EngineOptions, where: str) -> None:
             f"DeepSpeed accumulates bf16 weights' gradients in bf16 under ZeRO {options.zero_stage}",
             where=f"{where}.precision",
             fix="use zero_stage=2 or 3, or precision=bf16 (bf16 products over fp32 weights)",
+        )
+    if options.reduce == "chunk" and (options.engine == "reference" or options.zero_stage < 2):
+        raise UserError(
+            "reducing after every chunk saves memory under ZeRO 2 and 3 only",
+            where=f"{where}.reduce",
+            fix="use reduce=step, or zero_stage=2 or 3",
         )
     if options.offload and (options.engine == "reference" or options.zero_stage == 0):
         raise UserError("offload needs ZeRO 1 to 3", where=f"{where}.offload", fix="use zero_stage=2, or offload=false")

@@ -192,9 +192,10 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
         total = torch.zeros((), dtype=torch.float64, device=workers.device)
         parts = _micro_batches(ids, workers, options.micro_batch_tokens)
         with engine.accumulate():
-            for part in parts:
+            for number_of_part, part in enumerate(parts, 1):
                 value = engine.embed(part.to(workers.device))
-                engine.backward(value * (len(part) * engine.averages / len(ids)))
+                share = len(part) * engine.averages / len(ids)
+                engine.backward(value * share, last=number_of_part == len(parts))
                 total += value.detach().double() * len(part) / len(ids)
         loss = float(workers.sum(total))
         if not np.isfinite(loss):

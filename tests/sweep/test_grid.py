@@ -70,7 +70,9 @@ def test_a_sweep_goes_on_by_trial(given: dict[str, Any]) -> None:
         run_sweep(SWEEP, TRAIN, SMALL, **given, on_metrics=report)
     first_two = list(dict.fromkeys(trained))[:2]
     trained.clear()
-    results = run_sweep(SWEEP, TRAIN, SMALL, **given, on_metrics=lambda trial: lambda step, _: trained.append(trial.name))
+    results = run_sweep(
+        SWEEP, TRAIN, SMALL, **given, on_metrics=lambda trial: lambda step, _: trained.append(trial.name)
+    )
     assert set(trained) == {trial.name for trial in trials(SWEEP)} - set(first_two)
     assert [result.score for result in results] == sorted((result.score for result in results), reverse=True)
     assert {result.trial for result in results} == set(trials(SWEEP))

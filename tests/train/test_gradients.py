@@ -27,6 +27,7 @@ def test_two_ranks_under_zero_equal_the_oracle() -> None:
         replace(HARDEST, chunks="all", mask=False, hard=False, unequal=False),
         replace(HARDEST, stage=0),
         replace(HARDEST, stage=3, chunks="kept"),
+        replace(HARDEST, stage=3, chunks="kept", reduce="chunk"),
     ]
     for cell, difference in run(cells):
         assert difference.largest <= BOUND, f"{cell}: {difference}"

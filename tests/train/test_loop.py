@@ -138,6 +138,7 @@ def test_divergence_names_the_batch(corpus: Any, tokenizer: str, places: Any) ->
         ({"chunk_tokens": 20}, "train.chunk_tokens"),
         ({"precision": "bf16_weights", "engine": "deepspeed", "zero_stage": 1}, "train.precision"),
         ({"offload": True}, "train.offload"),
+        ({"reduce": "chunk"}, "train.reduce"),
         ({"steps": 21}, "train.steps"),
     ],
 )

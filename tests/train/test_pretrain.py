@@ -104,7 +104,8 @@ def test_pretraining_learns_resumes_and_writes_a_standard_folder(corpus: Any, to
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"), [({"workers": 3}, "pretrain.workers"), ({"micro_batch_tokens": 16}, "pretrain.micro_batch_tokens")]
+    ("changes", "key"),
+    [({"workers": 3}, "pretrain.workers"), ({"micro_batch_tokens": 16}, "pretrain.micro_batch_tokens")],
 )
 def test_impossible_options_are_refused(corpus: Any, tokenizer: str, places: Any, changes: Any, key: str) -> None:
     with pytest.raises(UserError) as caught:
