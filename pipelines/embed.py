@@ -24,7 +24,7 @@ class PipelineOptions(Options):
 
     cluster: ClusterOptions = ClusterOptions()
     source: str = Field(description="an artifact with texts, such as outputs/demo/functions")
-    model: str = Field(description="the trained model's folder, such as outputs/demo/code_model")
+    trained: str = Field(description="the trained model's folder, such as outputs/demo/code_model")
     embed: EmbedOptions = EmbedOptions()
     columns: tuple[str, ...] = Field(tuple(FUNCTION_COLUMNS), description="columns of the source that answers show")
     output: str = Field("embed", description="folder under cluster.outputs; holds embeddings and index")
@@ -34,7 +34,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
     with connect(options.cluster):
         out = options.cluster.folder(options.output)
-        made = make(out, options.source, options.model, options.embed, options.columns)
+        made = make(out, options.source, options.trained, options.embed, options.columns)
     print_artifacts(made)
     return made
 

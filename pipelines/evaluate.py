@@ -28,7 +28,7 @@ class PipelineOptions(Options):
 
     cluster: ClusterOptions = ClusterOptions()
     pairs: str = Field(description="a pairs artifact; its held-out part is searched")
-    model: str = Field(description="the trained model's folder")
+    trained: str = Field(description="the trained model's folder")
     initial: str = Field(description="the weights it started from")
     candidates: CandidateOptions = CandidateOptions()
     output: str = Field("evaluation", description="folder under cluster.outputs")
@@ -37,7 +37,7 @@ class PipelineOptions(Options):
 def run(options: PipelineOptions) -> Manifest:
     """Measure and print."""
     path = options.cluster.folder(options.output)
-    manifest = make(path, options.pairs, options.model, options.initial, options.candidates)
+    manifest = make(path, options.pairs, options.trained, options.initial, options.candidates)
     print_search({"search": manifest.extra["search"]})
     return manifest
 

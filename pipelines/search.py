@@ -24,13 +24,13 @@ class PipelineOptions(Options):
     query: str = Field(description="what to look for; the words on the command line that are no key=value")
     folder: str = Field("outputs/demo", description="where index and model are, unless they are named")
     index: str | None = Field(None, description="an index; null: <folder>/index")
-    model: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
+    trained: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
     k: int = Field(10, ge=1, le=1000, description="answers")
 
 
 def run(options: PipelineOptions) -> list[Answer]:
     """Search and print; returns the answers, best first."""
-    index, embedder = open_index(options.folder, options.index, options.model)
+    index, embedder = open_index(options.folder, options.index, options.trained)
     answers = search(options.query, index, embedder.embed, options.k)
     show(options.query, answers, console())
     return answers

@@ -19,12 +19,12 @@ class PipelineOptions(Options):
     http: HttpOptions = HttpOptions()
     folder: str = Field("outputs/demo", description="where index and model are, unless they are named")
     index: str | None = Field(None, description="an index; null: <folder>/index")
-    model: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
+    trained: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
 
 
 def run(options: PipelineOptions) -> None:
     """Serve until interrupted."""
-    index, embedder = open_index(options.folder, options.index, options.model)
+    index, embedder = open_index(options.folder, options.index, options.trained)
     serve(embedder.embed, embedder.dimension, index, options.http)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from report_sample import sample_report
 
 from cpt_ray.evaluate.report import DemoReport, duration, figures, html, size, write
+from tests.evaluate.report_sample import sample_report
 
 VOID = {"meta", "br", "path", "use", "rect", "circle", "line", "image", "input", "img", "link", "hr"}
 

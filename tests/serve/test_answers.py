@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from rich.console import Console
-from serve_samples import functions
 
 from cpt_ray.errors import UserError
 from cpt_ray.serve.index import Index
 from cpt_ray.serve.search import search, show
+from tests.serve.serve_samples import functions
 
 INDEX = Index(np.eye(6, dtype=np.float32), functions(0, 6))
 

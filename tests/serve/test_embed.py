@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serve_samples import functions
 
 from cpt_ray.artifacts.store import parts, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.serve.embed import EmbedOptions, embed_table, model_digest
+from tests.serve.serve_samples import functions
 
 
 def _vectors(table) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from serve_samples import functions, unit
 
 from cpt_ray.serve.http import HttpOptions, make_app
 from cpt_ray.serve.index import Index
+from tests.serve.serve_samples import functions, unit
 
 INDEX = Index(unit(np.random.default_rng(0).standard_normal((20, 4))), functions(0, 20))
 

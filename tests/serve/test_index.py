@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pytest
-from serve_samples import functions, unit
 
 from cpt_ray.errors import UserError
 from cpt_ray.serve import index as index_module
 from cpt_ray.serve.index import Index, build_index, top_k
+from tests.serve.serve_samples import functions, unit
 
 
 def _by_sorting(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from conftest import HOST, serve
 
 from cpt_ray import __version__
 from cpt_ray.artifacts import Manifest
 from cpt_ray.errors import UserError
 from cpt_ray.web.archive import read_archive
 from cpt_ray.web.warc import committed, segments
+from tests.web.conftest import HOST, serve
 
 Crawl = Callable[..., Manifest]
 
