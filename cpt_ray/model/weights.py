@@ -63,8 +63,8 @@ class ModelInfo(Options):
     embedding_dimension: int
 
 
-def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
-    """A causal language model with fresh weights (fp32), equal for equal options and seed."""
+def configuration(options: ModelOptions, vocabulary: int) -> Any:
+    """The configuration of a new model, as transformers has it."""
     if options.hidden_size % options.heads:
         raise UserError(
             f"hidden_size {options.hidden_size} is not a multiple of heads {options.heads}",
@@ -83,6 +83,7 @@ def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> Pre
             n_inner=options.feedforward,
             # The same function as GPT-2's gelu_new in one fused kernel, which saves a third of the activations.
             activation_function="gelu_pytorch_tanh",
+            initializer_range=options.initializer_range,
             **tokens,
         )
     else:
@@ -100,6 +101,12 @@ def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> Pre
             **tokens,
         )
     _set_dropout(config, options.dropout)
+    return config
+
+
+def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
+    """A causal language model with fresh weights (fp32), equal for equal options and seed."""
+    config = configuration(options, vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, attn_implementation=options.attention, dtype=torch.float32)

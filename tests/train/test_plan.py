@@ -72,7 +72,7 @@ def test_sharding_lowers_memory_and_work_gives_hours() -> None:
 def test_what_cannot_fit_is_refused_with_what_could() -> None:
     """175B under ZeRO 2 names the ways out; a model that ZeRO 3 would hold names ZeRO 3."""
     options = PlanOptions(cluster=ClusterSize(devices=64), batch_size=64 * 64)
-    with pytest.raises(UserError, match="175|174") as caught:
+    with pytest.raises(UserError, match=r"17\d\.") as caught:
         make_plan(options, preset("cpt-xl"), LOW)
     assert "zero_stage=3" in caught.value.fix
     chunked = TrainOptions(precision="bf16_weights", reduce="chunk", gradient_checkpointing=True)

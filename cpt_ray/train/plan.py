@@ -1,0 +1,203 @@
+"""What a training would need: memory per device by ZeRO stage, chunk size, steps and hours; refuses what cannot fit.
+
+Nothing is allocated: parameters are counted on the meta device. Static memory is arithmetic over what DeepSpeed keeps;
+activations are the bytes that autograd saves per token and layer, measured on small models and linear in their widths (a
+test holds the figures). The trainer itself measures, once, before it decides how many graphs to keep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from transformers import AutoConfig, AutoModel
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import ADDED
+from cpt_ray.model.weights import ModelOptions, configuration
+from cpt_ray.options import Options
+from cpt_ray.train.options import TrainOptions, check_engine
+
+GB = 1e9
+SPARE = 0.1
+"""Share of a device's memory left to the allocator's gaps, to collectives and to the driver."""
+
+
+class ClusterSize(Options):
+    """The machine that a plan is for."""
+
+    devices: int = Field(8, ge=1, description="GPUs, or training workers")
+    memory_gb: float = Field(80.0, gt=0, description="memory of one device, in 10^9 bytes")
+    tflops: float = Field(989.0, gt=0, description="bf16 peak of one device, dense")
+    utilisation: float = Field(0.4, gt=0, le=1, description="share of the peak that useful FLOPs are expected to reach")
+
+
+class PlanOptions(Options):
+    """What is to be trained, on what."""
+
+    cluster: ClusterSize = ClusterSize()
+    vocabulary: int = Field(50257, ge=260, description="token ids, when the model is new")
+    pairs: int = Field(10_000_000, ge=1, description="training pairs")
+    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
+    batch_size: int = Field(12288, ge=2, description="pairs of a global batch")
+    max_x_tokens: int = Field(254, ge=1, description="x, without delimiters")
+    max_y_tokens: int = Field(254, ge=1, description="y, without delimiters")
+    filled: float = Field(0.6, gt=0, le=1, description="mean length of a text, as a share of the longest")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device under one ZeRO stage; `chunk_tokens` is what fits beside the static part, 0 if nothing does."""
+
+    zero_stage: int
+    weights: float
+    gradients: float
+    optimiser: float
+    embeddings: float
+    chunk_tokens: int
+
+    @property
+    def static(self) -> float:
+        return self.weights + self.gradients + self.optimiser + self.embeddings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan for the ZeRO stage that the options ask for, and the memory of all stages to compare with."""
+
+    parameters: int
+    longest: int
+    bytes_per_token: float
+    stages: list[Memory]
+    chosen: Memory
+    steps: int
+    tokens: float
+    hours: float
+    kept_share: float
+
+
+def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) -> Plan:
+    """UserError when the chosen ZeRO stage cannot hold the model or one text, naming what could."""
+    check_engine(train.model_copy(update={"workers": options.cluster.devices}), "train")
+    devices = options.cluster.devices
+    if options.batch_size % devices:
+        raise UserError(
+            f"a batch of {options.batch_size:,} pairs cannot be divided by {devices} devices",
+            where="plan.cluster.devices",
+            fix="choose a batch_size that is a multiple of the number of devices",
+        )
+    config, parameters = _size(options, model)
+    longest = max(options.max_x_tokens, options.max_y_tokens) + ADDED
+    context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+    if longest > context:
+        raise UserError(
+            f"a text of {longest} tokens with its delimiters does not fit the model's context of {context}",
+            where="plan.max_y_tokens",
+            fix="lower max_x_tokens and max_y_tokens, or choose a model with more context",
+        )
+    per_token = activation_bytes(config, train)
+    memory = options.cluster.memory_gb * GB * (1 - SPARE)
+    embeddings = _embedding_bytes(options.batch_size, devices, config.hidden_size, train.tile_rows)
+    stages = [
+        _memory(stage, parameters, devices, per_token, memory, embeddings, train)
+        for stage in (0, 1, 2, 3)
+        if train.precision != "bf16_weights" or stage >= 2
+    ]
+    chosen = next(stage for stage in stages if stage.zero_stage == train.zero_stage)
+    if chosen.chunk_tokens < longest:
+        _refuse(chosen, stages, longest, options, parameters, train)
+    steps = int(options.epochs * options.pairs // options.batch_size)
+    if steps == 0:
+        raise UserError(
+            f"{options.pairs:,} pairs do not fill one batch of {options.batch_size:,}",
+            where="plan.batch_size",
+            fix="lower it, or plan for more pairs",
+        )
+    mean = (options.max_x_tokens + options.max_y_tokens) * options.filled + 2 * ADDED
+    tokens = steps * options.batch_size * mean
+    of_a_device = options.batch_size * mean / devices
+    room = max(chosen.chunk_tokens - min(train.chunk_tokens, chosen.chunk_tokens), 0)
+    kept = min(room / of_a_device, 1.0)
+    # 6 N FLOPs for a token whose graph was kept, 8 N for one that is embedded twice, 2 N more with checkpointing.
+    per_parameter = 8 - 2 * kept + (2 if train.gradient_checkpointing else 0)
+    speed = devices * options.cluster.tflops * 1e12 * options.cluster.utilisation
+    hours = per_parameter * parameters * tokens / speed / 3600
+    return Plan(parameters, longest, per_token, stages, chosen, steps, tokens, hours, kept)
+
+
+def activation_bytes(config: Any, train: TrainOptions) -> float:
+    """Bytes that autograd keeps for one token of the whole model (flash or sdpa attention, no dropout)."""
+    width, layers = int(config.hidden_size), int(config.num_hidden_layers)
+    inner = int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width)
+    gated = hasattr(config, "num_key_value_heads")  # Llama's layer: gate, and norms and rotations written out
+    low = train.precision == "bf16_weights"
+    of_width, of_inner = (24 if low else 40, 8) if gated else (16 if low else 26, 4)
+    layer = (of_width * width + of_inner * inner) * (1.5 if train.precision == "fp32" else 1.0)
+    if train.gradient_checkpointing:
+        return layers * width * (2 if low else 4) + layer
+    return layers * layer
+
+
+def _size(options: PlanOptions, model: ModelOptions) -> tuple[Any, int]:
+    if model.init == "new":
+        config = configuration(model, options.vocabulary)
+    else:
+        try:
+            config = AutoConfig.from_pretrained(model.init, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                "no configuration can be read", where=model.init, fix="give a hub id or a folder"
+            ) from error
+    with torch.device("meta"):
+        shape = AutoModel.from_config(config)
+    return config, sum(p.numel() for p in shape.parameters())
+
+
+def _memory(
+    stage: int, parameters: int, devices: int, per_token: float, memory: float, embeddings: float, train: TrainOptions
+) -> Memory:
+    low = train.precision == "bf16_weights"
+    whole = parameters * (2.0 if low else 4.0)
+    weights = whole / devices if stage == 3 else whole
+    if train.precision == "bf16":
+        weights += parameters * 2.0 / (devices if stage == 3 else 1)  # bf16 copies that autocast makes
+    # One whole local gradient, in fp32, until the one reduction of a step; or only this device's share after every chunk.
+    share = devices if train.reduce == "chunk" and stage >= 2 else 1
+    gradients = parameters * 4.0 / share + (whole if low and share == 1 else 0)
+    if stage > 0:
+        gradients += parameters * 4.0 / devices
+    moments, masters = parameters * 8.0, parameters * 4.0 if stage > 0 else 0.0
+    optimiser = 0.0 if train.offload else (moments + masters) / (devices if stage > 0 else 1)
+    static = weights + gradients + optimiser + embeddings
+    return Memory(stage, weights, gradients, optimiser, embeddings, max(int((memory - static) / per_token), 0))
+
+
+def _embedding_bytes(batch: int, devices: int, width: int, tile: int) -> float:
+    """fp32: all documents and their gradients, own queries with theirs, and two tiles of logits."""
+    return 4.0 * (2 * batch * width + 4 * batch // devices * width + 2 * min(tile, batch // devices) * batch)
+
+
+def _refuse(
+    chosen: Memory, stages: list[Memory], longest: int, options: PlanOptions, parameters: int, train: TrainOptions
+) -> None:
+    others = [stage.zero_stage for stage in stages if stage.chunk_tokens >= longest]
+    if others:
+        fix = f"use zero_stage={others[0]}"
+    else:
+        ways = ["more devices", "offload=true"]
+        if train.reduce == "step":
+            ways.insert(0, "reduce=chunk")
+        if train.precision != "bf16_weights":
+            ways.insert(0, "precision=bf16_weights")
+        if not train.gradient_checkpointing:
+            ways.insert(0, "gradient_checkpointing=true")
+        fix = "with zero_stage=3: " + ", ".join(ways)
+    raise UserError(
+        f"{parameters / 1e9:,.2f} billion parameters under ZeRO {chosen.zero_stage} need {chosen.static / GB:,.1f} GB"
+        f" on each of {options.cluster.devices} devices before the first text of {longest} tokens, and a device has"
+        f" {options.cluster.memory_gb:g} GB, of which {SPARE:.0%} are left free",
+        where="train.zero_stage",
+        fix=fix,
+    )
