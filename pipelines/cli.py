@@ -23,7 +23,7 @@ OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
 GROUPS = {
     "Everything at once": ["demo"],
     "Corpora": ["crawl", "text_pairs", "code_pairs", "explain"],
-    "Models": ["pretrain", "train", "sweep"],
+    "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "embed", "search", "serve"],
 }
 

@@ -1,0 +1,47 @@
+"""Say before it is rented what a training needs: memory per GPU by ZeRO stage, chunk size, steps and hours.
+
+Refuses what cannot fit, and names what could.
+"""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from cpt_ray.model.weights import ModelOptions
+from cpt_ray.options import Options
+from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.plan import Plan, PlanOptions, make_plan
+from pipelines.cli import script
+from pipelines.summary import console
+
+
+class PipelineOptions(Options):
+    """Options of `cpt-ray plan`."""
+
+    plan: PlanOptions = PlanOptions()
+    model: ModelOptions = ModelOptions()
+    train: TrainOptions = TrainOptions()
+
+
+def run(options: PipelineOptions) -> Plan:
+    """Print the plan."""
+    plan = make_plan(options.plan, options.model, options.train)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("ZeRO stage")
+    for name in ("weights", "gradients", "optimiser", "embeddings", "GB per device", "tokens per chunk"):
+        table.add_column(name, justify="right")
+    for memory in plan.stages:
+        parts = (memory.weights, memory.gradients, memory.optimiser, memory.embeddings, memory.static)
+        chunk = f"{memory.chunk_tokens:,}" if memory.chunk_tokens else "does not fit"
+        table.add_row(str(memory.zero_stage), *(f"{part / 1e9:,.1f}" for part in parts), chunk)
+    console().print(table, highlight=False)
+    console().print(
+        f"\n{plan.parameters / 1e6:,.0f}M parameters, {plan.steps:,} steps of {options.plan.batch_size:,} pairs,"
+        f" {plan.hours:,.1f} hours on {options.plan.cluster.devices} devices",
+        highlight=False,
+    )
+    return plan
+
+
+if __name__ == "__main__":
+    script("plan")
