@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -74,9 +75,9 @@ def keys(options: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str
 
 
 def _as_yaml(value: Any) -> str:
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    return (
+        yaml.safe_dump(to_jsonable_python(value), default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    )
 
 
 def _defaults(options: type[BaseModel]) -> dict[str, Any]:
@@ -84,8 +85,7 @@ def _defaults(options: type[BaseModel]) -> dict[str, Any]:
     for name, field in options.model_fields.items():
         nested = _model_in(field.annotation)
         if not field.is_required():
-            default = field.get_default(call_default_factory=True)
-            values[name] = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
+            values[name] = to_jsonable_python(field.get_default(call_default_factory=True))
         elif nested is not None:
             values[name] = _defaults(nested)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,14 @@ def test_a_mistake_ends_with_code_2_and_no_traceback(capsys):
     shown = capsys.readouterr().err
     assert "crowl" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("name", [name for names in cli.GROUPS.values() for name in names])
+def test_every_pipeline_has_help_and_a_default_for_each_key(name, capsys):
+    """--help of each pipeline composes and describes every key; an unknown one is named."""
+    assert cli.main([name.replace("_", "-"), "--help"]) == 0
+    module = importlib.import_module(f"pipelines.{name}")
+    undescribed = [key for key, (_, text) in config.keys(module.PipelineOptions).items() if not text]
+    assert undescribed == []
+    assert cli.main([name.replace("_", "-"), "no_such_key=1"]) == 2
+    assert "no_such_key: there is no such key" in capsys.readouterr().err
