@@ -8,7 +8,7 @@ from types import TracebackType
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest
+from cpt_ray.artifacts import Manifest, fingerprint
 from cpt_ray.options import Options
 from cpt_ray.progress import progress
 from cpt_ray.tracking.follow import follow
@@ -23,14 +23,20 @@ class TrackingOptions(Options):
 
 
 class Tracked:
-    """One parent run, and the runs of its stages. A context manager: leaving it ends the parent."""
+    """One parent run, found again by `key` and `params`, and the runs of its stages.
+
+    A context manager: leaving it ends the parent.
+    """
 
     def __init__(self, options: TrackingOptions, outputs: str, name: str, key: str, params: Options) -> None:
         uri = options.uri or f"sqlite:///{outputs.rstrip('/')}/mlflow.db"
         self._tracker = Tracker(uri, options.experiment)
-        self.parent = self._tracker.run(key, name, params=params.model_dump(mode="json"), tags=provenance_tags())
+        # Where it runs is no part of what it is: a run may go on elsewhere, and MLflow's parameters never change.
+        plain = params.model_dump(mode="json", exclude={"cluster", "tracking"})
+        tags = provenance_tags()
+        self.parent = self._tracker.run(f"{key}/{fingerprint(plain)}", name, params=plain, tags=tags)
         self.uri = uri
-        self.commit = provenance_tags().get("git.commit", "")
+        self.commit = tags.get("git.commit", "")
         self._open: dict[str, TrackedRun] = {}
 
     def __enter__(self) -> Tracked:
