@@ -98,17 +98,6 @@ def text_hash(text: str) -> int:
     return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode("utf-8", "surrogatepass"))
 
 
-def shards_of(
-    group: str, version: str, licence: str, files: Iterable[tuple[str, str]], *, max_files: int = 400
-) -> list[dict[str, Any]]:
-    """A distribution's files (absolute, relative) as shards for `mine_shard`, by path; a large one becomes several."""
-    ordered = sorted(([absolute, relative] for absolute, relative in files), key=lambda file: file[1])
-    return [
-        {"group": group, "version": version, "licence": licence, "files": ordered[i : i + max_files]}
-        for i in range(0, len(ordered), max_files)
-    ]
-
-
 def mine_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
     """Functions of a distribution's files: `{"group", "version", "licence", "files": [[absolute, relative], ...]}`."""
     origin = Origin(shard["group"], shard.get("version") or "", shard.get("licence") or "")
