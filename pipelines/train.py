@@ -34,7 +34,7 @@ class Steps(Options):
 
     batches: BatchOptions = BatchOptions()
     train: TrainOptions = TrainOptions()
-    heldout_pairs: int = Field(512, ge=2, description="held-out pairs that are searched and scored during training")
+    heldout_pairs: int = Field(512, ge=2, description="held-out pairs scored during training, at most")
 
     @model_validator(mode="after")
     def _divisible(self) -> Steps:
@@ -90,12 +90,15 @@ def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps
     inputs: dict[str, str | Manifest] = {"pairs": read_manifest(pairs), "tokenizer": weights_identity(init)}
     encoder = functools.partial(encode, tokenizer, max_tokens=MAX_TOKENS)
     table = read_table(pairs)
-    held = steps.batches.model_copy(
-        update={"batch_size": steps.heldout_pairs, "steps": 1, "homogeneous": False, "weights": {}}
-    )
+    unseen = side_of(table, HELDOUT)
+    # No two members of a duplicate cluster stand in one batch, so there can be no more pairs than clusters.
+    size = min(steps.heldout_pairs, pc.count_distinct(unseen["cluster"]).as_py())
+    if size < 2:
+        raise UserError("no two held-out pairs are of different clusters", where=pairs, fix="raise split.heldout_share")
+    held = steps.batches.model_copy(update={"batch_size": size, "steps": 1, "homogeneous": False, "weights": {}})
     return {
         batches: build_batches(batches, side_of(table, TRAIN), encoder, steps.batches, inputs),
-        heldout: build_batches(heldout, side_of(table, HELDOUT), encoder, held, inputs),
+        heldout: build_batches(heldout, unseen, encoder, held, inputs),
     }
 
 
