@@ -49,6 +49,8 @@ BATCHES = pa.schema(
         ("cluster", pa.uint64()),
     ]
 )
+HARD = (pa.field("hard_ids", pa.list_(pa.list_(pa.int32()))), pa.field("hard_hash", pa.list_(pa.uint64())))
+"""Columns more when BatchOptions.hard_negatives is set."""
 VERSION = 1
 BATCHES_PER_PART = 64
 CHARACTERS_PER_TOKEN = 6
@@ -66,6 +68,9 @@ class BatchOptions(Options):
     max_x_tokens: int = Field(62, ge=1, description="x is truncated to this many tokens, delimiters not counted")
     max_y_tokens: int = Field(126, ge=1, description="y is truncated to this many tokens, delimiters not counted")
     homogeneous: bool = Field(True, description="all pairs of a batch come from one source")
+    hard_negatives: int = Field(
+        0, ge=0, description="of each pair, from the columns hard and hard_hash; pairs with fewer are dropped"
+    )
     weights: dict[str, float] = Field(
         default_factory=dict, description="share of each source in the pairs drawn; empty: in proportion to its size"
     )
@@ -80,14 +85,24 @@ class BatchOptions(Options):
 def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple[Iterator[pa.Table], Ledger]:
     """The global batches in order, each a table of BATCHES with `batch_size` rows, and the ledger of pairs and slots.
 
-    `pairs` needs the columns pair_id, source, x, y, x_hash, y_hash, cluster; more are ignored. Raises UserError when no
-    source has `batch_size` duplicate clusters, or a weight names a source that is not there.
+    `pairs` needs the columns pair_id, source, x, y, x_hash, y_hash, cluster, and with hard negatives hard (list<string>)
+    and hard_hash (list<u64>); more are ignored. Raises UserError when no source has `batch_size` duplicate clusters, or
+    a weight names a source that is not there.
     """
-    pairs = pairs.select(list(NEEDED))
+    most = options.hard_negatives
+    needed = [*NEEDED, "hard", "hard_hash"] if most else list(NEEDED)
+    missing = [name for name in needed if name not in pairs.column_names]
+    if missing:
+        raise UserError(f"the pairs have no column {missing[0]!r}", where="pairs", fix="give pairs of the right kind")
+    pairs = pairs.select(needed)
     pairs = pairs.take(pc.sort_indices(pairs["pair_id"])).combine_chunks()
     x_ids = _tokens(pairs["x"], encode, options.max_x_tokens)
     y_ids = _tokens(pairs["y"], encode, options.max_y_tokens)
     usable, reasons = _usable(pairs, x_ids, y_ids)
+    schema = BATCHES
+    if most:
+        hard_ids, hard_hash = _hard(pairs, encode, options, usable, reasons)
+        schema = pa.schema([*BATCHES, *HARD])
     rows, used = _order(pairs, usable, reasons, options)
     for row in np.flatnonzero(~used):
         reasons[row] = reasons[row] or "not_reached"
@@ -97,20 +112,20 @@ def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple
         for batch, chosen in enumerate(rows):
             take = pa.array(chosen)
             part = pairs.take(take)
-            yield pa.table(
-                {
-                    "batch": pa.array(np.full(len(chosen), batch, np.int32)),
-                    "slot": pa.array(np.arange(len(chosen), dtype=np.int32)),
-                    "pair_id": part["pair_id"],
-                    "source": part["source"],
-                    "x_ids": x_ids.take(take),
-                    "y_ids": y_ids.take(take),
-                    "x_hash": part["x_hash"],
-                    "y_hash": part["y_hash"],
-                    "cluster": part["cluster"],
-                },
-                schema=BATCHES,
-            )
+            columns = {
+                "batch": pa.array(np.full(len(chosen), batch, np.int32)),
+                "slot": pa.array(np.arange(len(chosen), dtype=np.int32)),
+                "pair_id": part["pair_id"],
+                "source": part["source"],
+                "x_ids": x_ids.take(take),
+                "y_ids": y_ids.take(take),
+                "x_hash": part["x_hash"],
+                "y_hash": part["y_hash"],
+                "cluster": part["cluster"],
+            }
+            if most:
+                columns |= {"hard_ids": hard_ids.take(take), "hard_hash": hard_hash.take(take)}
+            yield pa.table(columns, schema=schema)
 
     return tables(), ledger
 
@@ -123,7 +138,8 @@ def build_batches(
         if not work.done:
             tables, ledger = materialise(pairs, encode, options)
             count = write_batches(work.path, tables)
-            work.publish(ledger, rows=count * options.batch_size, schema=BATCHES, extra={"batches": count})
+            schema = pa.schema([*BATCHES, *HARD]) if options.hard_negatives else BATCHES
+            work.publish(ledger, rows=count * options.batch_size, schema=schema, extra={"batches": count})
         assert work.manifest is not None
         return work.manifest
 
@@ -360,6 +376,26 @@ def _usable(pairs: pa.Table, x_ids: pa.ListArray, y_ids: pa.ListArray) -> tuple[
         "same_pair_id" if a else "empty_side" if e else None for a, e in zip(again, empty, strict=True)
     ]
     return ~(empty | again), reasons
+
+
+def _hard(
+    pairs: pa.Table, encode: Encode, options: BatchOptions, usable: np.ndarray, reasons: list[str | None]
+) -> tuple[pa.ListArray, pa.ListArray]:
+    """Token ids and hashes of the first `hard_negatives` of each pair; pairs with fewer, or an empty one, are dropped."""
+    most = options.hard_negatives
+    texts = [(row or [])[:most] for row in pairs["hard"].to_pylist()]
+    hashes = [(row or [])[:most] for row in pairs["hard_hash"].to_pylist()]
+    flat = iter(
+        _tokens(
+            pa.chunked_array([[text for row in texts for text in row]], pa.string()), encode, options.max_y_tokens
+        ).to_pylist()
+    )
+    ids = [[next(flat) for _ in row] for row in texts]
+    for row, found in enumerate(ids):
+        if reasons[row] is None and (len(found) < most or not all(found)):
+            reasons[row] = "too_few_hard_negatives"
+            usable[row] = False
+    return pa.array(ids, HARD[0].type), pa.array(hashes, HARD[1].type)
 
 
 def _tokens(texts: pa.ChunkedArray, encode: Encode, most: int) -> pa.ListArray:

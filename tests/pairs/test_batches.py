@@ -136,3 +136,23 @@ def test_published_batches_are_byte_equal_and_read_by_step(tmp_path: Path) -> No
     assert all(table.equals(reader[step]) for step, table in followed)
     for _step, _table in reader.follow(ahead=1):
         break  # leaving early must not hang on the reading thread
+
+
+def test_hard_negatives_travel_with_their_pair() -> None:
+    """Equally many for each pair, in order, truncated like y; a pair with too few or an empty one is dropped by name."""
+    pairs = make_pairs(count=60, clusters=59, sources=("a",))
+    hard = [[f"not {i}", f"nor {i}", "more"] for i in range(60)]
+    hard[7], hard[8] = ["one"], ["one", ""]
+    hashes = [[i, i + 1000, 5][: len(row)] for i, row in enumerate(hard)]
+    pairs = pairs.append_column("hard", pa.array(hard)).append_column(
+        "hard_hash", pa.array(hashes, pa.list_(pa.uint64()))
+    )
+    tables, ledger = materialise(pairs, encode, BatchOptions(batch_size=29, steps=2, hard_negatives=2, max_y_tokens=5))
+    table = pa.concat_tables(list(tables))
+    assert ledger.check("test").units["pairs"].dropped["too_few_hard_negatives"] == 2
+    number = {pair: i for i, pair in enumerate(pairs["pair_id"].to_pylist())}
+    for pair, ids, content in zip(*(table[c].to_pylist() for c in ("pair_id", "hard_ids", "hard_hash")), strict=True):
+        assert ids == encode([text[:5] for text in hard[number[pair]][:2]])
+        assert content == hashes[number[pair]][:2]
+    with pytest.raises(UserError, match="hard"):
+        materialise(make_pairs(), encode, BatchOptions(batch_size=8, hard_negatives=1))
