@@ -2,7 +2,8 @@
 
 Peers run in `.venv-bench` (`make bench-env`), each in a process of its own; one that cannot be imported is left out and
 said so. `--documents 100000 1000000` are the sizes of the whole path (default 100,000); `--tools` limits the peers of
-it; `--only signatures|end-to-end` runs one half. Rows of a case already in the results are replaced, others stay.
+it; `--only signatures|end-to-end` runs one half. A peer that takes longer than `--limit` seconds is stopped, and its row
+says so. Rows of a case already in the results are replaced, others stay.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ SIZES = {100_000: "100k", 1_000_000: "1M"}
 Row = dict[str, Any]
 
 
-def row(case: str, metric: str, ours: float, peer: str | None, theirs: float | None, more_is_better: bool) -> Row:
+def row(
+    case: str, metric: str, ours: float, peer: str | None, theirs: float | None, more_is_better: bool, note: str = ""
+) -> Row:
     ratio = None if not theirs else (ours / theirs if more_is_better else theirs / ours)
     return {
         "case": case,
@@ -50,6 +53,7 @@ def row(case: str, metric: str, ours: float, peer: str | None, theirs: float | N
         "peer": peer,
         "peer_value": None if theirs is None else round(theirs, 3),
         "ratio": None if ratio is None else round(ratio, 2),
+        **({"note": note} if note else {}),
     }
 
 
@@ -70,7 +74,7 @@ def bench_signatures() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/documents.parquet"
         pq.write_table(pa.table({"text": column}), path)
-        for peer in signatures.PEERS:
+        for peer in signatures.PEERS if BENCH.exists() else ():
             command = [BENCH, HERE / "dedup_peers" / "signatures.py", peer, path, str(NGRAM), str(PERMUTATIONS)]
             done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
             if done.returncode:
@@ -81,7 +85,11 @@ def bench_signatures() -> list[Row]:
     return rows
 
 
-def measured(command: list[str]) -> dict[str, float]:
+class NotFinished(Exception):
+    """A tool that did not come to its end; the words say why."""
+
+
+def measured(command: list[str], limit: float) -> dict[str, float]:
     """Run a command: wall and CPU seconds, and the peak of the resident memory of all its processes together."""
     started = time.perf_counter()
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -106,29 +114,40 @@ def measured(command: list[str]) -> dict[str, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    _, errors = process.communicate()
-    ended.set()
-    watcher.join()
+    try:
+        _, errors = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        for member in [*process.children(recursive=True), process]:
+            member.kill()
+        process.wait()
+        raise NotFinished(f"did not finish in {limit:.0f} s") from None
+    finally:
+        ended.set()
+        watcher.join()
     if process.returncode:
-        raise RuntimeError(errors.decode(errors="replace")[-600:])
+        print(errors.decode(errors="replace")[-2000:], file=sys.stderr)
+        raise NotFinished(f"ended with exit code {process.returncode}")
     return {"wall_s": time.perf_counter() - started, "cpu_s": sum(cpu.values()), "peak_gb": peak / 1e9}
 
 
-def bench_end_to_end(count: int, tools: list[str], keep: Path) -> list[Row]:
+def bench_end_to_end(count: int, tools: list[str], keep: Path, limit: float) -> list[Row]:
     source = keep / f"corpus-{count}"
     size = corpus.write(str(source), count)
     case = f"end to end, {SIZES.get(count, f'{count:,}')}"
     rows: list[Row] = []
     ours: dict[str, float] = {}
-    for tool in ["ours", *tools]:
+    for tool in ["ours", *(tools if BENCH.exists() else ())]:
         work = keep / f"{tool}-{count}"
         shutil.rmtree(work, ignore_errors=True)
         python = sys.executable if tool == "ours" else str(BENCH)
         command = [python, str(HERE / "dedup_peers" / "end_to_end.py"), tool, str(source), str(work)]
         try:
-            found = measured(command)
-        except RuntimeError as error:
-            print(f"{tool}: left out: {error}", file=sys.stderr)
+            found = measured(command, limit)
+        except NotFinished as error:
+            if tool == "ours":
+                raise
+            print(f"{tool}: {error}", file=sys.stderr)
+            rows.append(row(case, "wall_s", ours["wall_s"], tool, None, False, str(error)))
             continue
         kept = set(pq.read_table(work / "kept.parquet")["doc_id"].to_pylist())
         found["precision"], found["recall"] = corpus.judge(str(source), kept)
@@ -165,13 +184,16 @@ def main() -> None:
     parser.add_argument("--tools", nargs="*", default=["datatrove", "text-dedup", "data-juicer"])
     parser.add_argument("--only", choices=["signatures", "end-to-end"])
     parser.add_argument("--keep", type=Path, help="a folder for the corpora, so that a second run need not make them")
+    parser.add_argument("--limit", type=float, default=360, help="seconds that a tool may take for the whole path")
     chosen = parser.parse_args()
+    if not BENCH.exists():
+        print("there is no .venv-bench (make bench-env): without the peers", file=sys.stderr)
     rows: list[Row] = []
     if chosen.only != "end-to-end":
         rows += bench_signatures()
     with tempfile.TemporaryDirectory() as temporary:
         for count in chosen.documents if chosen.only != "signatures" else []:
-            rows += bench_end_to_end(count, chosen.tools, chosen.keep or Path(temporary))
+            rows += bench_end_to_end(count, chosen.tools, chosen.keep or Path(temporary), chosen.limit)
     before = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     fresh = {(r["case"].split(",")[0:2][-1], r["metric"], r["peer"]) for r in rows}
     rows = [r for r in before if (r["case"].split(",")[0:2][-1], r["metric"], r["peer"]) not in fresh] + rows
@@ -188,10 +210,8 @@ def main() -> None:
 
 def peer_versions() -> dict[str, str]:
     """Versions in the peers' environment."""
-    code = (
-        "import importlib.metadata as m, json\n"
-        "print(json.dumps({n: m.version(n) for n in ('datatrove', 'rensa', 'daft', 'polars', 'text-dedup', 'py-data-juicer')}))"
-    )
+    names = ("datatrove", "rensa", "daft", "polars", "text-dedup", "py-data-juicer")
+    code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {names}}}))"
     done = subprocess.run([str(BENCH), "-c", code], capture_output=True, text=True) if BENCH.exists() else None
     return json.loads(done.stdout) if done and not done.returncode else {}
 

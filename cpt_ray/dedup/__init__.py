@@ -1,5 +1,6 @@
 """Deduplication of documents, functions and pairs alike: exact, then MinHash, verified, explained."""
 
+from cpt_ray.dedup.b_bit import estimate, write_b_bits
 from cpt_ray.dedup.cluster import CLUSTERS, deduplicate
 from cpt_ray.dedup.datasketch_lsh import from_datasketch, to_datasketch
 from cpt_ray.dedup.explain import explain
@@ -14,10 +15,12 @@ __all__ = [
     "ParagraphOptions",
     "Preference",
     "deduplicate",
+    "estimate",
     "explain",
     "from_datasketch",
     "repeated_paragraphs",
     "to_datasketch",
+    "write_b_bits",
     "write_index",
     "write_signatures",
 ]

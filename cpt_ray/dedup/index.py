@@ -47,14 +47,16 @@ def write_index(
         inputs["known"] = read_manifest(posixpath.join(phases, cluster.KNOWN))
     params = {**signatures.scheme(options), **known.cut(options)}
     made_from = {"clusters": finished, **({"previous": read_manifest(previous)} if previous else {})}
+    staged = posixpath.join(phases, "all-sets")
     with build(path, step=known.STEP, version=VERSION, params=params, inputs=made_from) as work:
         if work.manifest is not None:
+            # A kill after the index was published may have left what it was made from.
+            _clear(staged)
             return work.manifest
         source = cluster.source_of(documents, text_column, phases, inputs, previous)
         new = parts(posixpath.join(phases, cluster.SIGNATURES))
         corpus = Corpus.load([*new, *source.known], options)
         nodes = np.arange(len(corpus.node_slot))
-        staged = posixpath.join(phases, "all-sets")
         store = near.write_sets_of(staged, corpus, nodes, source, options)
         old_sets = known.raw_sets(previous) if previous else []
         _copy_sets([*old_sets, *store.raw], _folder(work.path, known.SETS))
@@ -69,10 +71,16 @@ def write_index(
             Ledger.of("documents", read=rows, kept=rows), rows=rows, schema=tables[0].schema, extra=known.cut(options)
         )
         # The index has its own copy of the sets.
-        near.remove_raw(staged)
-        fs, folder = fsspec.core.url_to_fs(staged)
-        fs.rm(folder, recursive=True)
+        _clear(staged)
         return manifest
+
+
+def _clear(staged: str) -> None:
+    """Remove an artifact of shingle sets with its raw files."""
+    near.remove_raw(staged)
+    fs, folder = fsspec.core.url_to_fs(staged)
+    if fs.exists(folder):
+        fs.rm(folder, recursive=True)
 
 
 def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.StringArray:
@@ -81,7 +89,7 @@ def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.Stri
     empty = np.zeros(0, np.int64)
     centre = np.concatenate([c for c, _ in edges] or [empty])
     member = np.concatenate([m for _, m in edges] or [empty])
-    label = components(len(corpus.node_slot), centre, member)
+    label = components(len(corpus.node_slot), centre, member, posixpath.join(source.phases, "units"))
     node = corpus.node_of()[corpus.keeper]
     group = np.where(node >= 0, corpus.node_slot[label[node]] if len(label) else 0, np.arange(len(node)))
     order = np.asarray(pc.sort_indices(corpus.doc_id)).astype(np.int64)

@@ -69,7 +69,7 @@ def near_layer(corpus: Corpus, source: Source, options: DedupOptions) -> Near:
     wanted = np.unique(np.concatenate([b.slot for b in open_buckets] or [np.zeros(0, np.int64)]))
     compare = Comparison(_store(corpus, wanted, source, options), nodes, source, options)
     centre, member = _accepted_pairs(open_buckets, compare, nodes, options)
-    label = components(nodes, centre, member)
+    label = components(nodes, centre, member, posixpath.join(source.phases, "components"))
     matched = chains.survivors_of(label, centre, member, compare, options.threshold)
     removed = np.flatnonzero(matched >= 0)
     similar = np.full(nodes, np.nan)

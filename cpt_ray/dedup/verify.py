@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, fingerprint, parquet, parts, read_table, run_shards
+from cpt_ray.artifacts.store import BUILDING
 from cpt_ray.dedup import kernels, sets, signatures
 from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import DedupOptions
@@ -58,6 +59,7 @@ def write_sets(
     ]
     fs, folder = fsspec.core.url_to_fs(raw)
     fs.makedirs(folder, exist_ok=True)
+    _clear_places_without_sets(path, raw)
     return run_shards(
         path,
         step="shingle-sets",
@@ -69,6 +71,17 @@ def write_sets(
         schema=SETS,
         unit="documents",
     )
+
+
+def _clear_places_without_sets(path: str, raw: str) -> None:
+    """Remove the artifact, whole or under way, if a raw file that it describes is gone: it will be made again."""
+    fs, target = fsspec.core.url_to_fs(path)
+    _, folder = fsspec.core.url_to_fs(raw)
+    for places in (target, target + BUILDING):
+        names = [posixpath.basename(name) for name in fs.find(places, maxdepth=1)]
+        sets_of = [name.replace(".parquet", ".u64") for name in names if name.endswith(".parquet")]
+        if not all(fs.exists(posixpath.join(folder, name)) for name in sets_of):
+            fs.rm(places, recursive=True)
 
 
 def _sets_shard(shard: Mapping[str, Any], *, text_column: str, options: DedupOptions) -> tuple[pa.Table, Ledger]:
@@ -162,7 +175,7 @@ class SetStore:
             raise UserError(
                 "the shingle sets of an earlier run are gone",
                 where=name,
-                fix="remove the folder of phases beside the clusters and run again",
+                fix="run again; if they are an index's, write the index again",
             )
         return open(target, "rb", buffering=0) if "file" in fs.protocol else fs.open(target, "rb")
 

@@ -1,11 +1,17 @@
-"""Documents with known duplicates, for the tests of this folder."""
+"""Documents with known duplicates, and deaths at a chosen moment, for the tests of this folder."""
 
 from __future__ import annotations
 
 import random
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from cpt_ray.dedup.unicode_words import words
 
@@ -53,3 +59,32 @@ def real_pieces(count: int, size: int) -> list[str]:
         if len(found) >= count:
             return found[:count]
     return found
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing on the way up may catch it."""
+
+
+@dataclass
+class Calls:
+    """How often the file system was asked to change something that others read."""
+
+    calls: int = 0
+
+
+@contextmanager
+def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[Calls]:
+    """Die instead of the `at`-th renaming, copying or removing of a file or folder; 0 only counts them."""
+    counted = Calls()
+    with monkeypatch.context() as patch:
+        for name in ("mv", "copy", "rm"):
+            real = getattr(LocalFileSystem, name)
+
+            def change(*args: Any, _real: Callable[..., Any] = real, **options: Any) -> Any:
+                counted.calls += 1
+                if counted.calls == at:
+                    raise Killed
+                return _real(*args, **options)
+
+            patch.setattr(LocalFileSystem, name, change)
+        yield counted

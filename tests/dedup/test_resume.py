@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,19 +17,25 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import parquet, parts, shards
-from cpt_ray.dedup import deduplicate, near, verify
-from tests.dedup.dedup_corpus import corpus
+from cpt_ray.dedup import (
+    DedupOptions,
+    ParagraphOptions,
+    components,
+    deduplicate,
+    near,
+    repeated_paragraphs,
+    verify,
+    write_index,
+)
+from tests.dedup.dedup_corpus import Killed, corpus, dying
 
 SCRIPT = """
 import sys
-from cpt_ray.dedup import deduplicate, near, verify
+from cpt_ray.dedup import components, deduplicate, near, verify
 near.INLINE_PAIRS, verify.PAIRS_PER_SHARD = 50, 60
+components.SCIPY_EDGES, components.EDGES_PER_PART = 50, 100
 deduplicate(sys.argv[1], sys.argv[2:])
 """
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing on the way up may catch it."""
 
 
 def write(folder: Path, docs: dict[str, str], files: int) -> list[str]:
@@ -49,6 +56,8 @@ def test_every_write_may_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """For every n: die at the n-th write of a file, half of it written; the next run ends with the same bytes."""
     monkeypatch.setattr(near, "INLINE_PAIRS", 10)
     monkeypatch.setattr(verify, "PAIRS_PER_SHARD", 15)
+    monkeypatch.setattr(components, "SCIPY_EDGES", 10)
+    monkeypatch.setattr(components, "EDGES_PER_PART", 15)
     names = write(tmp_path / "docs", corpus(originals=20), 2)
     real = parquet.write_table
     written = 0
@@ -77,6 +86,80 @@ def test_every_write_may_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(parquet, "write_table", real)
         deduplicate(str(out), names)
         assert published(out) == expected
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Every file of a published folder but its manifest, which says when it was made."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+
+
+def visible(folder: Path) -> set[str]:
+    """What lies in it, but for the locks."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_an_index_survives_any_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two crawls; the second index is killed before every third change of a file, and made again: the same bytes, and
+    nothing staged stays behind."""
+    docs = list(corpus(originals=8).items())
+    old, new = (write(tmp_path / name, dict(half), 1) for name, half in (("old", docs[::2]), ("new", docs[1::2])))
+    deduplicate(str(tmp_path / "one"), old)
+    write_index(str(tmp_path / "index"), str(tmp_path / "one"), old)
+    deduplicate(str(tmp_path / "two"), new, index=str(tmp_path / "index"))
+
+    def second(name: str) -> None:
+        write_index(str(tmp_path / name), str(tmp_path / "two"), new, previous=str(tmp_path / "index"))
+
+    phases = tmp_path / "two.phases"
+    before = visible(phases)
+    with dying(monkeypatch, 0) as counted:
+        second("calm")
+    assert counted.calls > 20
+    for at in range(1, counted.calls + 1, 3):
+        with pytest.raises(Killed), dying(monkeypatch, at):
+            second(f"killed-{at}")
+        second(f"killed-{at}")
+        assert bytes_of(tmp_path / f"killed-{at}") == bytes_of(tmp_path / "calm")
+        assert visible(phases) == before
+
+
+def test_paragraphs_survive_any_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before every change of a file, while lines are counted and while they are taken out: the same bytes."""
+    pages = [{"host": f"h{n % 2}", "doc_id": f"{n}", "text": f"menu\nText {n} of its own.\n(c)"} for n in range(12)]
+    name = str(tmp_path / "pages.parquet")
+    parquet.write_table(name, pa.Table.from_pylist(pages), row_group_size=4)
+    options = ParagraphOptions(min_documents=3)
+    with dying(monkeypatch, 0) as counted:
+        repeated_paragraphs(str(tmp_path / "calm"), [name], options=options)
+    expected = published(tmp_path / "calm")
+    assert b"menu" not in b"".join(expected)
+    for at in range(1, counted.calls + 1):
+        out = tmp_path / f"killed-{at}"
+        with pytest.raises(Killed), dying(monkeypatch, at):
+            repeated_paragraphs(str(out), [name], options=options)
+        repeated_paragraphs(str(out), [name], options=options)
+        assert published(out) == expected
+
+
+@pytest.mark.parametrize("lost", ["folder", "file"])
+def test_lost_shingle_sets_are_made_again(tmp_path: Path, lost: str) -> None:
+    """Somebody cleared raw sets away, and the options now ask for another comparison: no error, the usual answer."""
+    names, out = write(tmp_path / "docs", corpus(originals=10), 2), tmp_path / "c"
+    deduplicate(str(out), names)
+    (raw,) = (tmp_path / "c.phases").glob("shingles-*")
+    if lost == "folder":
+        shutil.rmtree(raw)
+    else:
+        sorted(raw.glob("*.u64"))[1].unlink()
+    # Other options of the same signatures and buckets: the artifact of sets stands as it did.
+    options = DedupOptions(threshold=0.7, bands=14, rows=9)
+    deduplicate(str(out), names, options=options)
+    deduplicate(str(tmp_path / "fresh"), names, options=options)
+    assert published(out) == published(tmp_path / "fresh")
 
 
 def files_of(out: Path) -> int:
