@@ -51,7 +51,7 @@ def connect(options: ClusterOptions) -> Iterator[None]:
         if options.address:
             ray.init(address=options.address, **common)
         else:
-            ray.init(
+            _start(
                 num_cpus=options.cpus,
                 object_store_memory=options.object_store_mb << 20,
                 include_dashboard=False,
@@ -68,6 +68,25 @@ def connect(options: ClusterOptions) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+ATTEMPTS = 3
+
+
+def _start(**arguments: Any) -> None:
+    """Start Ray here. It gives its own processes 30 s, which is too little on a machine that is busy: then try again."""
+    import ray
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(**arguments)
+        except Exception as error:  # noqa: BLE001 - Ray raises nothing more precise
+            ray.shutdown()
+            if "timed out during startup" not in str(error) or attempt == ATTEMPTS:
+                raise
+            log.info("ray did not start within 30 s, trying again")
+        else:
+            return
 
 
 def _resources() -> dict[str, float]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpt_ray import artifacts, memory
 from cpt_ray.artifacts import Manifest, run_shards
@@ -45,6 +45,11 @@ class SweepSteps(Options):
 
     grid: SweepOptions = SweepOptions()
     steps: train.Steps = train.Steps()
+
+    @model_validator(mode="after")
+    def _possible(self) -> SweepSteps:
+        sweep.check(self.grid, self.steps)
+        return self
 
 
 class PipelineOptions(Options):

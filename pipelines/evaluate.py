@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow.compute as pc
 from pydantic import Field
 from rich.table import Table
 
-from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.evaluate.candidates import CandidateOptions
 from cpt_ray.evaluate.search import compare
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.options import Options
-from cpt_ray.pairs.splits import HELDOUT
+from cpt_ray.pairs.splits import HELDOUT, read_side
 from pipelines.cli import script
 from pipelines.summary import console
 from pipelines.train import weights_identity
@@ -48,8 +47,7 @@ def make(path: str, pairs: str, model: str, initial: str, options: CandidateOpti
     with build(path, step="evaluation", version=1, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        table = read_table(pairs)
-        heldout = table.filter(pc.equal(table["split"], HELDOUT))
+        heldout = read_side(pairs, HELDOUT)
         trained = Embedder(model)
         untrained = Embedder(initial, untrained=trained.info)
         found = compare(heldout, options, {"model": trained.embed, "initial": untrained.embed})

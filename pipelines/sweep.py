@@ -8,15 +8,16 @@ from __future__ import annotations
 import functools
 import posixpath
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from rich.table import Table
 
-from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import ModelOptions, load_tokenizer
 from cpt_ray.pairs.batches import BatchOptions, build_batches
-from cpt_ray.pairs.splits import TRAIN
+from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.sweep.grid import SweepOptions, run_sweep, trials
 from cpt_ray.train.options import TrainOptions
 from pipelines import train
@@ -36,6 +37,23 @@ class PipelineOptions(train.Steps):
     sweep: SweepOptions = SweepOptions()
     output: str = Field("sweep", description="folder under cluster.outputs")
 
+    @model_validator(mode="after")
+    def _possible(self) -> PipelineOptions:
+        check(self.sweep, self)
+        return self
+
+
+def check(grid: SweepOptions, steps: train.Steps) -> None:
+    """UserError for a grid that cannot be trained, before anything starts."""
+    workers = max(steps.train.workers, 1)
+    for trial in trials(grid):
+        if trial.batch_size % workers:
+            raise UserError(
+                f"a batch of {trial.batch_size:,} pairs cannot be divided by {workers} workers",
+                where="sweep: batch_sizes",
+                fix="choose batch sizes that are multiples of the number of workers",
+            )
+
 
 def run(options: PipelineOptions) -> Manifest:
     """Train every trial; prints them, best first."""
@@ -52,8 +70,13 @@ def run(options: PipelineOptions) -> Manifest:
         manifest = make(
             out, options.pairs, heldout, options.model, options.batches, options.train, options.sweep, tracked
         )
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("batch size", "temperature", *manifest.extra["trials"][0]["metrics"]):
+        table.add_column(name, justify="right")
     for row in manifest.extra["trials"]:
-        console().print(row, highlight=False)
+        values = [f"{value:.4f}" for value in row["metrics"].values()]
+        table.add_row(f"{row['batch_size']:,}", f"{row['temperature']:g}", *values)
+    console().print(table, highlight=False)
     return manifest
 
 
@@ -84,7 +107,7 @@ def make(
     with build(path, step="sweep", version=1, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        table = train.side_of(read_table(pairs), TRAIN)
+        table = read_side(pairs, TRAIN)
         encoder = functools.partial(encode, load_tokenizer(model.init), max_tokens=MAX_TOKENS)
         orders = {}
         for size in sweep.batch_sizes:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import functools
 import posixpath
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import ModelOptions, load_tokenizer
 from cpt_ray.options import Options
 from cpt_ray.pairs.batches import BatchOptions, build_batches
-from cpt_ray.pairs.splits import HELDOUT, TRAIN
+from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import train_model
-from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.options import TrainOptions, check_engine
 from pipelines.cli import script
 from pipelines.pretrain import MAX_TOKENS, result_options
 from pipelines.summary import print_artifacts
@@ -38,6 +37,7 @@ class Steps(Options):
 
     @model_validator(mode="after")
     def _divisible(self) -> Steps:
+        check_engine(self.train, "train")
         workers = max(self.train.workers, 1)
         if self.batches.batch_size % workers:
             nearest = -(-self.batches.batch_size // workers) * workers
@@ -89,15 +89,14 @@ def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps
     tokenizer = load_tokenizer(init)
     inputs: dict[str, str | Manifest] = {"pairs": read_manifest(pairs), "tokenizer": weights_identity(init)}
     encoder = functools.partial(encode, tokenizer, max_tokens=MAX_TOKENS)
-    table = read_table(pairs)
-    unseen = side_of(table, HELDOUT)
+    unseen = read_side(pairs, HELDOUT)
     # No two members of a duplicate cluster stand in one batch, so there can be no more pairs than clusters.
     size = min(steps.heldout_pairs, pc.count_distinct(unseen["cluster"]).as_py())
     if size < 2:
         raise UserError("no two held-out pairs are of different clusters", where=pairs, fix="raise split.heldout_share")
     held = steps.batches.model_copy(update={"batch_size": size, "steps": 1, "homogeneous": False, "weights": {}})
     return {
-        batches: build_batches(batches, side_of(table, TRAIN), encoder, steps.batches, inputs),
+        batches: build_batches(batches, read_side(pairs, TRAIN), encoder, steps.batches, inputs),
         heldout: build_batches(heldout, unseen, encoder, held, inputs),
     }
 
@@ -144,11 +143,6 @@ def weights_identity(init: str) -> str | Manifest:
         return read_manifest(init)
     except UserError:
         return init
-
-
-def side_of(pairs: pa.Table, split: str) -> pa.Table:
-    """The rows of one side of the split."""
-    return pairs.filter(pc.equal(pairs["split"], split))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import xxhash
 from pydantic import Field
 
-from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts import Ledger, read_manifest, read_table
+from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
 TRAIN, HELDOUT = "train", "heldout"
@@ -34,6 +35,17 @@ def side(group: str, options: SplitOptions) -> str:
         return TRAIN
     share = xxhash.xxh3_64_intdigest(f"{options.seed}\n{group}".encode()) / 2**64
     return HELDOUT if share < options.heldout_share else TRAIN
+
+
+def read_side(path: str, split: str) -> pa.Table:
+    """The "train" or "heldout" rows of a published pairs artifact. UserError when it is none, or has no such rows."""
+    if "split" not in read_manifest(path).columns:
+        raise UserError("this is no pairs artifact", where=path, fix="give one, such as outputs/demo/code_pairs")
+    pairs = read_table(path)
+    rows = pairs.filter(pc.equal(pairs["split"], split))
+    if not rows.num_rows:
+        raise UserError(f"no pair is of the {split} side", where=path, fix="raise split.heldout_share, or give more groups")
+    return rows
 
 
 def split_pairs(pairs: pa.Table, options: SplitOptions) -> tuple[pa.Table, Ledger]:
