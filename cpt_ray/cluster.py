@@ -80,7 +80,7 @@ def _start(**arguments: Any) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             ray.init(**arguments)
-        except Exception as error:  # noqa: BLE001 - Ray raises nothing more precise
+        except Exception as error:
             ray.shutdown()
             if "timed out during startup" not in str(error) or attempt == ATTEMPTS:
                 raise

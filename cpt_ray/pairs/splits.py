@@ -44,7 +44,9 @@ def read_side(path: str, split: str) -> pa.Table:
     pairs = read_table(path)
     rows = pairs.filter(pc.equal(pairs["split"], split))
     if not rows.num_rows:
-        raise UserError(f"no pair is of the {split} side", where=path, fix="raise split.heldout_share, or give more groups")
+        raise UserError(
+            f"no pair is of the {split} side", where=path, fix="raise split.heldout_share, or give more groups"
+        )
     return rows
 
 
