@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,11 @@ def measured(command: list[str], limit: float) -> dict[str, float]:
     return {"wall_s": time.perf_counter() - started, "cpu_s": sum(cpu.values()), "peak_gb": peak / 1e9}
 
 
-def bench_end_to_end(count: int, tools: list[str], keep: Path, limit: float) -> list[Row]:
+def bench_end_to_end(count: int, tools: list[str], keep: Path, limit: float) -> Iterator[list[Row]]:
+    """Rows of one tool after the other, ours first."""
     source = keep / f"corpus-{count}"
     size = corpus.write(str(source), count)
     case = f"end to end, {SIZES.get(count, f'{count:,}')}"
-    rows: list[Row] = []
     ours: dict[str, float] = {}
     for tool in ["ours", *(tools if BENCH.exists() else ())]:
         work = keep / f"{tool}-{count}"
@@ -147,18 +148,18 @@ def bench_end_to_end(count: int, tools: list[str], keep: Path, limit: float) -> 
             if tool == "ours":
                 raise
             print(f"{tool}: {error}", file=sys.stderr)
-            rows.append(row(case, "wall_s", ours["wall_s"], tool, None, False, str(error)))
+            yield [row(case, "wall_s", ours["wall_s"], tool, None, False, str(error))]
             continue
         kept = set(pq.read_table(work / "kept.parquet")["doc_id"].to_pylist())
         found["precision"], found["recall"] = corpus.judge(str(source), kept)
         found["MB/CPU-s"] = size / found["cpu_s"] / 1e6
         shutil.rmtree(work)
         ours = found if tool == "ours" else ours
-        for metric, value in found.items():
-            better = metric in ("precision", "recall", "MB/CPU-s")
-            mine = ours[metric]
-            rows.append(row(case, metric, mine, *((None, None) if tool == "ours" else (tool, value)), better))
-    return rows
+        more = ("precision", "recall", "MB/CPU-s")
+        yield [
+            row(case, metric, ours[metric], *((None, None) if tool == "ours" else (tool, value)), metric in more)
+            for metric, value in found.items()
+        ]
 
 
 def growth(rows: list[Row]) -> list[Row]:
@@ -188,18 +189,22 @@ def main() -> None:
     chosen = parser.parse_args()
     if not BENCH.exists():
         print("there is no .venv-bench (make bench-env): without the peers", file=sys.stderr)
-    rows: list[Row] = []
     if chosen.only != "end-to-end":
-        rows += bench_signatures()
+        record(bench_signatures())
     with tempfile.TemporaryDirectory() as temporary:
         for count in chosen.documents if chosen.only != "signatures" else []:
-            rows += bench_end_to_end(count, chosen.tools, chosen.keep or Path(temporary), chosen.limit)
+            for rows in bench_end_to_end(count, chosen.tools, chosen.keep or Path(temporary), chosen.limit):
+                record(rows)
+    show(json.loads(RESULT.read_text())["rows"])
+
+
+def record(rows: list[Row]) -> None:
+    """Put rows in the place of earlier ones of the same case, metric and peer; the others stay."""
     before = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     fresh = {(r["case"].split(",")[0:2][-1], r["metric"], r["peer"]) for r in rows}
     rows = [r for r in before if (r["case"].split(",")[0:2][-1], r["metric"], r["peer"]) not in fresh] + rows
     rows = [r for r in rows if not r["case"].startswith("end to end, growth")]
     rows += growth(rows)
-    show(rows)
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in ("numba", "numpy", "pyarrow", "datasketch")}
     versions |= peer_versions()

@@ -92,6 +92,7 @@ def test_grouping_here_or_by_tasks_gives_the_same_bytes(tmp_path: Path, monkeypa
     monkeypatch.setattr(components, "SCIPY_EDGES", 0)
     run(tmp_path, docs, "tasks", files=3)
     assert read_manifest(str(tmp_path / "tasks.phases" / "buckets")).params["shares"] == 3
+    assert read_manifest(str(tmp_path / "tasks.phases" / "components" / "round-00")).rows
     one, other = (Path(parts(str(tmp_path / name))[0]).read_bytes() for name in ("clusters", "tasks"))
     assert one == other
 
@@ -104,6 +105,8 @@ def test_the_answer_does_not_depend_on_the_number_of_workers(tmp_path: Path, mon
     docs = corpus(seed=6)
     monkeypatch.setattr(near, "INLINE_KEYS", 0)
     monkeypatch.setattr(near, "INLINE_PAIRS", 0)
+    monkeypatch.setattr(components, "SCIPY_EDGES", 0)
+    monkeypatch.setattr(components, "EDGES_PER_PART", 50)
     run(tmp_path, docs, files=5)
     alone = Path(parts(str(tmp_path / "clusters"))[0]).read_bytes()
     for workers in (1, 2, 4):
