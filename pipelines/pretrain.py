@@ -140,7 +140,7 @@ def make_weights(
         if work.manifest is not None:
             return work.manifest
         total = steps.pretrain.steps or int(order.extra["batches"])
-        with tracked.live("pretrain", work.identity, f"{work.path}/metrics.jsonl", total):
+        with tracked.live("initial", work.identity, f"{work.path}/metrics.jsonl", total):
             result = pretrain(
                 steps.pretrain,
                 steps.model,
