@@ -51,7 +51,9 @@ def connect(options: ClusterOptions) -> Iterator[None]:
         if options.address:
             ray.init(address=options.address, **common)
         else:
+            # "local", or Ray would join whatever session it finds on this machine.
             _start(
+                address="local",
                 num_cpus=options.cpus,
                 object_store_memory=options.object_store_mb << 20,
                 include_dashboard=False,
