@@ -12,7 +12,7 @@ from pipelines import cli, search
 from pipelines.search import PipelineOptions
 
 
-@pytest.mark.path
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_whole_path_and_a_second_run(undisturbed, capsys):
     """One run makes every artifact, the report, MLflow's runs and an index that answers; a second one does no work."""
