@@ -12,6 +12,7 @@ at k + 1 on any cluster with the same batches.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -96,22 +97,25 @@ def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple
         raise UserError(f"the pairs have no column {missing[0]!r}", where="pairs", fix="give pairs of the right kind")
     pairs = pairs.select(needed)
     pairs = pairs.take(pc.sort_indices(pairs["pair_id"])).combine_chunks()
-    x_ids = _tokens(pairs["x"], encode, options.max_x_tokens)
-    y_ids = _tokens(pairs["y"], encode, options.max_y_tokens)
-    usable, reasons = _usable(pairs, x_ids, y_ids)
-    schema = BATCHES
-    if most:
-        hard_ids, hard_hash = _hard(pairs, encode, options, usable, reasons)
-        schema = pa.schema([*BATCHES, *HARD])
+    usable, reasons = _usable(pairs, most)
     rows, used = _order(pairs, usable, reasons, options)
     for row in np.flatnonzero(~used):
         reasons[row] = reasons[row] or "not_reached"
     ledger = Ledger.count("pairs", reasons) + Ledger.of("slots", read=rows.size, kept=rows.size)
+    # Only what is drawn is encoded: `place` of a row is its position among those.
+    place = np.cumsum(used) - 1
+    drawn = pairs.take(pa.array(np.flatnonzero(used)))
+    x_ids = _tokens(drawn["x"], encode, options.max_x_tokens)
+    y_ids = _tokens(drawn["y"], encode, options.max_y_tokens)
+    schema = BATCHES
+    if most:
+        hard_ids, hard_hash = _hard(drawn, encode, options)
+        schema = pa.schema([*BATCHES, *HARD])
 
     def tables() -> Iterator[pa.Table]:
         for batch, chosen in enumerate(rows):
-            take = pa.array(chosen)
-            part = pairs.take(take)
+            take = pa.array(place[chosen])
+            part = drawn.take(take)
             columns = {
                 "batch": pa.array(np.full(len(chosen), batch, np.int32)),
                 "slot": pa.array(np.arange(len(chosen), dtype=np.int32)),
@@ -202,9 +206,11 @@ class BatchReader:
 
         def read() -> None:
             try:
-                for step in range(start, end):
-                    if not put((step, self[step])):
-                        return
+                for name, steps in itertools.groupby(range(start, end), key=lambda step: self._groups[step][0]):
+                    with _open(name) as file:
+                        for step in steps:
+                            if not put((step, file.read_row_group(self._groups[step][1]))):
+                                return
                 put(None)
             except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
                 put(error)
@@ -367,35 +373,37 @@ def _clusters(streams: dict[str, _Stream]) -> int:
     return len(np.unique(np.concatenate([stream.clusters[stream.rows] for stream in streams.values()])))
 
 
-def _usable(pairs: pa.Table, x_ids: pa.ListArray, y_ids: pa.ListArray) -> tuple[np.ndarray, list[str | None]]:
+def _usable(pairs: pa.Table, hard: int) -> tuple[np.ndarray, list[str | None]]:
+    """Which rows may be drawn, and why the others may not."""
     ids = pairs["pair_id"].to_numpy(zero_copy_only=False)
-    empty = (pc.list_value_length(x_ids).to_numpy() == 0) | (pc.list_value_length(y_ids).to_numpy() == 0)
+    empty = ~(_written(pairs["x"]) & _written(pairs["y"]))
     again = np.zeros(len(ids), bool)
     again[1:] = ids[1:] == ids[:-1]
+    few = np.zeros(len(ids), bool)
+    if hard:
+        few = np.array(
+            [sum(bool(text.strip()) for text in (row or [])[:hard]) < hard for row in pairs["hard"].to_pylist()]
+        )
     reasons: list[str | None] = [
-        "same_pair_id" if a else "empty_side" if e else None for a, e in zip(again, empty, strict=True)
+        "same_pair_id" if a else "empty_side" if e else "too_few_hard_negatives" if f else None
+        for a, e, f in zip(again, empty, few, strict=True)
     ]
-    return ~(empty | again), reasons
+    return ~(empty | again | few), reasons
 
 
-def _hard(
-    pairs: pa.Table, encode: Encode, options: BatchOptions, usable: np.ndarray, reasons: list[str | None]
-) -> tuple[pa.ListArray, pa.ListArray]:
-    """Token ids and hashes of the first `hard_negatives` of each pair; pairs with fewer, or an empty one, are dropped."""
+def _written(texts: pa.ChunkedArray) -> np.ndarray:
+    """True where there is more than white space."""
+    return pc.not_equal(pc.utf8_trim_whitespace(texts), "").to_numpy(zero_copy_only=False)
+
+
+def _hard(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple[pa.ListArray, pa.ListArray]:
+    """Token ids and hashes of the first `hard_negatives` of each pair."""
     most = options.hard_negatives
-    texts = [(row or [])[:most] for row in pairs["hard"].to_pylist()]
-    hashes = [(row or [])[:most] for row in pairs["hard_hash"].to_pylist()]
-    flat = iter(
-        _tokens(
-            pa.chunked_array([[text for row in texts for text in row]], pa.string()), encode, options.max_y_tokens
-        ).to_pylist()
-    )
-    ids = [[next(flat) for _ in row] for row in texts]
-    for row, found in enumerate(ids):
-        if reasons[row] is None and (len(found) < most or not all(found)):
-            reasons[row] = "too_few_hard_negatives"
-            usable[row] = False
-    return pa.array(ids, HARD[0].type), pa.array(hashes, HARD[1].type)
+    texts = [text for row in pairs["hard"].to_pylist() for text in row[:most]]
+    hashes = [row[:most] for row in pairs["hard_hash"].to_pylist()]
+    ids = _tokens(pa.chunked_array([texts], pa.string()), encode, options.max_y_tokens)
+    offsets = pa.array(np.arange(pairs.num_rows + 1, dtype=np.int32) * most)
+    return pa.ListArray.from_arrays(offsets, ids), pa.array(hashes, HARD[1].type)
 
 
 def _tokens(texts: pa.ChunkedArray, encode: Encode, most: int) -> pa.ListArray:

@@ -1,6 +1,7 @@
 """Checkpoints that are complete or absent.
 
     checkpoints/step-00000100/   written by all ranks: the engine's shards, and rank-00000.pt with that rank's random state
+        portable.pt              by option: whole weights and moments, for a run that is sharded otherwise
         complete.json            written last, by rank 0, once every expected file is there: without it nothing counts
 
 The folder must be one that all workers see. A checkpoint is exact: at the same number of workers and the same engine, a
@@ -24,6 +25,9 @@ from cpt_ray.train.engine import Engine
 from cpt_ray.train.options import EngineOptions
 
 COMPLETE = "complete.json"
+PORTABLE = "portable.pt"
+SHARDING = ("workers", "engine", "zero_stage")
+"""What may differ where a portable checkpoint is taken up."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class Kind:
 class Checkpoints:
     """The checkpoints of one run, in `folder`."""
 
-    def __init__(self, folder: str, kind: Kind, workers: Workers, keep: int) -> None:
-        self.folder, self.kind, self.workers, self.keep = folder, kind, workers, keep
+    def __init__(self, folder: str, kind: Kind, workers: Workers, keep: int, *, portable: bool = False) -> None:
+        self.folder, self.kind, self.workers, self.keep, self.portable = folder, kind, workers, keep, portable
 
     def save(self, step: int, engine: Engine, state: dict[str, Any]) -> None:
         """Save after `step` finished steps; `state` is equal on all ranks and holds tensors and plain values only."""
@@ -58,6 +62,10 @@ class Checkpoints:
             target.mkdir(parents=True)
         self.workers.barrier()
         engine.save(str(target))
+        if self.portable:
+            whole = engine.whole()
+            if self.workers.rank == 0:
+                torch.save(whole, target / PORTABLE)
         own = {"cpu": torch.get_rng_state()}
         if self.workers.device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self.workers.device)
@@ -77,30 +85,48 @@ class Checkpoints:
         if not complete:
             return None
         saved = json.loads((complete[-1] / COMPLETE).read_text())["kind"]
+        portable = (complete[-1] / PORTABLE).exists()
         for name, value in asdict(self.kind).items():
-            if saved.get(name) != value:
+            if saved.get(name) != value and not (portable and name in SHARDING):
                 raise UserError(
                     f"this checkpoint was saved with {name}={saved.get(name)}, and the run has {name}={value}",
                     where=str(complete[-1]),
-                    fix=f"set {name} back, or remove the checkpoints to start again",
+                    fix=f"set {name} back, or remove the checkpoints to start again"
+                    + (", next time with portable_checkpoints=true" if name in SHARDING else ""),
                 )
         return complete[-1]
+
+    def elsewhere(self) -> dict[str, dict[str, torch.Tensor]] | None:
+        """Whole weights and moments of the newest checkpoint when it was sharded otherwise than this run, else None."""
+        newest = self.newest()
+        if newest is None or json.loads((newest / COMPLETE).read_text())["kind"] == asdict(self.kind):
+            return None
+        return torch.load(newest / PORTABLE, weights_only=True)
 
     def restore(self, engine: Engine) -> tuple[int, dict[str, Any]] | None:
         """(finished steps, state) of the newest complete checkpoint, loaded into `engine`; None when there is none."""
         newest = self.newest()
         if newest is None:
             return None
+        finished = int(newest.name.removeprefix("step-"))
+        state = torch.load(newest / "state.pt", weights_only=True)
+        if (moments := self.elsewhere()) is not None:
+            engine.take_over(moments, finished)
+            return finished, state
         engine.load(str(newest))
         own = torch.load(newest / f"rank-{self.workers.rank:05d}.pt", weights_only=True)
         torch.set_rng_state(own["cpu"])
         if "cuda" in own and self.workers.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"], self.workers.device)
-        state = torch.load(newest / "state.pt", weights_only=True)
-        return int(newest.name.removeprefix("step-")), state
+        return finished, state
 
     def _publish(self, step: int, target: Path, engine: Engine) -> None:
-        expected = [*engine.shards(), "state.pt", *(f"rank-{rank:05d}.pt" for rank in range(self.workers.count))]
+        expected = [
+            *engine.shards(),
+            *([PORTABLE] if self.portable else []),
+            "state.pt",
+            *(f"rank-{rank:05d}.pt" for rank in range(self.workers.count)),
+        ]
         missing = [name for name in expected if not (target / name).exists()]
         if missing:
             raise UserError(

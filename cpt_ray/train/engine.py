@@ -48,6 +48,17 @@ class Engine(Protocol):
         """Read what `save` wrote, at the same number of workers and the same ZeRO stage, to the bit."""
         ...
 
+    def whole(self) -> dict[str, dict[str, Tensor]]:
+        """By parameter: the whole weight and both Adam moments, fp32 on CPU, on rank 0; empty on the others."""
+        ...
+
+    def take_over(self, moments: dict[str, dict[str, Tensor]], steps: int) -> None:
+        """Go on after `steps` steps of a run that was sharded otherwise: set the moments that its `whole` gave.
+
+        The weights are those of the module that the engine was made with.
+        """
+        ...
+
     def export(self) -> dict[str, Tensor]:
         """The module's whole state dict, fp32 on CPU, on rank 0; empty on the others."""
         ...

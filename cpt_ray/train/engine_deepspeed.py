@@ -24,15 +24,17 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
-from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine_reference import adam_state, whole_of
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.schedule import parameter_groups
 
 TAG = "engine"
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def deepspeed_config(options: EngineOptions, device: str) -> dict[str, Any]:
@@ -138,6 +140,48 @@ class DeepSpeedEngine:
         if path is None:
             raise UserError("DeepSpeed cannot read this checkpoint", where=folder, fix="remove it and start again")
 
+    def whole(self) -> dict[str, dict[str, Tensor]]:
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in self._engine.module.named_parameters():
+            if self._stage == 0:
+                whole = whole_of(parameter, self._engine.optimizer.state[parameter])
+            else:
+                parts = {key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
+                parts["weight"] = safe_get_full_fp32_param(parameter)
+                whole = {key: value.float().cpu().clone() for key, value in parts.items()}
+            if self._workers.rank == 0:
+                found[name] = whole
+        return found
+
+    def take_over(self, moments: dict[str, dict[str, Tensor]], steps: int) -> None:
+        optimiser = self._engine.optimizer
+        parameters = dict(self._engine.module.named_parameters())
+        if self._stage == 0:
+            for name, parameter in parameters.items():
+                optimiser.state[parameter] = adam_state(moments[name], steps, parameter)
+            return
+        sharded = (
+            optimiser.fp32_partitioned_groups_flat if self._stage == 3 else optimiser.single_partition_of_fp32_groups
+        )
+        for flat in sharded:
+            zeros = {key: torch.zeros_like(flat, requires_grad=False) for key in MOMENTS}
+            optimiser.optimizer.state[flat] = {"step": torch.tensor(float(steps)), **zeros}
+        for name, parameter in parameters.items():
+            for key in MOMENTS:
+                value = moments[name][key].flatten()
+                if self._stage == 3:
+                    group, offset, size = optimiser.grad_position[optimiser.get_param_id(parameter)]
+                    own = value[self._workers.rank * size : (self._workers.rank + 1) * size]
+                    flat, start = sharded[group], offset
+                elif (mapping := parameter._hp_mapping) is None:
+                    continue  # no part of this parameter is on this rank
+                else:
+                    place = mapping.lp_fragment_address
+                    own = value[place.start : place.start + place.numel]
+                    flat = _flat_of(sharded, mapping.hp_fragment)
+                    start = mapping.hp_fragment_address.start
+                optimiser.optimizer.state[flat][key].narrow(0, start, len(own)).copy_(own)
+
     def export(self) -> dict[str, Tensor]:
         trained = dict(self._engine.module.named_parameters())
         state: dict[str, Tensor] = {}
@@ -164,6 +208,11 @@ class DeepSpeedEngine:
     def _norm(self) -> float:
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
+
+
+def _flat_of(sharded: list[Tensor], fragment: Tensor) -> Tensor:
+    """The flat partition that `fragment` is a view of."""
+    return next(flat for flat in sharded if flat.untyped_storage().data_ptr() == fragment.untyped_storage().data_ptr())
 
 
 def _prepare(workers: Workers) -> None:

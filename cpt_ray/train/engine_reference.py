@@ -16,6 +16,18 @@ from cpt_ray.train.schedule import parameter_groups
 FILE = "reference.pt"
 
 
+def whole_of(parameter: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A weight and its Adam moments, on CPU."""
+    found = {"weight": parameter, "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
+    return {name: value.detach().float().cpu().clone() for name, value in found.items()}
+
+
+def adam_state(moments: dict[str, Tensor], steps: int, like: Tensor) -> dict[str, Tensor]:
+    """AdamW's state of one parameter after `steps` steps."""
+    state = {name: moments[name].to(like.device, like.dtype).clone() for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": torch.tensor(float(steps)), **state}
+
+
 class ReferenceEngine:
     """AdamW over the module's own parameters, in whatever dtype they have (float64 for an oracle)."""
 
@@ -60,6 +72,13 @@ class ReferenceEngine:
         state = torch.load(os.path.join(folder, FILE), map_location=self._device, weights_only=True)
         self.module.load_state_dict(state["module"])
         self._optimiser.load_state_dict(state["optimiser"])
+
+    def whole(self) -> dict[str, dict[str, Tensor]]:
+        return {name: whole_of(p, self._optimiser.state[p]) for name, p in self.module.named_parameters()}
+
+    def take_over(self, moments: dict[str, dict[str, Tensor]], steps: int) -> None:
+        for name, parameter in self.module.named_parameters():
+            self._optimiser.state[parameter] = adam_state(moments[name], steps, parameter)
 
     def export(self) -> dict[str, Tensor]:
         return {name: value.detach().float().cpu() for name, value in self.module.state_dict().items()}

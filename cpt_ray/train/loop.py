@@ -27,14 +27,14 @@ from cpt_ray.model.start import prepare
 from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Engine, make_engine
+from cpt_ray.train.engine import Engine
 from cpt_ray.train.grad_cache import GradCache, Pairs, Step
 from cpt_ray.train.heldout import evaluate
 from cpt_ray.train.launch import launch
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.steps import Job, run_steps
+from cpt_ray.train.steps import Job, open_engine, run_steps
 from cpt_ray.train.temperature import Temperature
 
 
@@ -129,7 +129,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     prepare(backbone, delimiters, job.model.start)
     encoder = Encoder(backbone, delimiters, autocast=options.precision == "bf16")
     size = sum(p.numel() for p in encoder.parameters())
-    engine = make_engine(encoder, options, workers)
+    engine = open_engine(encoder, job, workers)
     temperature = Temperature(options.temperature, trained=options.train_temperature, device=workers.device)
     cache = GradCache(
         engine,

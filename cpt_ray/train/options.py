@@ -55,6 +55,11 @@ class EngineOptions(Options):
     clip: float = Field(1.0, ge=0, description="largest global gradient norm; 0: no clipping")
     seed: int = Field(0, ge=0, description="of new weights and dropout")
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints; the last step has one too")
+    portable_checkpoints: bool = Field(
+        False,
+        description="save whole weights and moments too, so that another number of workers or ZeRO stage can go on;"
+        " always with elastic_workers",
+    )
     keep_checkpoints: int = Field(2, ge=1, description="complete checkpoints kept, newest first")
 
 

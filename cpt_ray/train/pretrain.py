@@ -26,13 +26,13 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.weights import ModelOptions, load_language_model, load_tokenizer, save_language_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Engine, make_engine
+from cpt_ray.train.engine import Engine
 from cpt_ray.train.launch import launch
 from cpt_ray.train.loop import TrainResult, context_of, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import EngineOptions, check_engine
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.steps import Job, run_steps
+from cpt_ray.train.steps import Job, open_engine, run_steps
 
 TILE = 256
 
@@ -182,7 +182,7 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
     if options.gradient_checkpointing:
         language_model.gradient_checkpointing_enable({"use_reentrant": False})
     module = LanguageModel(language_model, autocast=options.precision == "bf16")
-    engine = make_engine(module, options, workers)
+    engine = open_engine(module, job, workers)
     heldout = _windows(BatchReader(job.heldout)[0]) if job.heldout else None
 
     def take(number: int, table: pa.Table) -> dict[str, float]:

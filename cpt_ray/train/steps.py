@@ -1,7 +1,8 @@
 """The loop that contrastive training and pretraining share: resume, steps, held-out figures, metrics, checkpoints, NaN.
 
 Step k takes batch k of a published order. After a kill, the newest complete checkpoint says how many steps are finished, and
-the next batch is read from there: the same batches, and at the same number of workers the same losses, to the bit.
+the next batch is read from there: the same batches, and at the same number of workers the same losses, to the bit. With
+portable checkpoints another number of workers or ZeRO stage goes on too, with losses equal within rounding.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import torch
+from torch import nn
 
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.progress import progress
 from cpt_ray.train.checkpoint import Checkpoints, Kind
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Engine
+from cpt_ray.train.engine import Engine, make_engine
 from cpt_ray.train.metrics import METRICS, MetricsFile, OnMetrics
 from cpt_ray.train.options import EngineOptions
 
@@ -39,6 +42,27 @@ class Job:
     on_metrics: OnMetrics | None
 
 
+def open_checkpoints(job: Job, workers: Workers) -> Checkpoints:
+    """The checkpoints of a job, on this many workers."""
+    options = job.options
+    return Checkpoints(
+        os.path.join(job.scratch, "checkpoints"),
+        Kind.of(options, workers, job.identity),
+        workers,
+        options.keep_checkpoints,
+        portable=options.portable_checkpoints or options.elastic_workers is not None,
+    )
+
+
+def open_engine(module: nn.Module, job: Job, workers: Workers) -> Engine:
+    """The job's engine around `module`, which first takes the weights of a checkpoint that was sharded otherwise."""
+    if (whole := open_checkpoints(job, workers).elsewhere()) is not None:
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(whole[name]["weight"])
+    return make_engine(module, job.options, workers)
+
+
 def run_steps(
     job: Job,
     workers: Workers,
@@ -55,12 +79,7 @@ def run_steps(
     `state` and `restore` give and take what lives outside the engine (tensors and plain values). UserError naming the
     batch when `take` raises FloatingPointError.
     """
-    checkpoints = Checkpoints(
-        os.path.join(job.scratch, "checkpoints"),
-        Kind.of(job.options, workers, job.identity),
-        workers,
-        job.options.keep_checkpoints,
-    )
+    checkpoints = open_checkpoints(job, workers)
     finished = 0
     if (restored := checkpoints.restore(engine)) is not None:
         finished = restored[0]
