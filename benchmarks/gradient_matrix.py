@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.model.encoder import Encoder
+from cpt_ray.model.encoder import Encoder, collate
 from cpt_ray.model.weights import ModelOptions, load_backbone
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
-from cpt_ray.train.grad_cache import GradCache, Pairs
+from cpt_ray.train.grad_cache import GradCache, Pairs, deal, plan, saved_bytes
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.temperature import Temperature
 
@@ -39,6 +39,7 @@ BETAS = (0.9, 0.95)
 TEMPERATURE = 0.25
 MODEL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
 VOCABULARY = 64
+LONGEST = 32
 DELIMITERS = Delimiters(x=(0, 1), y=(2, 3))
 
 
@@ -93,7 +94,10 @@ def batch(cell: Cell, step: int, pairs: int = 12) -> Pairs:
     random = np.random.default_rng([step, cell.unequal, cell.hard])
 
     def texts(count: int) -> list[np.ndarray]:
-        return [random.integers(4, VOCABULARY, random.integers(1, 30) if cell.unequal else 12) for _ in range(count)]
+        return [
+            random.integers(4, VOCABULARY, random.integers(1, LONGEST - 2) if cell.unequal else 12)
+            for _ in range(count)
+        ]
 
     x, y = texts(pairs), texts(pairs)
     hard = texts(2 * pairs) if cell.hard else []
@@ -206,14 +210,13 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
     )
     engine = make_engine(model(), options, workers)
     temperature = Temperature(TEMPERATURE, betas=BETAS, eps=EPS)
-    longest = 32
-    budget = {"one": longest, "odd": 3 * longest + 7, "all": 1 << 20, "kept": longest}[cell.chunks]
+    budget = {"one": LONGEST, "odd": 3 * LONGEST + 7, "all": 1 << 20, "kept": LONGEST}[cell.chunks]
     cache = GradCache(
         engine,
         temperature,
         workers,
         chunk_tokens=budget,
-        keep_bytes=(350_000 if cell.ranks == 4 else 520_000) if cell.chunks == "kept" else 0,
+        keep_bytes=keep_some(cell, budget) if cell.chunks == "kept" else 0,
         tile_rows=4,
         mask=cell.mask,
     )
@@ -222,9 +225,8 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
         if step == 0:
             loss, numbers = cache.gradients(batch(cell, 0))
             if cell.chunks == "kept":
-                few = (
-                    1 if cell.ranks == 4 else 2
-                )  # with two, one backward pass follows another without a forward between
+                # With two, one backward pass follows another without a forward pass between them.
+                few = 2 if numbers["chunks"] >= 6 else 1
                 assert few <= numbers["kept_chunks"] < numbers["chunks"], f"{cell} should keep some graphs: {numbers}"
             outcome.losses.append(float(loss.value))
             outcome.dtau = float(loss.dtau)
@@ -238,6 +240,24 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
     outcome.weights = engine.export()
     outcome.tau = float(temperature.tau.detach())
     return outcome
+
+
+def keep_some(cell: Cell, budget: int) -> int:
+    """Bytes that keep the graphs of some chunks of the first batch, and not of all: about half, as far as that goes."""
+    pairs = batch(cell, 0)
+    pools = [pairs.part(rows).pool() for rows in deal(pairs.lengths(), cell.ranks)]
+    lengths = [np.array([len(ids) for ids in pool], np.int64) for pool in pools]
+    plans = plan(lengths, budget)
+    rooms = [
+        max(int(lengths[rank][chunks[at]].max()) * len(chunks[at]) for rank, chunks in enumerate(plans))
+        for at in range(len(plans[0]))
+    ]
+    encoder = model()
+    with saved_bytes(encoder) as saved:
+        encoder(*collate([pools[0][row] for row in plans[0][0]], DELIMITERS))
+    few = 2 if len(rooms) >= 6 else 1
+    # A chunk is kept while room for one more, the largest, is left.
+    return int(saved[0] / rooms[0] * max(sum(rooms) / 2, (few + 1.3) * max(rooms)))
 
 
 def _gradient(parameter: torch.nn.Parameter, stage: int, workers: Workers) -> Tensor:

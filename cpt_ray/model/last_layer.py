@@ -21,8 +21,13 @@ LLAMA_LIKE = ("llama", "qwen2")
 
 def hidden_at(backbone: PreTrainedModel, ids: Tensor, last: Tensor) -> Tensor:
     """(B, D) last hidden state, after the final norm, at position `last` (B,) of the right-padded `ids` (B, T)."""
-    if backbone.config.model_type in LLAMA_LIKE and not _windowed(backbone):
+    kind = backbone.config.model_type
+    # Layers are called without a mask, which the eager kernel would take for attention to both sides.
+    causal_by_itself = backbone.config._attn_implementation != "eager"
+    if kind in LLAMA_LIKE and causal_by_itself and not _windowed(backbone):
         return _llama(backbone, ids, last)
+    if kind == "gpt2" and causal_by_itself:
+        return _gpt2(backbone, ids, last)
     hidden = backbone(input_ids=ids, use_cache=False).last_hidden_state
     return hidden[torch.arange(len(ids), device=ids.device), last]
 
@@ -53,8 +58,40 @@ def _llama(backbone: Any, ids: Tensor, last: Tensor) -> Tensor:
     q, _ = apply_rotary_pos_emb(q, q, cos[0, last][:, None], sin[0, last][:, None])
     seen = (positions <= last[:, None])[:, None, None]  # (B, 1, 1, T): what stands up to the delimiter
     mixed = F.scaled_dot_product_attention(
-        q.to(v.dtype), k.to(v.dtype), v, attn_mask=seen, scale=attention.scaling, enable_gqa=q.shape[1] != k.shape[1]
+        q.to(v.dtype),
+        k.to(v.dtype),
+        v,
+        attn_mask=seen,
+        dropout_p=attention.attention_dropout if attention.training else 0.0,
+        scale=attention.scaling,
+        enable_gqa=q.shape[1] != k.shape[1],
     )
     at_last = hidden[rows, last] + attention.o_proj(mixed.reshape(len(ids), -1))
     at_last = at_last + layer.mlp(layer.post_attention_layernorm(at_last))
     return backbone.norm(at_last)
+
+
+def _gpt2(backbone: Any, ids: Tensor, last: Tensor) -> Tensor:
+    rows = torch.arange(len(ids), device=ids.device)
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
+    hidden = backbone.drop(backbone.wte(ids) + backbone.wpe(positions))  # (B, T, D)
+    *before, layer = backbone.h
+    for one in before:
+        hidden = one(hidden)
+
+    attention = layer.attn
+    heads = (len(ids), ids.shape[1], attention.num_heads, attention.head_dim)
+    # One projection for q, k and v: it runs whole, as a module, because ZeRO-3 gathers the weights of modules only.
+    q, k, v = (part.view(heads) for part in attention.c_attn(layer.ln_1(hidden)).split(attention.split_size, dim=2))
+    seen = (positions <= last[:, None])[:, None, None]  # (B, 1, 1, T)
+    mixed = F.scaled_dot_product_attention(
+        q[rows, last][:, :, None],  # (B, H, 1, d)
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=seen,
+        dropout_p=attention.attn_dropout.p if attention.training else 0.0,
+        scale=attention.scaling,
+    )
+    at_last = hidden[rows, last] + attention.resid_dropout(attention.c_proj(mixed.reshape(len(ids), -1)))
+    at_last = at_last + layer.mlp(layer.ln_2(at_last))
+    return backbone.ln_f(at_last)

@@ -24,7 +24,7 @@ def _backbone(kind: str, layers: int, kv_heads: int):
 
 @pytest.mark.parametrize(
     ("kind", "layers", "kv_heads"),
-    [("llama", 1, 4), ("llama", 3, 4), ("llama", 2, 2), ("qwen2", 2, 2), ("gpt2", 2, 4)],
+    [("llama", 1, 4), ("llama", 3, 4), ("llama", 2, 2), ("qwen2", 2, 2), ("gpt2", 1, 4), ("gpt2", 3, 4)],
 )
 def test_equals_the_full_forward(kind, layers, kv_heads):
     """Same hidden state at the delimiter and same gradient of every weight, in fp64, whatever stands in the padding."""
@@ -47,3 +47,13 @@ def test_equals_the_full_forward(kind, layers, kv_heads):
     padded = ids.clone()
     padded[1, 4:] = 5
     torch.testing.assert_close(hidden_at(backbone, padded, last), full, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_eager_kernel_stays_causal(kind):
+    """Eager attention without a mask looks to both sides: such a model takes its own forward pass, with its mask."""
+    backbone = _backbone(kind, 2, 4)
+    ids, last = torch.randint(97, (5, 17)), torch.tensor([16, 3, 0, 9, 12])
+    expected = hidden_at(backbone, ids, last)
+    backbone.set_attn_implementation("eager")
+    torch.testing.assert_close(hidden_at(backbone, ids, last), expected, rtol=0, atol=1e-5)
