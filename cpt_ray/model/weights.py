@@ -7,19 +7,23 @@ they do not know (delimiters, pooling, token limits, temperature), and the modul
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+import xxhash
 from pydantic import Field
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from cpt_ray.artifacts.store import MANIFEST, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters, Side
 from cpt_ray.model.encoder import Encoder
@@ -141,8 +145,13 @@ def save_language_model(model: PreTrainedModel, tokenizer: Any, folder: str, sta
 
 
 def save_model(encoder: Encoder, tokenizer: Any, info: ModelInfo, folder: str, state: Mapping[str, Tensor]) -> None:
-    """Write the encoder with the weights `state` (names as in `encoder.backbone.state_dict()`) to `folder`."""
-    encoder.backbone.save_pretrained(folder, state_dict=dict(state))
+    """Write the encoder with the weights `state` (names as in `encoder.backbone.state_dict()`) to `folder`.
+
+    A tokenizer without any special token gets one for padding (`_padded`), and the embeddings a row for it.
+    """
+    tokenizer = _padded(tokenizer)
+    with _room_for(encoder.backbone, dict(state), len(tokenizer)) as weights:
+        encoder.backbone.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     Path(folder, INFO).write_text(json.dumps(info.model_dump(), indent=1) + "\n")
     _write_sentence_transformer(folder, tokenizer, info)
@@ -158,6 +167,23 @@ def load_model(folder: str, attention: str = "sdpa") -> tuple[Encoder, Any, Mode
     backbone = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
     encoder = Encoder(backbone, Delimiters.from_dict(info.delimiters))
     return encoder.eval(), load_tokenizer(folder), info
+
+
+def weights_identity(init: str) -> str:
+    """What the weights at `init` are: the digest of a published folder's manifest, a hash over the files of any other
+    folder, and for a hub id the id itself."""
+    folder = Path(init)
+    if not folder.is_dir():
+        return init
+    if (folder / MANIFEST).exists():
+        return read_manifest(init).digest
+    digest = xxhash.xxh3_128()
+    for name in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{name.name}\0{name.stat().st_size}\0".encode())
+        with name.open("rb") as source:
+            while block := source.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 _FIX_INIT = "give a hub id, a folder written by save_pretrained, or init=new"
@@ -197,6 +223,42 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+PAD = "<|pad|>"
+
+
+def _padded(tokenizer: Any) -> Any:
+    """The tokenizer, or a copy of it that has a token to pad with.
+
+    That token must be a special one: a token of the vocabulary would be cut out of every text that holds it, before its
+    merges. Which one does not matter, since what stands in the padding is never looked at.
+    """
+    if tokenizer.pad_token_id is not None:
+        return tokenizer
+    padded = copy.deepcopy(tokenizer)
+    special = [token for token in (padded.eos_token, *padded.all_special_tokens) if token is not None]
+    padded.add_special_tokens({"pad_token": special[0] if special else PAD})
+    return padded
+
+
+@contextmanager
+def _room_for(backbone: PreTrainedModel, state: dict[str, Tensor], tokens: int) -> Iterator[dict[str, Tensor]]:
+    """`state` with a row of zeros in the token embeddings for each of the `tokens` beyond them; the configuration says
+    so within the block."""
+    # The sizes are those of `state`: under ZeRO-3 the backbone's own weights are empty here.
+    embeddings = backbone.get_input_embeddings().weight  # type: ignore[union-attr]
+    name = next(name for name, weight in backbone.named_parameters() if weight is embeddings)
+    config = backbone.config.get_text_config()
+    before, missing = config.vocab_size, tokens - len(state[name])
+    if missing > 0:
+        rows = state[name].new_zeros(missing, state[name].shape[1])
+        state = {**state, name: torch.cat([state[name], rows])}
+        config.vocab_size = tokens
+    try:
+        yield state
+    finally:
+        config.vocab_size = before
+
+
 def _write_sentence_transformer(folder: str, tokenizer: Any, info: ModelInfo) -> None:
     """A Router with one Transformer per side. The sides differ in their tokenizer alone: its post-processor puts the
     delimiter ids around the ids after truncation, which no prompt string could do. The weights are hard links."""
@@ -212,9 +274,8 @@ def _write_sentence_transformer(folder: str, tokenizer: Any, info: ModelInfo) ->
         _delimit(inner / "tokenizer.json", info.delimiters[side])
         settings = json.loads((inner / "tokenizer_config.json").read_text())
         settings |= {"model_max_length": most + ADDED, "padding_side": "right", "truncation_side": "right"}
-        settings["pad_token"] = (
-            settings.get("pad_token") or settings.get("eos_token") or tokenizer.convert_ids_to_tokens(0)
-        )
+        # As in `tokenizer.encode`: a special token's name in a text is plain text.
+        settings["split_special_tokens"] = True
         _write(inner / "tokenizer_config.json", settings)
         _write(
             inner / "sentence_bert_config.json",

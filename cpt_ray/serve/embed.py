@@ -7,7 +7,6 @@ within a shard texts are sorted by length and run in chunks of equal token budge
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +21,11 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.parquet import read_table
 from cpt_ray.artifacts.shards import run_shards
-from cpt_ray.artifacts.store import MANIFEST, parts, read_manifest
+from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Side
 from cpt_ray.model.embedder import Embedder
-from cpt_ray.model.weights import INFO, ModelInfo
+from cpt_ray.model.weights import INFO, ModelInfo, weights_identity
 from cpt_ray.options import Options
 
 STEP, VERSION = "embeddings", 1
@@ -55,7 +54,7 @@ def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) ->
         step=STEP,
         version=VERSION,
         params=options,
-        inputs={"source": read_manifest(source), "model": model_digest(model)},
+        inputs={"source": read_manifest(source), "model": weights_identity(model)},
         shards=_shards(source, options),
         work=functools.partial(embed_shard, model=model, options=options),
         schema=schema(info.embedding_dimension, options.dtype),
@@ -87,20 +86,6 @@ def read_info(model: str) -> ModelInfo:
             f"this is not a trained model: it has no {INFO}", where=model, fix="give a folder that training wrote"
         )
     return ModelInfo.model_validate_json(name.read_text())
-
-
-def model_digest(model: str) -> str:
-    """What identifies the model: its manifest's digest, or where a folder has none, a hash over its files by name."""
-    if Path(model, MANIFEST).exists():
-        return read_manifest(model).digest
-    digest = hashlib.sha256()
-    for name in sorted(Path(model).iterdir()):
-        if name.is_file():
-            digest.update(f"{name.name}\0{name.stat().st_size}\0".encode())
-            with name.open("rb") as source:
-                while block := source.read(1 << 22):
-                    digest.update(block)
-    return digest.hexdigest()[:32]
 
 
 def _shards(source: str, options: EmbedOptions) -> list[dict[str, Any]]:

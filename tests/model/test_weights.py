@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFas
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.embedder import Embedder
-from cpt_ray.model.encoder import Encoder
+from cpt_ray.model.encoder import Encoder, collate
+from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import (
     ModelInfo,
     ModelOptions,
@@ -24,6 +26,7 @@ from cpt_ray.model.weights import (
     new_language_model,
     save_language_model,
     save_model,
+    weights_identity,
 )
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
@@ -64,6 +67,55 @@ def test_sentence_transformers_gives_the_same_vectors(folder: str, side: Any, ca
     theirs = getattr(sentence_transformers.SentenceTransformer(folder, device="cpu"), call)(TEXTS)
     ours = Embedder(folder).embed(TEXTS, side)
     assert np.abs(theirs - ours).max() < 1e-5
+
+
+@pytest.mark.parametrize("special", [{}, {"unk_token": "[UNK]"}])
+@pytest.mark.parametrize(("side", "call"), [("x", "encode_query"), ("y", "encode_document")])
+def test_a_tokenizer_without_padding_is_exported_whole(tmp_path: Path, special: Any, side: Any, call: str) -> None:
+    """With no pad and no EOS token the export pads with a special token, new if there is none; no token of the
+    vocabulary, least of all token 0 ("!"), is cut out of a text before its merges ("!=")."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "!=", "[p", *special.values()]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    assert vocabulary["!"] == 0
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("!", "="), ("[", "p")], **special))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bare = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    backbone = load_backbone(SMALL, len(words), seed=3)
+    encoder = Encoder(backbone, Delimiters.of(bare))
+    info = ModelInfo(
+        delimiters=encoder.delimiters.to_dict(),
+        max_x_tokens=20,
+        max_y_tokens=40,
+        temperature=0.05,
+        embedding_dimension=32,
+    )
+    save_model(encoder, bare, info, str(tmp_path), backbone.state_dict())
+    assert bare.pad_token is None
+    assert backbone.config.vocab_size == len(words)
+    texts = [*TEXTS, "!", "!=", "a != b", "!!!", "<|pad|>", "<|pad|> [UNK] !=", "a"]
+    ours = Embedder(str(tmp_path)).embed(texts, side)
+    theirs = getattr(sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu"), call)(texts)
+    assert np.abs(theirs - ours).max() < 1e-5
+    most = info.max_x_tokens if side == "x" else info.max_y_tokens
+    ids, last = collate([encoder.delimiters.wrap(row, side) for row in encode(bare, texts, most)], encoder.delimiters)
+    with torch.no_grad():
+        assert np.abs(encoder.eval()(ids, last).numpy() - ours).max() < 1e-5
+
+
+def test_weights_are_known_by_their_content(folder: str, tmp_path: Path) -> None:
+    """A folder without a manifest is its files, wherever it lies; one byte changed in place is another model. A hub id
+    stands for itself."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    shutil.copytree(folder, one)
+    shutil.copytree(folder, two)
+    before = weights_identity(str(one))
+    assert before == weights_identity(str(two))
+    weights = bytearray((one / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (one / "model.safetensors").write_bytes(weights)
+    assert weights_identity(str(one)) != before
+    assert weights_identity("openai/some-model") == "openai/some-model"
 
 
 def test_the_sides_differ(folder: str) -> None:

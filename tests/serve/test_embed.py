@@ -9,7 +9,8 @@ import pytest
 from cpt_ray.artifacts.store import parts, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
-from cpt_ray.serve.embed import EmbedOptions, embed_table, model_digest
+from cpt_ray.model.weights import weights_identity
+from cpt_ray.serve.embed import EmbedOptions, embed_table
 from tests.serve.serve_samples import functions
 
 
@@ -33,7 +34,7 @@ def test_vectors_are_those_of_each_text_alone(publish: Callable[..., str], model
     np.testing.assert_allclose(_vectors(table), alone, atol=2e-6)
     np.testing.assert_allclose(np.linalg.norm(_vectors(table), axis=1), 1, atol=1e-6)
     assert np.abs(alone - np.vstack([embedder.embed([text], "x") for text in code])).max() > 1e-3  # sides differ
-    assert manifest.inputs["model"] == model_digest(model_folder)
+    assert manifest.inputs["model"] == weights_identity(model_folder)
 
 
 def test_blank_texts_are_counted_and_float16_is_close(
@@ -58,13 +59,13 @@ def test_another_model_is_another_artifact(model_folder: str, tmp_path: Path) ->
 
     copy = tmp_path / "copy"
     shutil.copytree(model_folder, copy)
-    assert model_digest(str(copy)) == model_digest(model_folder)
+    assert weights_identity(str(copy)) == weights_identity(model_folder)
     weights = next(copy.glob("*.safetensors"))
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.unlink()  # it may be a hard link
     weights.write_bytes(data)
-    assert model_digest(str(copy)) != model_digest(model_folder)
+    assert weights_identity(str(copy)) != weights_identity(model_folder)
 
 
 def test_a_missing_column_and_a_folder_without_a_model(
