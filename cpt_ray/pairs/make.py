@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from cpt_ray.artifacts import Ledger, Manifest, build, fingerprint, parquet, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Work, build, fingerprint, parquet, read_manifest, read_table
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import DocstringOptions, code_pairs
 from cpt_ray.pairs.neighbours import NeighbourOptions, text_pairs
-from cpt_ray.pairs.schema import PAIRS
 from cpt_ray.pairs.splits import SplitOptions, split_pairs
 
 VERSION = 1
@@ -85,12 +84,17 @@ def _make(
             ledger += _renamed(removed, "decontamination")
         pairs, leaks = split_pairs(pairs, split)
         ledger += _renamed(leaks, "split")
-        for number, start in enumerate(range(0, max(pairs.num_rows, 1), ROWS_PER_PART)):
-            name = posixpath.join(work.path, f"part-{number:05d}.parquet")
-            parquet.write_table(name, pairs.slice(start, ROWS_PER_PART))
-        sides = pairs["split"].value_counts().to_pylist()
-        extra = {"splits": {count["values"]: count["counts"] for count in sides}}
-        return work.publish(ledger, rows=pairs.num_rows, schema=PAIRS, extra=extra)
+        return publish_pairs(work, pairs, ledger)
+
+
+def publish_pairs(work: Work, pairs: pa.Table, ledger: Ledger) -> Manifest:
+    """Write a table of pairs (PAIRS, or with columns more) in parts and publish it, with how many each side has."""
+    for number, start in enumerate(range(0, max(pairs.num_rows, 1), ROWS_PER_PART)):
+        name = posixpath.join(work.path, f"part-{number:05d}.parquet")
+        parquet.write_table(name, pairs.slice(start, ROWS_PER_PART))
+    sides = pairs["split"].value_counts().to_pylist()
+    extra = {"splits": {count["values"]: count["counts"] for count in sides}}
+    return work.publish(ledger, rows=pairs.num_rows, schema=pairs.schema, extra=extra)
 
 
 def _renamed(ledger: Ledger, unit: str) -> Ledger:

@@ -9,42 +9,92 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
+import posixpath
 from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import fsspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
+from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.store import build
+from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+from cpt_ray.pairs.make import publish_pairs
+from cpt_ray.pairs.schema import PAIRS
+from cpt_ray.pairs.splits import HELDOUT, SplitOptions, split_pairs
 
-LABELLED = pa.schema(
-    [
-        ("pair_id", pa.string()),
-        ("source", pa.string()),
-        ("x", pa.string()),
-        ("y", pa.string()),
-        ("hard", pa.list_(pa.string())),
-        ("x_hash", pa.uint64()),
-        ("y_hash", pa.uint64()),
-        ("hard_hash", pa.list_(pa.uint64())),
-        ("cluster", pa.uint64()),
-    ]
-)
-"""What `pairs.batches` orders; `cluster` is the content of x, so that a premise is in a batch once."""
+HARD = (pa.field("hard", pa.list_(pa.string())), pa.field("hard_hash", pa.list_(pa.uint64())))
+"""What pairs with hard negatives have beyond PAIRS: texts of side y that are no answer to x, and their hashes."""
+LABELLED = pa.schema([*PAIRS, *HARD])
+"""Here `group`, `cluster` and `x_doc` are the content of x: a premise is on one side, and in a batch once."""
 
 
-def read_nli(path: str) -> tuple[pa.Table, Ledger]:
+class LabelledOptions(Options):
+    """Which labelled pairs are read."""
+
+    format: Literal["nli", "triplets"] = Field(
+        "nli",
+        description="nli: label, premise, hypothesis, named by the first line; triplets: query, relevant passage,"
+        " other passage (MS MARCO). Tab-separated, .gz too",
+    )
+    lines: int | None = Field(None, ge=1, description="read so many lines at most; null: the whole file, in memory")
+
+
+class Labelled(NamedTuple):
+    """What a reader gives of a pair: its texts, and the line that it stands in (1-based)."""
+
+    x: str
+    y: str
+    hard: str
+    line: int
+
+
+def make_labelled_pairs(path: str, *, source: str, options: LabelledOptions, split: SplitOptions) -> Manifest:
+    """Publish the labelled pairs of the file `source` (any fsspec URI) at `path`, split by x, as LABELLED.
+
+    Nothing held out is in the training part, as a hard negative neither (`negative_held_out`).
+    """
+    check_source(source)
+    params = {"labelled": options.model_dump(mode="json"), "split": split.model_dump(mode="json")}
+    with build(path, step="labelled_pairs", version=1, params=params, inputs={"source": _digest(source)}) as work:
+        if work.manifest is not None:
+            return work.manifest
+        read = read_nli if options.format == "nli" else read_triplets
+        pairs, ledger = read(source, options.lines)
+        pairs, leaks = split_pairs(pairs, split)
+        negative = _negative_held_out(pairs)
+        kept = pairs.filter(pa.array(~negative))
+        dropped = {**leaks.dropped, "negative_held_out": int(negative.sum())}
+        ledger += Ledger.of("split", read=leaks.rows_in, kept=kept.num_rows, dropped=dropped)
+        return publish_pairs(work, kept, ledger)
+
+
+def check_source(source: str) -> None:
+    """UserError when there is no such file."""
+    fs, target = fsspec.core.url_to_fs(source)
+    if not fs.isfile(target):
+        raise UserError("there is no such file", where=source, fix="give the path of the labelled pairs")
+
+
+def read_nli(path: str, lines: int | None = None) -> tuple[pa.Table, Ledger]:
     """LABELLED from tab-separated label, premise, hypothesis with a header (labels by name, or 0, 1, 2 as in SNLI's lists).
 
     One pair for each entailed hypothesis whose premise has a contradiction too; the others are dropped by name.
     """
     names = {"0": "entailment", "1": "neutral", "2": "contradiction"}
-    entailed: dict[str, list[str]] = {}
+    entailed: dict[str, dict[str, int]] = {}
     against: dict[str, list[str]] = {}
     reasons: list[str | None] = []
     seen: set[tuple[str, str, str]] = set()
-    for number, row in _rows(path, ("label", "premise", "hypothesis")):
+    for number, row in itertools.islice(_rows(path, ("label", "premise", "hypothesis")), lines):
         label = names.get(row["label"], row["label"])
         if label not in names.values() and label not in ("-", "-1", ""):
             raise UserError(
@@ -55,31 +105,34 @@ def read_nli(path: str) -> tuple[pa.Table, Ledger]:
             reasons.append("empty_side")
         elif (label, premise, hypothesis) in seen:
             reasons.append("repeated")
-        elif label in ("entailment", "contradiction"):
-            seen.add((label, premise, hypothesis))
-            (entailed if label == "entailment" else against).setdefault(premise, []).append(hypothesis)
+        elif label == "entailment":
+            entailed.setdefault(premise, {})[hypothesis] = number
+            reasons.append(None)
+        elif label == "contradiction":
+            against.setdefault(premise, []).append(hypothesis)
             reasons.append(None)
         else:
             reasons.append("neutral" if label == "neutral" else "no_label")
+        seen.add((label, premise, hypothesis))
     ledger = Ledger.count("rows", reasons)
     pairs, dropped = [], 0
     for premise, hypotheses in entailed.items():
         others = sorted(against.get(premise, []))
         for at, hypothesis in enumerate(sorted(hypotheses)):
             if others:
-                pairs.append((premise, hypothesis, others[at % len(others)]))
+                pairs.append(Labelled(premise, hypothesis, others[at % len(others)], hypotheses[hypothesis]))
             else:
                 dropped += 1
     read = len(pairs) + dropped
     ledger += Ledger.of("pairs", read=read, kept=len(pairs), dropped={"no_contradiction": dropped})
-    return _table(pairs, "nli"), ledger
+    return _table(pairs, "nli", path), ledger
 
 
-def read_triplets(path: str) -> tuple[pa.Table, Ledger]:
+def read_triplets(path: str, lines: int | None = None) -> tuple[pa.Table, Ledger]:
     """LABELLED from tab-separated query, relevant passage, other passage, without a header (MS MARCO's triples)."""
-    pairs: set[tuple[str, str, str]] = set()
+    pairs: dict[tuple[str, str, str], int] = {}
     reasons: list[str | None] = []
-    for fields in _triplets(path):
+    for number, fields in enumerate(itertools.islice(_triplets(path), lines), 1):
         query, relevant, other = (text.strip() for text in fields)
         if not (query and relevant and other):
             reasons.append("empty_side")
@@ -88,31 +141,54 @@ def read_triplets(path: str) -> tuple[pa.Table, Ledger]:
         elif (query, relevant, other) in pairs:
             reasons.append("repeated")
         else:
-            pairs.add((query, relevant, other))
+            pairs[query, relevant, other] = number
             reasons.append(None)
-    return _table(pairs, "search"), Ledger.count("rows", reasons)
+    ledger = Ledger.count("rows", reasons)
+    return _table((Labelled(*texts, number) for texts, number in pairs.items()), "search", path), ledger
 
 
-def _table(rows: Iterable[tuple[str, str, str]], source: str) -> pa.Table:
-    found = [
-        {
-            "pair_id": xxhash.xxh3_128_hexdigest("\n".join((source, *row)).encode()),
-            "source": source,
-            "x": row[0],
-            "y": row[1],
-            "hard": [row[2]],
-            "x_hash": _content(row[0]),
-            "y_hash": _content(row[1]),
-            "hard_hash": [_content(row[2])],
-            "cluster": _content(row[0]),
-        }
-        for row in sorted(rows)
-    ]
-    return pa.Table.from_pylist(found, LABELLED)
+def _table(pairs: Iterable[Labelled], source: str, path: str) -> pa.Table:
+    """LABELLED without a split yet, sorted by pair_id."""
+    name = posixpath.basename(path)
+    rows = sorted((_row(pair, source, name) for pair in pairs), key=lambda row: row["pair_id"])
+    return pa.Table.from_pylist(rows, LABELLED)
 
 
-def _content(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode())
+def _row(pair: Labelled, source: str, path: str) -> dict[str, Any]:
+    x_hash, y_hash = text_hash(pair.x), text_hash(pair.y)
+    return {
+        "pair_id": xxhash.xxh3_128_hexdigest("\n".join((source, pair.x, pair.y, pair.hard)).encode()),
+        "kind": "text",
+        "source": source,
+        "group": f"{x_hash:016x}",
+        "split": "",
+        "x": pair.x,
+        "y": pair.y,
+        "x_hash": x_hash,
+        "y_hash": y_hash,
+        "cluster": x_hash,
+        "x_doc": f"{x_hash:016x}",
+        "y_doc": f"{y_hash:016x}",
+        "x_start": 0,
+        "x_end": len(pair.x),
+        "y_start": 0,
+        "y_end": len(pair.y),
+        "path": path,
+        "line": pair.line,
+        "licence": None,
+        "hard": [pair.hard],
+        "hard_hash": [text_hash(pair.hard)],
+    }
+
+
+def _negative_held_out(pairs: pa.Table) -> np.ndarray:
+    """(n,) bool: a training row one of whose hard negatives is a text of the held-out side."""
+    heldout = pc.equal(pairs["split"], HELDOUT).to_numpy(zero_copy_only=False)
+    texts = np.concatenate([pairs[name].to_numpy()[heldout] for name in ("x_hash", "y_hash")])
+    negatives = pairs["hard_hash"].combine_chunks()
+    found = np.isin(negatives.flatten().to_numpy(), texts)
+    rows = pc.list_parent_indices(negatives).to_numpy()
+    return ~heldout & (np.bincount(rows[found], minlength=len(heldout)) > 0)
 
 
 def _rows(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -130,7 +206,7 @@ def _rows(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, 
 def _triplets(path: str) -> Iterator[list[str]]:
     with _open(path) as source:
         for number, line in enumerate(source, 1):
-            fields = line.rstrip("\n").split("\t")
+            fields = line.rstrip("\r\n").split("\t")
             if len(fields) != 3:
                 raise UserError(
                     f"{len(fields)} columns instead of 3", where=f"{path}, line {number}", fix="query, relevant, other"
@@ -139,8 +215,17 @@ def _triplets(path: str) -> Iterator[list[str]]:
 
 
 def _open(path: str) -> io.TextIOBase:
+    check_source(path)
     fs, target = fsspec.core.url_to_fs(path)
-    if not fs.exists(target):
-        raise UserError("there is no such file", where=path, fix="give the path of the labelled pairs")
     raw = fs.open(target, "rb")
     return io.TextIOWrapper(gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw, encoding="utf-8", newline="")
+
+
+def _digest(path: str) -> str:
+    """xxh3_128 of the file's bytes."""
+    fs, target = fsspec.core.url_to_fs(path)
+    digest = xxhash.xxh3_128()
+    with fs.open(target, "rb") as source:
+        while block := source.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -2,20 +2,29 @@
 
     score     every query against every document, by blocks
     window    ranks `first` to `last` (the very nearest are often unlabelled answers)
-    margin    a candidate that scores nearly as high as the positive, or has its content, is taken for a false negative
+    drop      false negatives: a known answer to an equal x, equal content or the same duplicate cluster as the
+              positive, or by margin what scores nearly as high as it
     choose    `count` of what is left, spread evenly over the window, nearest first
 
-A query with too few candidates left is dropped by name: every pair of a batch must have equally many.
+A query with too few candidates left is dropped by name: every pair of a batch must have equally many. Only training pairs
+are mined, among their own documents; what is held out stays as it is, and is no one's negative.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.store import build, read_manifest, read_table
+from cpt_ray.errors import UserError
 from cpt_ray.options import Options
+from cpt_ray.pairs.make import publish_pairs
+from cpt_ray.pairs.splits import TRAIN
+from cpt_ray.train.finetune import HARD
 
 BLOCK = 512
 
@@ -35,6 +44,25 @@ class MineOptions(Options):
         return self
 
 
+def make_hard_pairs(path: str, *, pairs: str, x: str, y: str, options: MineOptions) -> Manifest:
+    """Publish the pairs of the artifact `pairs` with mined hard negatives at `path`.
+
+    `x` and `y` are artifacts with the vectors of the two sides (columns `key`: pair_id, `vector`).
+    """
+    inputs = {"pairs": read_manifest(pairs), "x": read_manifest(x), "y": read_manifest(y)}
+    with build(path, step="hard_pairs", version=1, params=options, inputs=inputs) as work:
+        if work.manifest is not None:
+            return work.manifest
+        table = read_table(pairs)
+        training = table.filter(pc.equal(table["split"], TRAIN))
+        heldout = table.filter(pc.not_equal(table["split"], TRAIN))
+        mined, ledger = mine(training, _vectors(x, training), _vectors(y, training), options)
+        nothing = pa.array([[]] * heldout.num_rows, pa.list_(pa.null()))
+        found = pa.concat_tables([mined, _with_hard(heldout, nothing, nothing)]).sort_by("pair_id")
+        ledger += Ledger.of("pairs", read=heldout.num_rows, kept=heldout.num_rows)
+        return publish_pairs(work, found, ledger)
+
+
 def mine(pairs: pa.Table, x: np.ndarray, y: np.ndarray, options: MineOptions) -> tuple[pa.Table, Ledger]:
     """`pairs` with the columns `hard` (list<string>) and `hard_hash` (list<u64>), without those that found too few.
 
@@ -47,27 +75,65 @@ def mine(pairs: pa.Table, x: np.ndarray, y: np.ndarray, options: MineOptions) ->
     documents = y[order]
     distinct = np.concatenate([[True], hashes[1:] != hashes[:-1]])
     documents, hashes, clusters, at = documents[distinct], hashes[distinct], clusters[distinct], order[distinct]
-    own_hash, own_cluster = pairs["y_hash"].to_numpy(), pairs["cluster"].to_numpy()
+    own_query, own_cluster = pairs["x_hash"].to_numpy(), pairs["cluster"].to_numpy()
+    answers = np.unique(_both(own_query, pairs["y_hash"].to_numpy()))
     chosen = np.full((len(x), options.count), -1, np.int64)
     for start in range(0, len(x), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(x)))
         scores = x[rows] @ documents.T
         positive = np.einsum("nd,nd->n", x[rows], y[rows])
-        nearest = np.argsort(-scores, axis=1, kind="stable")[:, options.first : options.last]
-        near = np.take_along_axis(scores, nearest, axis=1)
-        wrong = near <= options.margin * positive[:, None]
-        wrong &= (hashes[nearest] != own_hash[rows, None]) & (clusters[nearest] != own_cluster[rows, None])
-        for i, row in enumerate(rows):
-            left = nearest[i][wrong[i]]
+        for row, own, near in zip(rows, positive, _window(scores, options.first, options.last), strict=True):
+            wrong = scores[row - start, near] <= options.margin * own
+            wrong &= clusters[near] != own_cluster[row]
+            wrong &= ~_within(_both(own_query[[row]], hashes[near]), answers)
+            left = near[wrong]
             if len(left) >= options.count:
                 chosen[row] = at[left[np.linspace(0, len(left) - 1, options.count).round().astype(int)]]
     found = chosen[:, 0] >= 0
-    kept = pairs.filter(pa.array(found))
-    texts, content = pairs["y"].combine_chunks(), pairs["y_hash"].combine_chunks()
-    flat = pa.array(chosen[found].ravel())
     offsets = pa.array(np.arange(int(found.sum()) + 1, dtype=np.int32) * options.count)
-    for name, column in (("hard", texts), ("hard_hash", content)):
-        if name in kept.column_names:
-            kept = kept.drop_columns([name])
-        kept = kept.append_column(name, pa.ListArray.from_arrays(offsets, column.take(flat)))
-    return kept, Ledger.count("pairs", [None if one else "too_few_hard_negatives" for one in found])
+    flat = pa.array(chosen[found].ravel())
+    columns = (pa.ListArray.from_arrays(offsets, pairs[name].combine_chunks().take(flat)) for name in ("y", "y_hash"))
+    ledger = Ledger.count("pairs", [None if one else "too_few_hard_negatives" for one in found])
+    return _with_hard(pairs.filter(pa.array(found)), *columns), ledger
+
+
+def _window(scores: np.ndarray, first: int, last: int) -> list[np.ndarray]:
+    """Of each row of `scores` (q, n) the positions at ranks first .. last - 1, by falling score, ties by position."""
+    last = min(last, scores.shape[1])
+    lowest = np.partition(scores, -last, axis=1)[:, -last] if last else np.zeros(len(scores))
+    found = []
+    for row, least in zip(scores, lowest, strict=True):
+        near = np.flatnonzero(row >= least)
+        found.append(near[np.argsort(-row[near], kind="stable")][first:last])
+    return found
+
+
+def _both(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """u64 hash of two u64 hashes; a collision would only leave a candidate out."""
+    return x * np.uint64(0x9E3779B97F4A7C15) + y
+
+
+def _within(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which of `values` are among the sorted `known`."""
+    return known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
+
+
+def _with_hard(pairs: pa.Table, hard: pa.Array, hard_hash: pa.Array) -> pa.Table:
+    plain = pairs.select([name for name in pairs.column_names if name not in ("hard", "hard_hash")])
+    for field, column in zip(HARD, (hard, hard_hash), strict=True):
+        plain = plain.append_column(field, column.cast(field.type))
+    return plain
+
+
+def _vectors(path: str, pairs: pa.Table) -> np.ndarray:
+    """(n, D) float32 of the pairs, row by row."""
+    table = read_table(path)
+    at = pc.index_in(pairs["pair_id"], value_set=table["key"].combine_chunks())
+    if at.null_count:
+        raise UserError(f"{at.null_count:,} pairs have no vector", where=path, fix="embed these very pairs")
+    column = table["vector"].combine_chunks()
+    matrix = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    matrix = matrix.reshape(len(column), -1)[at.to_numpy()]
+    if not np.isfinite(matrix).all():
+        raise UserError("a vector is not finite", where=path, fix="look for NaN in the model's weights")
+    return matrix
