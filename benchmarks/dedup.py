@@ -2,8 +2,9 @@
 
 Peers run in `.venv-bench` (`make bench-env`), each in a process of its own; one that cannot be imported is left out and
 said so. `--documents 100000 1000000` are the sizes of the whole path (default 100,000); `--tools` limits the peers of
-it; `--only signatures|end-to-end` runs one half. A peer that takes longer than `--limit` seconds is stopped, and its row
-says so. Rows of a case already in the results are replaced, others stay.
+it; `--only signatures|end-to-end` runs one half. A tool that takes longer than `--limit` seconds, or whose processes
+together hold more than `--memory-limit` GB, is stopped, and its row says so. Rows of a case already in the results are
+replaced, others stay.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,18 @@ class NotFinished(Exception):
     """A tool that did not come to its end; the words say why."""
 
 
-def measured(command: list[str], limit: float) -> dict[str, float]:
-    """Run a command: wall and CPU seconds, and the peak of the resident memory of all its processes together."""
+def measured(command: list[str], limit: float, memory_limit: float) -> dict[str, float]:
+    """Run a command: wall and CPU seconds, and the peak of the resident memory of all its processes together.
+
+    Raises NotFinished where it takes more than `limit` seconds or `memory_limit` GB; nothing of it is left running.
+    """
     started = time.perf_counter()
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak, cpu, ended = 0, {}, threading.Event()
+    members: dict[tuple[int, float], psutil.Process] = {}
+    peak, cpu, ended, why = 0, {}, threading.Event(), ""
 
     def watch() -> None:
-        nonlocal peak
+        nonlocal peak, why
         while not ended.wait(0.1):
             total = 0
             try:
@@ -107,31 +112,46 @@ def measured(command: list[str], limit: float) -> dict[str, float]:
             for member in tree:
                 try:
                     total += member.memory_info().rss
-                    times = member.cpu_times()
-                    cpu[(member.pid, member.create_time())] = times.user + times.system
+                    times, key = member.cpu_times(), (member.pid, member.create_time())
+                    cpu[key], members[key] = times.user + times.system, member
                 except psutil.NoSuchProcess:
                     continue
             peak = max(peak, total)
+            spent = time.perf_counter() - started
+            if spent > limit:
+                why = f"did not finish in {limit:.0f} s"
+            elif total > memory_limit * 1e9:
+                why = f"took more than {memory_limit:.0f} GB of memory after {spent:.0f} s"
+            if why:
+                _kill(tree)
+                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    try:
-        _, errors = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        for member in [*process.children(recursive=True), process]:
-            member.kill()
-        process.wait()
-        raise NotFinished(f"did not finish in {limit:.0f} s") from None
-    finally:
-        ended.set()
-        watcher.join()
+    _, errors = process.communicate()
+    ended.set()
+    watcher.join()
+    _kill(members.values())  # what a tool leaves running, or what lost its parent before the tree was killed
+    if why:
+        raise NotFinished(why)
     if process.returncode:
         print(errors.decode(errors="replace")[-2000:], file=sys.stderr)
         raise NotFinished(f"ended with exit code {process.returncode}")
     return {"wall_s": time.perf_counter() - started, "cpu_s": sum(cpu.values()), "peak_gb": peak / 1e9}
 
 
-def bench_end_to_end(count: int, tools: list[str], keep: Path, limit: float) -> Iterator[list[Row]]:
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    """Kill those of them that still run; a number that another process has by now is left alone (psutil checks)."""
+    for one in processes:
+        try:
+            one.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def bench_end_to_end(
+    count: int, tools: list[str], keep: Path, limit: float, memory_limit: float
+) -> Iterator[list[Row]]:
     """Rows of one tool after the other, ours first."""
     source = keep / f"corpus-{count}"
     size = corpus.write(str(source), count)
@@ -143,7 +163,7 @@ def bench_end_to_end(count: int, tools: list[str], keep: Path, limit: float) -> 
         python = sys.executable if tool == "ours" else str(BENCH)
         command = [python, str(HERE / "dedup_peers" / "end_to_end.py"), tool, str(source), str(work)]
         try:
-            found = measured(command, limit)
+            found = measured(command, limit, memory_limit)
         except NotFinished as error:
             if tool == "ours":
                 raise
@@ -186,14 +206,16 @@ def main() -> None:
     parser.add_argument("--only", choices=["signatures", "end-to-end"])
     parser.add_argument("--keep", type=Path, help="a folder for the corpora, so that a second run need not make them")
     parser.add_argument("--limit", type=float, default=360, help="seconds that a tool may take for the whole path")
+    parser.add_argument("--memory-limit", type=float, default=16, help="GB that a tool's processes may hold together")
     chosen = parser.parse_args()
     if not BENCH.exists():
         print("there is no .venv-bench (make bench-env): without the peers", file=sys.stderr)
     if chosen.only != "end-to-end":
         record(bench_signatures())
+    limits = (chosen.limit, chosen.memory_limit)
     with tempfile.TemporaryDirectory() as temporary:
         for count in chosen.documents if chosen.only != "signatures" else []:
-            for rows in bench_end_to_end(count, chosen.tools, chosen.keep or Path(temporary), chosen.limit):
+            for rows in bench_end_to_end(count, chosen.tools, chosen.keep or Path(temporary), *limits):
                 record(rows)
     show(json.loads(RESULT.read_text())["rows"])
 
