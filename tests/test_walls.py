@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "cpt_ray"
 
 FLOORS = [
-    {"errors", "options", "progress", "memory"},
+    {"errors", "options", "progress", "memory", "ranking"},
     {"artifacts", "tracking", "cluster"},
     {"installed"},
     {"web", "code", "dedup"},

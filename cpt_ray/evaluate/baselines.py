@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cpt_ray.evaluate.ranking import Floats
+from cpt_ray.ranking import Floats
 
 _WORD = re.compile(r"[^\W_]+")  # letters and digits of any script; without the underscore, so snake_case is split
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # parseISODate -> parse ISO Date

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.ranking import Floats
+from cpt_ray.ranking import Floats
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # weight of ||W||^2 / 2 beside the mean log loss
 Labels = npt.NDArray[np.int64]

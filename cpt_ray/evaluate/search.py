@@ -19,8 +19,8 @@ import pyarrow as pa
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import bm25_tiles, chance
 from cpt_ray.evaluate.candidates import Block, CandidateOptions, draw
-from cpt_ray.evaluate.ranking import Floats, Judgement, cosine_tiles, metrics, place
 from cpt_ray.model.delimiters import Side
+from cpt_ray.ranking import Floats, Judgement, cosine_tiles, metrics, place
 
 
 class Embed(Protocol):

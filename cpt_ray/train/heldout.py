@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from cpt_ray.model.encoder import collate
+from cpt_ray.ranking import TILE_BYTES, Judgement, metrics, place
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.grad_cache import Pairs, deal, plan
@@ -15,22 +18,20 @@ from cpt_ray.train.temperature import Temperature
 
 
 def retrieval(x: Tensor, y: Tensor, keys: Keys) -> dict[str, float]:
-    """MRR, recall@1 and recall@10 of finding y (n, D) for x (n, D) among the y of all n pairs.
+    """MRR, recall@1 and recall@10 of finding y (n, D) for x (n, D) among the y of all n pairs, as `ranking` counts them.
 
-    A candidate of equal content or of the same cluster is no wrong answer and is left out; ties count half.
+    A candidate of equal content or of the same cluster is no wrong answer and is left out.
     """
-    scores = x @ y.T
-    own = scores.diagonal()[:, None]
-    same = (keys.x_hash[:, None] == keys.x_hash) | (keys.y_hash[:, None] == keys.y_hash)
-    same |= keys.cluster[:, None] == keys.cluster
-    better = ((scores > own) & ~same).sum(1).double()
-    equal = ((scores == own) & ~same).sum(1).double()
-    rank = 1 + better + equal / 2
-    return {
-        "heldout_mrr": float((1 / rank).mean()),
-        "heldout_recall_at_1": float((rank <= 1).double().mean()),
-        "heldout_recall_at_10": float((rank <= 10).double().mean()),
-    }
+
+    def tiles() -> Iterator[np.ndarray]:
+        for rows in torch.arange(len(x), device=x.device).split(max(1, TILE_BYTES // (4 * len(y)))):
+            same = (keys.x_hash[rows, None] == keys.x_hash) | (keys.y_hash[rows, None] == keys.y_hash)
+            same |= keys.cluster[rows, None] == keys.cluster
+            same[torch.arange(len(rows)), rows] = False
+            yield (x[rows] @ y.T).float().masked_fill(same, -torch.inf).cpu().numpy()
+
+    found = metrics(place(tiles(), Judgement.diagonal(len(x))))
+    return {f"heldout_{name}": value for name, value in found.items()}
 
 
 @torch.no_grad()

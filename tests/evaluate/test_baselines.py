@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpt_ray.evaluate.baselines import bm25_tiles, chance, words
-from cpt_ray.evaluate.ranking import Judgement, metrics, place
+from cpt_ray.ranking import Judgement, metrics, place
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sklearn.metrics import ndcg_score
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import chance
-from cpt_ray.evaluate.ranking import Judgement, cosine_tiles, metrics, place
+from cpt_ray.ranking import Judgement, cosine_tiles, metrics, place
 
 
 def _one_order(order: list[int], gains: dict[int, float], ks: tuple[int, ...]) -> dict[str, float]:
