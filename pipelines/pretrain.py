@@ -159,6 +159,7 @@ def make_weights(
 def result_options(options: Any) -> dict[str, Any]:
     """Training options without those that say how it is run and cannot change what comes out."""
     how = {"workers", "elastic_workers", "threads", "gpu", "max_failures", "checkpoint_every", "keep_checkpoints"}
+    how |= {"portable_checkpoints"}
     plain: dict[str, Any] = options.model_dump(mode="json")
     return {name: value for name, value in plain.items() if name not in how}
 

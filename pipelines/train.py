@@ -130,6 +130,7 @@ def make_model(
         ledger = Ledger.of("slots", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
         extra = {
             "steps": result.steps,
+            "exported_step": result.exported_step,
             "temperature": result.temperature,
             "peak_memory_mb": result.peak_memory_mb,
             "last": result.metrics[-1],

@@ -4,8 +4,9 @@
         portable.pt              by option: whole weights and moments, for a run that is sharded otherwise
         complete.json            written last, by rank 0, once every expected file is there: without it nothing counts
 
-The folder must be one that all workers see. A checkpoint is exact: at the same number of workers and the same engine, a
-resumed run repeats the losses of an undisturbed one to the bit.
+Training goes on while a checkpoint is written; one that is not complete when the process dies does not count. The newest
+`keep` stay. The folder must be one that all workers see. A checkpoint is exact: at the same number of workers and the same
+engine, a resumed run repeats the losses of an undisturbed one to the bit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +27,14 @@ from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.options import EngineOptions
+from cpt_ray.train.writer import Writer
 
 COMPLETE = "complete.json"
 PORTABLE = "portable.pt"
 SHARDING = ("workers", "engine", "zero_stage")
 """What may differ where a portable checkpoint is taken up."""
+PATIENCE = 600.0
+"""Seconds that the slowest worker may write longer than rank 0."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +54,59 @@ class Kind:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `folder`."""
+    """The checkpoints of one run, in `folder`. Saving goes on while training does; `written` is its end."""
 
-    def __init__(self, folder: str, kind: Kind, workers: Workers, keep: int, *, portable: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str,
+        kind: Kind,
+        workers: Workers,
+        keep: int,
+        *,
+        portable: bool = False,
+    ) -> None:
         self.folder, self.kind, self.workers, self.keep, self.portable = folder, kind, workers, keep, portable
+        self._writer = Writer()
 
     def save(self, step: int, engine: Engine, state: dict[str, Any]) -> None:
-        """Save after `step` finished steps; `state` is equal on all ranks and holds tensors and plain values only."""
-        target = Path(self.folder, f"step-{step:08d}")
+        """Save after `step` finished steps; `state` is equal on all ranks and holds tensors and plain values only.
+
+        All is as it is now, and is on disk when the next `save` returns.
+        """
+        self._writer.wait()
+        target = _folder(self.folder, step)
         if (target / COMPLETE).exists():
             return
+        self.workers.barrier()  # the others have looked before rank 0 begins
         if self.workers.rank == 0:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
         self.workers.barrier()
-        engine.save(str(target))
+        seen = torch.tensor(float(target.is_dir()), device=self.workers.device)
+        if self.workers.sum(seen) < self.workers.count:
+            raise UserError(
+                "some workers do not see this folder", where=str(target), fix="use a folder that all workers share"
+            )
+        engine.save(str(target), self._writer.put)
         if self.portable:
             whole = engine.whole()
             if self.workers.rank == 0:
-                torch.save(whole, target / PORTABLE)
+                self._writer.put(whole, str(target / PORTABLE))
         own = {"cpu": torch.get_rng_state()}
         if self.workers.device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self.workers.device)
-        torch.save(own, target / f"rank-{self.workers.rank:05d}.pt")
+        self._writer.put(own, str(target / f"rank-{self.workers.rank:05d}.pt"))
         if self.workers.rank == 0:
-            torch.save(state, target / "state.pt")
-        self.workers.barrier()
-        if self.workers.rank == 0:
-            self._publish(step, target, engine)
-            for old in self._complete()[: -self.keep]:
-                shutil.rmtree(old)
-        self.workers.barrier()
+            self._writer.put(state, str(target / "state.pt"))
+            self._writer.then(self._publish, step, target, engine.shards())
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """On leaving, however that comes: what this worker had to write is written, and on rank 0 published."""
+        try:
+            yield
+        finally:
+            self._writer.wait()
 
     def newest(self) -> Path | None:
         """The newest complete checkpoint, or None. UserError if it was saved by a run of another kind."""
@@ -108,7 +137,7 @@ class Checkpoints:
         newest = self.newest()
         if newest is None:
             return None
-        finished = int(newest.name.removeprefix("step-"))
+        finished = _step(newest)
         state = torch.load(newest / "state.pt", weights_only=True)
         if (moments := self.elsewhere()) is not None:
             engine.take_over(moments, finished)
@@ -120,20 +149,21 @@ class Checkpoints:
             torch.cuda.set_rng_state(own["cuda"], self.workers.device)
         return finished, state
 
-    def _publish(self, step: int, target: Path, engine: Engine) -> None:
+    def _publish(self, step: int, target: Path, shards: list[str]) -> None:
+        """On rank 0, in the writer's thread: mark the checkpoint once the files of all ranks are there; drop old ones."""
         expected = [
-            *engine.shards(),
+            *shards,
             *([PORTABLE] if self.portable else []),
             "state.pt",
             *(f"rank-{rank:05d}.pt" for rank in range(self.workers.count)),
         ]
-        missing = [name for name in expected if not (target / name).exists()]
-        if missing:
-            raise UserError(
-                f"the checkpoint lacks {missing[0]} after every worker has saved",
-                where=str(target),
-                fix="use a folder that all workers share",
-            )
+        given_up = time.monotonic() + PATIENCE
+        while missing := [name for name in expected if not (target / name).exists()]:
+            if time.monotonic() > given_up:
+                raise TimeoutError(
+                    f"{target} still lacks {missing[0]} after {PATIENCE:.0f} s: is that worker's disk full?"
+                )
+            time.sleep(0.02)
         files = {name: (target / name).stat().st_size for name in expected}
         content = {"step": step, "kind": asdict(self.kind), "files": files}
         temporary = target / (COMPLETE + ".tmp")
@@ -142,6 +172,8 @@ class Checkpoints:
             sink.flush()
             os.fsync(sink.fileno())
         temporary.rename(target / COMPLETE)
+        for old in self._complete()[: -self.keep]:
+            shutil.rmtree(old)
 
     def _complete(self) -> list[Path]:
         found = []
@@ -151,3 +183,11 @@ class Checkpoints:
                 if all((path / name).exists() and (path / name).stat().st_size == size for name, size in files.items()):
                     found.append(path)
         return found
+
+
+def _folder(folder: str, step: int) -> Path:
+    return Path(folder, f"step-{step:08d}")
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

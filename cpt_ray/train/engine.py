@@ -5,13 +5,17 @@ Two implementations: DeepSpeed (ZeRO 0 to 3) and the single-process reference th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.options import EngineOptions
+
+Put = Callable[[Any, str], None]
+"""(state, path): has the state written there, as it is at the call, perhaps later."""
 
 
 class Engine(Protocol):
@@ -40,8 +44,8 @@ class Engine(Protocol):
         """Clip, update with this learning rate, clear gradients; returns the global gradient norm before clipping."""
         ...
 
-    def save(self, folder: str) -> None:
-        """Write this rank's part of weights and optimiser state; all parts are there once every rank has returned."""
+    def save(self, folder: str, put: Put) -> None:
+        """Have this rank's part of weights and optimiser state written into `folder`."""
         ...
 
     def load(self, folder: str) -> None:

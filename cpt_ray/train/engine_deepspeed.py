@@ -23,12 +23,14 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Put
 from cpt_ray.train.engine_reference import adam_state, whole_of
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.schedule import parameter_groups
@@ -132,8 +134,13 @@ class DeepSpeedEngine:
         self._engine.step()
         return float(self._engine.get_global_grad_norm() if norm is None else norm)
 
-    def save(self, folder: str) -> None:
-        self._engine.save_checkpoint(folder, tag=TAG, save_latest=False)
+    def save(self, folder: str, put: Put) -> None:
+        own = self._engine.checkpoint_engine
+        self._engine.checkpoint_engine = _Handing(put)
+        try:
+            self._engine.save_checkpoint(folder, tag=TAG, save_latest=False)
+        finally:
+            self._engine.checkpoint_engine = own
 
     def load(self, folder: str) -> None:
         path, _ = self._engine.load_checkpoint(folder, tag=TAG)
@@ -208,6 +215,17 @@ class DeepSpeedEngine:
     def _norm(self) -> float:
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
+
+
+class _Handing(TorchCheckpointEngine):
+    """DeepSpeed decides which rank saves what; the writing is `put`'s."""
+
+    def __init__(self, put: Put) -> None:
+        super().__init__()
+        self._put = put
+
+    def save(self, state_dict: Any, path: str) -> None:
+        self._put(state_dict, path)
 
 
 def _flat_of(sharded: list[Tensor], fragment: Tensor) -> Tensor:

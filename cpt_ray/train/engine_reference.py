@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import Put
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.schedule import parameter_groups
 
@@ -64,9 +65,9 @@ class ReferenceEngine:
         self._optimiser.zero_grad(set_to_none=True)
         return float(norm)
 
-    def save(self, folder: str) -> None:
+    def save(self, folder: str, put: Put) -> None:
         state = {"module": self.module.state_dict(), "optimiser": self._optimiser.state_dict()}
-        torch.save(state, os.path.join(folder, FILE))
+        put(state, os.path.join(folder, FILE))
 
     def load(self, folder: str) -> None:
         state = torch.load(os.path.join(folder, FILE), map_location=self._device, weights_only=True)

@@ -14,7 +14,6 @@ import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
@@ -26,8 +25,8 @@ from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.start import prepare
 from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
+from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Engine
 from cpt_ray.train.grad_cache import GradCache, Pairs, Step
 from cpt_ray.train.heldout import evaluate
 from cpt_ray.train.launch import launch
@@ -52,10 +51,11 @@ class ContrastiveJob(Job):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training returns: the exported model's folder and the metrics of every step, in order."""
+    """What training returns: the exported model's folder, the step it is of, and the metrics of every step, in order."""
 
     model: str
     steps: int
+    exported_step: int
     temperature: float
     metrics: list[dict[str, float]]
     seconds: float
@@ -89,6 +89,10 @@ def train_model(
     Delimiters.of(load_tokenizer(known))
     check_batch(options, size, max(most_x, most_y) + ADDED, context_of(model), where)
     count = len(BatchReader(batches))
+    if options.best and heldout is None:
+        raise UserError(
+            f"best={options.best} needs held-out pairs", where=f"{where}.best", fix="give some, or leave it out"
+        )
     if options.steps is not None and options.steps > count:
         raise UserError(
             f"steps={options.steps:,}, but the order has {count:,} batches",
@@ -150,8 +154,14 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         did = cache.step(Pairs.of(table, encoder.delimiters), rate, options.temperature_rate * factor)
         return _metrics(did, rate, time.monotonic() - before, size, job, workers)
 
-    def look() -> dict[str, float]:
-        return evaluate(engine, heldout, temperature, workers, options.chunk_tokens) if heldout is not None else {}
+    best = BestModel(job.scratch, options.best, workers)
+
+    def look(finished: int) -> dict[str, float]:
+        if heldout is None:
+            return {}
+        metrics = evaluate(engine, heldout, temperature, workers, options.chunk_tokens)
+        best.offer(finished, metrics, engine, temperature.state())
+        return metrics
 
     run_steps(
         job,
@@ -163,19 +173,11 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         state=lambda: {"temperature": temperature.state()},
         restore=lambda state: temperature.restore(state["temperature"]),
     )
-    return _export(job, engine, encoder, tokenizer, temperature, workers, started)
-
-
-def _export(
-    job: ContrastiveJob,
-    engine: Engine,
-    encoder: Encoder,
-    tokenizer: Any,
-    temperature: Temperature,
-    workers: Workers,
-    started: float,
-) -> TrainResult:
-    state = engine.export()
+    if (found := best.load()) is None:
+        exported, state = job.steps, engine.export()
+    else:
+        exported, state, of_temperature = found
+        temperature.restore(of_temperature)
     if workers.rank == 0:
         info = ModelInfo(
             delimiters=encoder.delimiters.to_dict(),
@@ -190,6 +192,7 @@ def _export(
     return TrainResult(
         model=job.out,
         steps=job.steps,
+        exported_step=exported,
         temperature=temperature.value,
         metrics=read_metrics(os.path.join(job.out, METRICS)) if workers.rank == 0 else [],
         seconds=time.monotonic() - started,

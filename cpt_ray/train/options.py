@@ -10,6 +10,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
 Precision = Literal["fp32", "bf16", "bf16_weights"]
+HeldoutMetric = Literal["heldout_mrr", "heldout_recall_at_1", "heldout_recall_at_10", "heldout_loss"]
 
 
 class EngineOptions(Options):
@@ -81,6 +82,10 @@ class TrainOptions(EngineOptions):
     )
     tile_rows: int = Field(2048, ge=1, description="rows of the logits computed at once")
     evaluate_every: int = Field(50, ge=1, description="steps between held-out evaluations; the last step has one too")
+    best: HeldoutMetric | None = Field(
+        None,
+        description="export the model of the evaluation with the best value of this, such as heldout_mrr; None: the last",
+    )
     peak_tflops: float = Field(
         0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"
     )

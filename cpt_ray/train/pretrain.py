@@ -206,7 +206,7 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
         seconds = time.monotonic() - before
         return {"loss": loss, "grad_norm": norm, "lr": rate, "tokens_per_second": ids.numel() / seconds}
 
-    def look() -> dict[str, float]:
+    def look(finished: int) -> dict[str, float]:
         return {"heldout_loss": _loss(engine, heldout, workers, options)} if heldout is not None else {}
 
     run_steps(job, workers, engine, take, evaluate=look, evaluate_every=options.evaluate_every)
@@ -217,6 +217,7 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
     return TrainResult(
         model=job.out,
         steps=job.steps,
+        exported_step=job.steps,
         temperature=0.0,
         metrics=read_metrics(os.path.join(job.out, METRICS)) if workers.rank == 0 else [],
         seconds=time.monotonic() - started,

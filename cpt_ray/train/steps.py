@@ -69,15 +69,16 @@ def run_steps(
     engine: Engine,
     take: Callable[[int, pa.Table], dict[str, float]],
     *,
-    evaluate: Callable[[], dict[str, float]],
+    evaluate: Callable[[int], dict[str, float]],
     evaluate_every: int,
     state: Callable[[], dict[str, Any]] = dict,
     restore: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> None:
-    """Run all steps that are not finished yet. `take(step, batch)` makes one and returns its metrics.
+    """Run all steps that are not finished yet.
 
-    `state` and `restore` give and take what lives outside the engine (tensors and plain values). UserError naming the
-    batch when `take` raises FloatingPointError.
+    `take(step, batch)` makes one and `evaluate(finished)` looks at held-out data; both return metrics. `state` and
+    `restore` give and take what lives outside the engine (tensors and plain values). UserError naming the batch when
+    `take` raises FloatingPointError.
     """
     checkpoints = open_checkpoints(job, workers)
     finished = 0
@@ -95,8 +96,8 @@ def run_steps(
                 job.on_metrics(finished, metrics)
 
     if finished == 0:
-        report(evaluate())
-    with progress("train", total=job.steps, unit="steps") as bar:
+        report(evaluate(0))
+    with checkpoints.written(), progress("train", total=job.steps, unit="steps") as bar:
         bar.advance(finished)
         for number, table in BatchReader(job.batches).follow(finished, job.steps):
             try:
@@ -110,7 +111,7 @@ def run_steps(
             finished = number + 1
             last = finished == job.steps
             if last or finished % evaluate_every == 0:
-                metrics |= evaluate()
+                metrics |= evaluate(finished)
             report(metrics)
             if last or finished % job.options.checkpoint_every == 0:
                 checkpoints.save(finished, engine, state())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import torch
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.weights import ModelOptions
+from cpt_ray.train import writer
+from cpt_ray.train.checkpoint import Checkpoints, Kind
+from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import make_engine
 from cpt_ray.train.loop import TrainResult, train_model
 from cpt_ray.train.options import TrainOptions
 
@@ -112,6 +117,69 @@ def test_old_checkpoints_are_removed(corpus: Any, tokenizer: str, places: Any) -
     train(corpus, tokenizer, places, {"keep_checkpoints": 2})
     kept = sorted(path.name for path in Path(places["scratch"], "checkpoints").iterdir())
     assert kept == ["step-00000016", "step-00000020"]
+
+
+def test_a_checkpoint_is_what_it_was_when_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that stalls, `save` returns, training changes the weights, and the checkpoint holds those of before."""
+    stalled = threading.Event()
+    write = writer._write
+
+    def slow(*arguments: Any) -> None:
+        assert stalled.wait(30)
+        write(*arguments)
+
+    monkeypatch.setattr(writer, "_write", slow)
+    module = torch.nn.Linear(2, 2, bias=False)
+    engine = make_engine(module, options(), Workers.alone())
+    before = module.weight.detach().clone()
+    checkpoints = Checkpoints(str(tmp_path), Kind.of(options(), Workers.alone(), "model"), Workers.alone(), keep=2)
+    with checkpoints.written():
+        checkpoints.save(1, engine, {"temperature": 1.0})
+        assert checkpoints.newest() is None
+        with torch.no_grad():
+            module.weight.add_(1.0)
+        stalled.set()
+    assert checkpoints.restore(engine) == (1, {"temperature": 1.0})
+    assert torch.equal(module.weight, before)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is no silent loss: the error arrives, and nothing is marked complete."""
+
+    def full(*arguments: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(writer, "_write", full)
+    engine = make_engine(torch.nn.Linear(2, 2), options(), Workers.alone())
+    checkpoints = Checkpoints(str(tmp_path), Kind.of(options(), Workers.alone(), "model"), Workers.alone(), keep=2)
+    with pytest.raises(OSError, match="No space left"), checkpoints.written():
+        checkpoints.save(1, engine, {})
+    assert checkpoints.newest() is None
+
+
+def test_the_best_model_is_exported(corpus: Any, tokenizer: str, tmp_path: Path) -> None:
+    """With `best`, the model is that of the best evaluation, to the bit that of a run that ended there; a kill after it,
+    and worse evaluations, change nothing."""
+    changes = {"evaluate_every": 2, "learning_rate": 0.04, "schedule": "constant", "warmup": 0.0}
+
+    def at(name: str) -> dict[str, str]:
+        return {"out": str(tmp_path / name / "out"), "scratch": str(tmp_path / name / "scratch")}
+
+    def stop(step: int, metrics: dict[str, float]) -> None:
+        if step == 11:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(corpus, tokenizer, at("best"), changes | {"best": "heldout_loss"}, on_metrics=stop)
+    found = train(corpus, tokenizer, at("best"), changes | {"best": "heldout_loss"})
+    values = {row["step"]: row["heldout_loss"] for row in found.metrics if "heldout_loss" in row}
+    wanted = min(values, key=lambda step: values[step])
+    assert found.exported_step == wanted
+    assert 0 < wanted < 20
+    whole = train(corpus, tokenizer, at("short"), changes | {"steps": wanted})
+    assert found.temperature == whole.temperature
+    one, other = (Embedder(result.model).embed(["abcde", "gh"], "y") for result in (found, whole))
+    assert (one == other).all()
 
 
 def test_a_checkpoint_of_another_kind_is_refused(corpus: Any, tokenizer: str, places: Any) -> None:
