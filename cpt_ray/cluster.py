@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -26,12 +26,18 @@ class ClusterOptions(Options):
     workers: int = Field(2, ge=0, description="training workers; 0 trains in the driver's own process")
     threads: int = Field(1, ge=1, description="CPUs, and threads, of each training worker")
     gpu: bool = Field(False, description="one GPU for each training worker")
-    outputs: str = Field("outputs", description="root of all artifacts: a folder or fsspec URI that all nodes reach")
+    outputs: str = Field("outputs", description="root of all artifacts: a folder that all nodes reach")
+
+    @field_validator("outputs")
+    @classmethod
+    def _a_folder(cls, outputs: str) -> str:
+        if "://" in outputs:
+            raise ValueError("must be a folder: a bucket has no rename to publish by; mount it on every node")
+        return outputs
 
     def folder(self, name: str) -> str:
         """The folder `name` below `outputs`; absolute, because Ray's workers have working directories of their own."""
-        root = self.outputs if "://" in self.outputs else os.path.abspath(os.path.expanduser(self.outputs))
-        return posixpath.join(root, name)
+        return posixpath.join(os.path.abspath(os.path.expanduser(self.outputs)), name)
 
 
 @contextmanager

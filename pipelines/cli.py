@@ -22,7 +22,7 @@ OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
 
 GROUPS = {
     "Everything at once": ["demo"],
-    "Corpora": ["crawl", "text_pairs", "code_pairs", "explain"],
+    "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "explain"],
     "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "embed", "search", "serve"],
 }
@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name not in _pipelines():
             raise UserError(f"there is no pipeline {name!r}", fix=f"one of {', '.join(map(_word, _pipelines()))}")
+        if not {"--help", "--print-config"} & set(words):
+            from pipelines import reads
+
+            reads.check_overrides(name, [word for word in words if OVERRIDE.match(word)])
         module = importlib.import_module(f"pipelines.{name}")
         return run(name, module.PipelineOptions, module.run, words)
     except UserError as error:
@@ -117,7 +121,7 @@ def _help() -> None:
     for title, names in GROUPS.items():
         console.print(f"[bold]{title}[/]")
         table = Table(box=None, show_header=False, padding=(0, 2))
-        table.add_column(style="cyan", min_width=12)
+        table.add_column(style="cyan", min_width=14)
         table.add_column()
         for name in names:
             table.add_row(_word(name), _summary(name))
@@ -139,8 +143,8 @@ def _pipeline_help(name: str, options: type[Options]) -> None:
     for key, (default, description) in config.keys(options).items():
         table.add_row(key, default, description)
     console.print(table, highlight=False)
-    groups = sorted(p.name for p in config.CONF.iterdir() if p.is_dir())
-    console.print(f"\nChoices by file in conf/: {', '.join(f'{group}=...' for group in groups)}")
+    for group, files in config.choices(name).items():
+        console.print(f"\n{group}=... chooses a file of conf/: {', '.join(files)}", highlight=False)
 
 
 if __name__ == "__main__":

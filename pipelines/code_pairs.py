@@ -67,13 +67,15 @@ class PipelineOptions(Steps):
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
+    out = options.cluster.folder(options.output)
+    check_test_urls(options.test_urls)
+    if options.repositories:
+        shards, work, inputs = repository_shards(options.repositories), mine_repository_shard, None
+    else:
+        found = distributions()
+        shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
     with connect(options.cluster):
-        out = options.cluster.folder(options.output)
-        if options.repositories:
-            made = make(out, repository_shards(options.repositories), mine_repository_shard, options)
-        else:
-            found = distributions()
-            made = make(out, installed_shards(found), mine_installed_shard, options, {"installed": fingerprint()})
+        made = make(out, shards, work, options, inputs)
     print_artifacts(made)
     return made
 
@@ -148,6 +150,8 @@ def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[st
     """One shard per repository, at the commit its revision names now."""
     shards = []
     for one in repositories:
+        if not Path(one.path).is_dir():
+            raise UserError("there is no such folder", where=f"repositories: {one.path}", fix="give git repositories")
         with Repository(one.path) as repository:
             commit = repository.resolve(one.commit)
         shards.append(
@@ -161,13 +165,19 @@ def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[st
     return shards
 
 
+def check_test_urls(test_urls: Sequence[str]) -> None:
+    """UserError for the first that is no file."""
+    for name in test_urls:
+        if not Path(name).is_file():
+            raise UserError("no such file", where=f"test_urls: {name}", fix="give text files with one URL a line")
+
+
 def _evaluation(test_urls: Sequence[str]) -> Evaluation | None:
     if not test_urls:
         return None
     files: frozenset[tuple[str, str]] = frozenset()
+    check_test_urls(test_urls)
     for name in test_urls:
-        if not Path(name).is_file():
-            raise UserError("no such file", where=f"test_urls: {name}", fix="give text files with one URL a line")
         files |= benchmark_files(Path(name).read_text().splitlines(), name)
     return Evaluation(files=files)
 

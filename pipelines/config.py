@@ -10,7 +10,8 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -54,6 +55,42 @@ def validate(options: type[T], values: dict[str, Any]) -> T:
     except ValidationError as error:
         problems = [_problem(detail, options) for detail in error.errors(include_url=False)]
         raise UserError("the configuration is wrong:\n  " + "\n  ".join(problems), fix="see --print-config") from error
+
+
+@contextmanager
+def under(section: str, options: type[BaseModel]) -> Iterator[None]:
+    """A UserError that names a key of `options` names it as it is typed here: below `section`."""
+    try:
+        yield
+    except UserError as error:
+        if not any(error.where == key or error.where.startswith(f"{key}.") for key in keys(options)):
+            raise
+        raise UserError(error.what, where=f"{section}.{error.where}", fix=error.fix) from error
+
+
+@contextmanager
+def at(key: str, value: str) -> Iterator[None]:
+    """A UserError within is about what `key` names."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.what, where=f"{key}={value}", fix=error.fix) from error
+
+
+@contextmanager
+def validating() -> Iterator[None]:
+    """In a validator: a UserError becomes what pydantic collects, and `validate` puts its section before its key."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(error.what) from error
+
+
+def choices(pipeline: str) -> dict[str, list[str]]:
+    """What `key=<file>` on the command line chooses among: the groups of `conf/<pipeline>.yaml` and their files."""
+    listed = yaml.safe_load((CONF / f"{pipeline}.yaml").read_text())["defaults"]
+    groups = [key for entry in listed if isinstance(entry, dict) for key in entry]
+    return {key: sorted(path.stem for path in (CONF / key.partition("@")[0]).glob("*.yaml")) for key in groups}
 
 
 def show(options: Options) -> str:
@@ -116,8 +153,13 @@ def _problem(detail: Any, options: type[BaseModel]) -> str:
         described = keys(options).get(key, ("", ""))[1]
         return f"{key}: needs a value, as in {key}=...{f' ({described})' if described else ''}"
     message = detail["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(detail.get("input"), dict) else f" (it is {detail.get('input')!r})"
-    return f"{key}: {message}{shown}"
+    cause = getattr(detail.get("ctx", {}).get("error"), "__cause__", None)
+    if isinstance(cause, UserError):
+        where = ".".join([*map(str, detail["loc"]), cause.where])
+        return f"{where}: {message}; {cause.fix}" if cause.fix else f"{where}: {message}"
+    if not isinstance(detail.get("input"), dict | BaseModel):
+        message += f" (it is {detail.get('input')!r})"
+    return f"{key}: {message}" if detail["loc"] else message
 
 
 def _did_you_mean(key: str, options: type[BaseModel]) -> str:

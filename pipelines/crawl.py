@@ -15,6 +15,7 @@ from cpt_ray.options import Options
 from cpt_ray.web.crawl import CrawlOptions
 from cpt_ray.web.crawl import crawl as crawl_pages
 from pipelines.cli import script
+from pipelines.config import under
 from pipelines.summary import print_artifacts
 
 
@@ -38,7 +39,10 @@ def make(path: str, web: CrawlOptions, *, resolve: dict[str, str] | None = None,
     """The archive at `path`; `source` is the digest of the site where it is known: another site is crawled anew."""
     inputs: dict[str, str | Manifest] = {"site": source} if source else {}
     with build(path, step="crawl", version=1, params=web, inputs=inputs) as work:
-        return work.manifest if work.manifest is not None else crawl_pages(web, work, resolve=resolve)
+        if work.manifest is not None:
+            return work.manifest
+        with under("web", CrawlOptions):
+            return crawl_pages(web, work, resolve=resolve)
 
 
 if __name__ == "__main__":

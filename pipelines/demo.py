@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from pydantic import Field, model_validator
 
-from cpt_ray import artifacts, memory
+from cpt_ray import memory
 from cpt_ray.artifacts import Manifest, run_shards
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
@@ -37,6 +37,7 @@ from cpt_ray.sweep.grid import SweepOptions
 from cpt_ray.web.crawl import CrawlOptions
 from pipelines import code_pairs, crawl, demo_report, embed, evaluate, pretrain, sweep, text_pairs, train
 from pipelines.cli import script
+from pipelines.config import under, validating
 from pipelines.tracked import Tracked, TrackingOptions
 
 
@@ -48,7 +49,8 @@ class SweepSteps(Options):
 
     @model_validator(mode="after")
     def _possible(self) -> SweepSteps:
-        sweep.check(self.grid, self.steps)
+        with validating(), under("grid", SweepOptions):
+            sweep.check(self.grid, self.steps)
         return self
 
 
@@ -118,7 +120,7 @@ def make(out: str, options: PipelineOptions, stages: Stages) -> None:
     """All artifacts of the demo under `out`."""
     at = functools.partial(posixpath.join, out)
     found = chosen(options.only)
-    installed = {"installed": fingerprint_of(found)}
+    installed = {"installed": fingerprint(found)}
 
     stages.add({at("site"): make_site(at("site"), found, options.site, installed)})
     stages.add({at("crawl"): crawl_site(at("crawl"), at("site"), stages, options.web)})
@@ -127,14 +129,17 @@ def make(out: str, options: PipelineOptions, stages: Stages) -> None:
     stages.add(code_pairs.make(out, shards, code_pairs.mine_installed_shard, options.code, installed))
 
     sources = pretrain.corpus_sources(out, out)
-    stages.add(pretrain.make(out, sources, options.initial, options.code.split, stages.tracked))
+    with under("initial", pretrain.Steps):
+        stages.add(pretrain.make(out, sources, options.initial, options.code.split, stages.tracked))
     model = options.initial.model.model_copy(update={"init": at("initial")})
     for name, pairs, steps in (
         ("code_model", "code_pairs", options.code_model),
         ("text_model", "text_pairs", options.text_model),
     ):
-        stages.add(train.make(out, name, at(pairs), model, steps, stages.tracked))
-    stages.add({at("sweep"): make_sweep(out, at, model, options.sweep, stages.tracked)})
+        with under(name, train.Steps):
+            stages.add(train.make(out, name, at(pairs), model, steps, stages.tracked))
+    with under("sweep.grid", SweepOptions), under("sweep.steps", train.Steps):
+        stages.add({at("sweep"): make_sweep(out, at, model, options.sweep, stages.tracked)})
 
     for name, pairs, trained in (
         ("code_search", "code_pairs", "code_model"),
@@ -151,11 +156,6 @@ def chosen(only: Sequence[str]) -> list[Distribution]:
     if unknown:
         raise UserError(f"not installed: {', '.join(unknown)}", where="only", fix="name distributions that pip lists")
     return [distribution for distribution in found if not only or distribution.name in only]
-
-
-def fingerprint_of(found: Sequence[Distribution]) -> str:
-    """What identifies the input: names and versions."""
-    return artifacts.fingerprint([[distribution.name, distribution.version] for distribution in found])
 
 
 def make_site(path: str, found: Sequence[Distribution], options: SiteOptions, inputs: dict[str, str]) -> Manifest:

@@ -15,8 +15,12 @@ from cpt_ray.options import Options
 from cpt_ray.serve.embed import EmbedOptions, embed_table
 from cpt_ray.serve.index import build_index
 from cpt_ray.serve.search import FUNCTION_COLUMNS
+from pipelines import reads
 from pipelines.cli import script
+from pipelines.config import under
 from pipelines.summary import print_artifacts
+
+READS = {"source": "artifact", "trained": "trained"}
 
 
 class PipelineOptions(Options):
@@ -32,8 +36,9 @@ class PipelineOptions(Options):
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
-    with connect(options.cluster):
-        out = options.cluster.folder(options.output)
+    reads.check_options(READS, options)
+    out = options.cluster.folder(options.output)
+    with connect(options.cluster), under("embed", EmbedOptions):
         made = make(out, options.source, options.trained, options.embed, options.columns)
     print_artifacts(made)
     return made

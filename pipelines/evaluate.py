@@ -14,12 +14,13 @@ from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.evaluate.candidates import CandidateOptions
 from cpt_ray.evaluate.search import compare
-from cpt_ray.model.embedder import Embedder
 from cpt_ray.options import Options
 from cpt_ray.pairs.splits import HELDOUT, read_side
+from pipelines import reads
 from pipelines.cli import script
 from pipelines.summary import console
-from pipelines.train import weights_identity
+
+READS = {"pairs": "pairs", "trained": "trained", "initial": "weights"}
 
 
 class PipelineOptions(Options):
@@ -35,6 +36,7 @@ class PipelineOptions(Options):
 
 def run(options: PipelineOptions) -> Manifest:
     """Measure and print."""
+    reads.check_options(READS, options)
     path = options.cluster.folder(options.output)
     manifest = make(path, options.pairs, options.trained, options.initial, options.candidates)
     print_search({"search": manifest.extra["search"]})
@@ -43,7 +45,10 @@ def run(options: PipelineOptions) -> Manifest:
 
 def make(path: str, pairs: str, model: str, initial: str, options: CandidateOptions) -> Manifest:
     """The evaluation artifact; its manifest holds the metrics of model, initial weights, BM25 and chance."""
-    inputs = {"pairs": read_manifest(pairs), "model": read_manifest(model), "initial": weights_identity(initial)}
+    from cpt_ray.model.embedder import Embedder
+    from cpt_ray.model.weights import weights_identity
+
+    inputs = {"pairs": read_manifest(pairs), "model": weights_identity(model), "initial": weights_identity(initial)}
     with build(path, step="evaluation", version=1, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest

@@ -11,24 +11,30 @@ import itertools
 import posixpath
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.tokenizer import TokenizerOptions, encode, train_tokenizer
-from cpt_ray.model.weights import ModelOptions, load_tokenizer
+from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.options import Options
 from cpt_ray.pairs.corpus import CorpusOptions, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.splits import SplitOptions
+from cpt_ray.train.options import check_engine
 from cpt_ray.train.packing import PackOptions, build_windows
 from cpt_ray.train.pretrain import PretrainOptions, pretrain
+from pipelines import reads
 from pipelines.cli import script
+from pipelines.config import at, under, validating
 from pipelines.summary import print_artifacts
 from pipelines.tracked import Tracked, TrackingOptions
 
 MAX_TOKENS = 1 << 30
 """Nothing is truncated when texts are packed."""
+
+
+READS = {"documents": "folder", "functions": "folder", "model.init": "weights"}
 
 
 class Steps(Options):
@@ -40,6 +46,12 @@ class Steps(Options):
     model: ModelOptions = ModelOptions()
     windows: PackOptions = PackOptions()
     pretrain: PretrainOptions = PretrainOptions()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Steps:
+        with validating():
+            check_engine(self.pretrain, "pretrain")
+        return self
 
 
 class PipelineOptions(Steps):
@@ -60,6 +72,12 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         raise UserError(
             "nothing to read", where="documents, functions", fix="give documents=... or functions=... or both"
         )
+    reads.check_options(READS, options)
+    for source in sources.values():
+        read_manifest(source.rows)
+        read_manifest(source.clusters)
+    if options.model.init != "new":
+        open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (
         connect(options.cluster),
@@ -98,18 +116,28 @@ def make(
         identity: str | Manifest = made[tokenizer]
     else:  # the Codex route: go on from weights that exist, with their own tokenizer
         tokenizer = steps.model.init
-        known = load_tokenizer(tokenizer)
-        identity = tokenizer
-    made[windows] = build_windows(
-        windows,
-        read_table(corpus, ["id", "text"]),
-        functools.partial(encode, known, max_tokens=MAX_TOKENS),
-        known.eos_token_id,
-        steps.windows,
-        {"corpus": made[corpus], "tokenizer": identity},
-    )
+        known = open_tokenizer(tokenizer)
+        identity = weights_identity(tokenizer)
+    with under("windows", PackOptions):
+        made[windows] = build_windows(
+            windows,
+            read_table(corpus, ["id", "text"]),
+            functools.partial(encode, known, max_tokens=MAX_TOKENS),
+            known.eos_token_id,
+            steps.windows,
+            {"corpus": made[corpus], "tokenizer": identity},
+        )
     made[initial] = make_weights(initial, windows, tokenizer, identity, steps, tracked)
     return made
+
+
+def open_tokenizer(init: str) -> Any:
+    """The tokenizer of weights that exist; UserError where it has no token to put between texts."""
+    with at("model.init", init):
+        tokenizer = load_tokenizer(init)
+        if tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no end-of-text token, which separates texts", fix="use another model")
+        return tokenizer
 
 
 def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int) -> Manifest:
@@ -140,7 +168,8 @@ def make_weights(
         if work.manifest is not None:
             return work.manifest
         total = steps.pretrain.steps or int(order.extra["batches"])
-        with tracked.live("initial", work.identity, f"{work.path}/metrics.jsonl", total):
+        live = tracked.live("initial", work.identity, f"{work.path}/metrics.jsonl", total)
+        with live, under("pretrain", PretrainOptions):
             result = pretrain(
                 steps.pretrain,
                 steps.model,

@@ -6,16 +6,22 @@ Prints the nearest functions with path and line.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.embedder import Embedder
 from cpt_ray.options import Options
 from cpt_ray.serve.index import Index
 from cpt_ray.serve.search import Answer, search, show
+from pipelines import reads
 from pipelines.cli import script
 from pipelines.summary import console
+
+if TYPE_CHECKING:
+    from cpt_ray.model.embedder import Embedder
+
+READS = {"index": "artifact", "trained": "trained"}
 
 
 class PipelineOptions(Options):
@@ -41,7 +47,13 @@ def open_index(folder: str, index: str | None, model: str | None) -> tuple[Index
     at = index or os.path.join(folder, "index")
     if not os.path.isdir(at):
         raise UserError("there is no index here", where=at, fix="make one with `make run`, or `cpt-ray embed`")
-    return Index.open(at), Embedder(model or os.path.join(folder, "code_model"))
+    trained = model or os.path.join(folder, "code_model")
+    reads.check("trained", "trained", trained)
+    opened = Index.open(at)
+
+    from cpt_ray.model.embedder import Embedder  # seconds, so only when there is an index to search
+
+    return opened, Embedder(trained)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from cpt_ray.serve.http import HttpOptions, serve
 from pipelines.cli import script
 from pipelines.search import open_index
 
+READS = {"index": "artifact", "trained": "trained"}
+
 
 class PipelineOptions(Options):
     """Options of `cpt-ray serve`."""

@@ -15,16 +15,19 @@ from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import ModelOptions, load_tokenizer
+from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.pairs.batches import BatchOptions, build_batches
 from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.sweep.grid import SweepOptions, run_sweep, trials
 from cpt_ray.train.options import TrainOptions
-from pipelines import train
+from pipelines import reads, train
 from pipelines.cli import script
+from pipelines.config import under, validating
 from pipelines.pretrain import MAX_TOKENS, result_options
 from pipelines.summary import console
 from pipelines.tracked import Tracked, TrackingOptions
+
+READS = {"pairs": "pairs", "model.init": "weights"}
 
 
 class PipelineOptions(train.Steps):
@@ -39,7 +42,8 @@ class PipelineOptions(train.Steps):
 
     @model_validator(mode="after")
     def _possible(self) -> PipelineOptions:
-        check(self.sweep, self)
+        with validating(), under("sweep", SweepOptions):
+            check(self.sweep, self)
         return self
 
 
@@ -50,15 +54,15 @@ def check(grid: SweepOptions, steps: train.Steps) -> None:
         if trial.batch_size % workers:
             raise UserError(
                 f"a batch of {trial.batch_size:,} pairs cannot be divided by {workers} workers",
-                where="sweep: batch_sizes",
+                where="batch_sizes",
                 fix="choose batch sizes that are multiples of the number of workers",
             )
 
 
 def run(options: PipelineOptions) -> Manifest:
     """Train every trial; prints them, best first."""
-    if options.model.init == "new":
-        raise UserError("a sweep starts from weights", where="model.init", fix="give a folder or a hub id")
+    reads.check_options(READS, options)
+    train.open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (
         connect(options.cluster),
@@ -67,9 +71,10 @@ def run(options: PipelineOptions) -> Manifest:
         steps = train.Steps(batches=options.batches, train=options.train, heldout_pairs=options.heldout_pairs)
         heldout = posixpath.join(out, "heldout")
         train.make_batches(posixpath.join(out, "batches"), heldout, options.pairs, options.model.init, steps)
-        manifest = make(
-            out, options.pairs, heldout, options.model, options.batches, options.train, options.sweep, tracked
-        )
+        with under("sweep", SweepOptions):
+            manifest = make(
+                out, options.pairs, heldout, options.model, options.batches, options.train, options.sweep, tracked
+            )
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("batch size", "temperature", *manifest.extra["trials"][0]["metrics"]):
         table.add_column(name, justify="right")
@@ -92,7 +97,7 @@ def make(
 ) -> Manifest:
     """`sweep` under `out`: an artifact whose manifest lists the trials; the trials stay in `sweep_trials`."""
     path, folder = posixpath.join(out, "sweep"), posixpath.join(out, "sweep_trials")
-    weights = train.weights_identity(model.init)
+    weights = weights_identity(model.init)
     inputs: dict[str, str | Manifest] = {
         "pairs": read_manifest(pairs),
         "heldout": read_manifest(heldout),
@@ -114,7 +119,8 @@ def make(
             orders[size] = posixpath.join(folder, f"batches-{size}")
             sized = batches.model_copy(update={"batch_size": size, "steps": sweep.examples // size})
             given: dict[str, str | Manifest] = {"pairs": inputs["pairs"], "tokenizer": weights}
-            build_batches(orders[size], table, encoder, sized, given)
+            with under("batches", BatchOptions):
+                build_batches(orders[size], table, encoder, sized, given)
         results = run_sweep(
             sweep, options, model, orders=orders, heldout=heldout, out=folder, inputs={"initial": weights}
         )

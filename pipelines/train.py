@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import posixpath
+from typing import Any
 
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
@@ -15,17 +16,22 @@ from pydantic import Field, model_validator
 from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
+from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import ModelOptions, load_tokenizer
+from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.options import Options
 from cpt_ray.pairs.batches import BatchOptions, build_batches
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.options import TrainOptions, check_engine
+from pipelines import reads
 from pipelines.cli import script
+from pipelines.config import at, under, validating
 from pipelines.pretrain import MAX_TOKENS, result_options
 from pipelines.summary import print_artifacts
 from pipelines.tracked import Tracked, TrackingOptions
+
+READS = {"pairs": "pairs", "model.init": "weights"}
 
 
 class Steps(Options):
@@ -37,7 +43,8 @@ class Steps(Options):
 
     @model_validator(mode="after")
     def _divisible(self) -> Steps:
-        check_engine(self.train, "train")
+        with validating():
+            check_engine(self.train, "train")
         workers = max(self.train.workers, 1)
         if self.batches.batch_size % workers:
             nearest = -(-self.batches.batch_size // workers) * workers
@@ -60,10 +67,8 @@ class PipelineOptions(Steps):
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Order the pairs and train on them; returns the manifests by path."""
-    if options.model.init == "new":
-        raise UserError(
-            "training starts from weights", where="model.init", fix="give a folder (cpt-ray pretrain) or a hub id"
-        )
+    reads.check_options(READS, options)
+    open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (
         connect(options.cluster),
@@ -76,6 +81,16 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     return made
 
 
+def open_tokenizer(init: str) -> Any:
+    """The tokenizer of the first weights; UserError where there are none, or where it cannot delimit the sides."""
+    with at("model.init", init):
+        if init == "new":
+            raise UserError("training starts from weights", fix="give a folder (cpt-ray pretrain) or a hub id")
+        tokenizer = load_tokenizer(init)
+        Delimiters.of(tokenizer)
+        return tokenizer
+
+
 def make(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tracked: Tracked) -> dict[str, Manifest]:
     """`<name>_batches`, `<name>_heldout` and `<name>` under `out`."""
     batches, heldout, trained = (posixpath.join(out, name + suffix) for suffix in ("_batches", "_heldout", ""))
@@ -86,7 +101,7 @@ def make(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tra
 
 def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps) -> dict[str, Manifest]:
     """The training order of the training pairs, and one batch of held-out pairs."""
-    tokenizer = load_tokenizer(init)
+    tokenizer = open_tokenizer(init)
     inputs: dict[str, str | Manifest] = {"pairs": read_manifest(pairs), "tokenizer": weights_identity(init)}
     encoder = functools.partial(encode, tokenizer, max_tokens=MAX_TOKENS)
     unseen = read_side(pairs, HELDOUT)
@@ -94,11 +109,13 @@ def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps
     size = min(steps.heldout_pairs, pc.count_distinct(unseen["cluster"]).as_py())
     if size < 2:
         raise UserError("no two held-out pairs are of different clusters", where=pairs, fix="raise split.heldout_share")
-    held = steps.batches.model_copy(update={"batch_size": size, "steps": 1, "homogeneous": False, "weights": {}})
-    return {
-        batches: build_batches(batches, read_side(pairs, TRAIN), encoder, steps.batches, inputs),
-        heldout: build_batches(heldout, unseen, encoder, held, inputs),
-    }
+    whole = {"batch_size": size, "steps": 1, "homogeneous": False, "weights": {}, "hard_negatives": 0}
+    held = steps.batches.model_copy(update=whole)
+    with under("batches", BatchOptions):
+        return {
+            batches: build_batches(batches, read_side(pairs, TRAIN), encoder, steps.batches, inputs),
+            heldout: build_batches(heldout, unseen, encoder, held, inputs),
+        }
 
 
 def make_model(
@@ -122,7 +139,7 @@ def make_model(
         if work.manifest is not None:
             return work.manifest
         total = options.steps or int(order.extra["batches"])
-        with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total):
+        with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total), under("train", TrainOptions):
             result = train_model(
                 options, model, batches=batches, heldout=heldout, out=work.path, scratch=work.scratch, where="train"
             )
@@ -136,14 +153,6 @@ def make_model(
             "last": result.metrics[-1],
         }
         return work.publish(ledger, rows=seen, extra=extra)
-
-
-def weights_identity(init: str) -> str | Manifest:
-    """What the initial weights are: the manifest of our own folder, or the hub id as it stands."""
-    try:
-        return read_manifest(init)
-    except UserError:
-        return init
 
 
 if __name__ == "__main__":

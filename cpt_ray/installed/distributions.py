@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from email.message import Message
 from importlib import metadata
@@ -79,10 +79,17 @@ def distributions(path: Sequence[str] | None = None, *, standard_library: bool =
     return sorted(found, key=lambda distribution: distribution.name)
 
 
-def fingerprint(path: Sequence[str] | None = None) -> str:
-    """32 hex digits that change when a distribution is added, removed or gets another version; well under 1 s."""
-    versions = [f"{name}=={installed.version}" for name, installed in _installed(path)]
-    versions.append(f"{PYTHON}=={platform.python_version()}")
+def fingerprint(found: Iterable[Distribution] | None = None, *, path: Sequence[str] | None = None) -> str:
+    """32 hex digits that change when a distribution is added, removed or gets another version.
+
+    Of the distributions `found`; without them of all that are installed (on `path`), whose files are not looked at, so
+    that it takes well under 1 s. The two are equal where `found` is everything.
+    """
+    if found is not None:
+        versions = [f"{one.name}=={one.version}" for one in found]
+    else:
+        versions = [f"{name}=={installed.version}" for name, installed in _installed(path)]
+        versions.append(f"{PYTHON}=={platform.python_version()}")
     return xxhash.xxh3_128_hexdigest("\n".join(sorted(versions)).encode())
 
 

@@ -75,7 +75,7 @@ def trials(options: SweepOptions) -> list[Trial]:
         if options.examples % size:
             raise UserError(
                 f"{options.examples:,} examples are not a whole number of batches of {size:,}",
-                where="sweep.examples",
+                where="examples",
                 fix="choose a multiple of every batch size, so that all trials see equally many pairs",
             )
     points = itertools.product(dict.fromkeys(options.batch_sizes), dict.fromkeys(options.temperatures))
@@ -102,7 +102,7 @@ def run_sweep(
     points = trials(options)
     for size in options.batch_sizes:
         if size not in orders:
-            raise UserError(f"no order of batches of {size:,}", where="sweep.batch_sizes", fix="materialise it")
+            raise UserError(f"no order of batches of {size:,}", where="batch_sizes", fix="materialise it")
     jobs = []
     for trial in points:
         settings = train.model_copy(
@@ -168,7 +168,7 @@ def _train(job: _Job) -> None:
             out=work.path,
             scratch=work.scratch,
             on_metrics=job.on_metrics,
-            where="sweep.train",
+            where="train",
         )
         work.publish(Ledger.of("steps", read=job.trial.steps, kept=job.trial.steps), rows=job.trial.steps)
 
@@ -210,7 +210,7 @@ def _result(trial: Trial, folder: str, metric: str) -> TrialResult:
     scores = [row[metric] for row in metrics if metric in row]
     if not scores:
         known = sorted({name for row in metrics for name in row if name.startswith("heldout_")})
-        raise UserError(f"no metric {metric!r}; there are: {', '.join(known)}", where="sweep.metric", fix="name one")
+        raise UserError(f"no metric {metric!r}; there are: {', '.join(known)}", where="metric", fix="name one")
     return TrialResult(
         trial=trial,
         params={"batch_size": trial.batch_size, "temperature": trial.temperature},

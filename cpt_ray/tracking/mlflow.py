@@ -61,7 +61,7 @@ class Tracker:
         if not uri.startswith(("sqlite:///", "postgresql", "mysql", "http://", "https://")):
             raise UserError(
                 "MLflow's plain-file store is gone",
-                where=f"tracking uri {uri!r}",
+                where=f"tracking.uri={uri}",
                 fix="use sqlite:///path/mlflow.db or a server",
             )
         if uri.startswith("sqlite:///"):

@@ -62,7 +62,7 @@ def pack(texts: pa.Table, encode: Encode, end: int, options: PackOptions) -> tup
     if len(windows) == 0 or batches == 0:
         raise UserError(
             f"{len(flat):,} tokens do not fill one batch of {options.batch_size} windows of {options.context}",
-            where="pretrain.batch_size",
+            where="batch_size",
             fix="give more texts, or choose a smaller batch_size or context",
         )
     epochs = -(-batches * options.batch_size // len(windows))

@@ -139,7 +139,7 @@ def pretrain(
     if context > context_of(model):
         raise UserError(
             f"windows of {context} tokens do not fit the model's context of {context_of(model)}",
-            where=f"{where}.context",
+            where="windows.context",
             fix="choose shorter windows, or a model with more context",
         )
     if options.micro_batch_tokens < context:

@@ -82,7 +82,7 @@ def test_fingerprint_follows_names_and_versions(tmp_path: Path) -> None:
     install(two, "a", {})
     install(three, "a", {}, version="1.1")
     install(three, "b", {})
-    assert fingerprint([str(one)]) == fingerprint([str(two)]) != fingerprint([str(three)])
+    assert fingerprint(path=[str(one)]) == fingerprint(path=[str(two)]) != fingerprint(path=[str(three)])
 
 
 def test_fingerprint_does_not_depend_on_hash_seed() -> None:
@@ -95,6 +95,7 @@ def test_fingerprint_does_not_depend_on_hash_seed() -> None:
         for seed in ("1", "2")
     }
     assert seen == {f"{fingerprint()}\n".encode()}
+    assert fingerprint() == fingerprint(distributions())
 
 
 def test_this_environment() -> None:
