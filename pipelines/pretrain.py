@@ -60,7 +60,9 @@ class PipelineOptions(Steps):
     cluster: ClusterOptions = ClusterOptions()
     tracking: TrackingOptions = TrackingOptions()
     split: SplitOptions = SplitOptions()
-    documents: str | None = Field(None, description="folder with documents and document_clusters (cpt-ray text-pairs)")
+    documents: str | None = Field(
+        None, description="folder with clean_documents and document_clusters (cpt-ray text-pairs)"
+    )
     functions: str | None = Field(None, description="folder with functions and function_clusters (cpt-ray code-pairs)")
     output: str = Field("pretrain", description="folder under cluster.outputs")
 
@@ -94,7 +96,7 @@ def corpus_sources(documents: str | None, functions: str | None) -> dict[str, So
     """The sources of the corpus in the folders of the two corpora."""
     sources = {}
     if documents:
-        rows, clusters = (posixpath.join(documents, name) for name in ("documents", "document_clusters"))
+        rows, clusters = (posixpath.join(documents, name) for name in ("clean_documents", "document_clusters"))
         sources["text"] = Source(rows, clusters, "doc_id", ("title", "text"))
     if functions:
         rows, clusters = (posixpath.join(functions, name) for name in ("functions", "function_clusters"))

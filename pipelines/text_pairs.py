@@ -1,6 +1,7 @@
 """Turn crawled archives into neighbouring-text pairs.
 
-WARC archives in; documents, their duplicate clusters and train/heldout pairs out, as Parquet.
+WARC archives in; documents, the same without repeated paragraphs, their duplicate clusters and train/heldout pairs out,
+as Parquet.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from cpt_ray.artifacts import Manifest, fingerprint, read_manifest, run_shards
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.dedup import DedupOptions, deduplicate
+from cpt_ray.dedup import CleanOptions, DedupOptions, clean_documents, deduplicate
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.pairs.make import make_text_pairs
@@ -30,6 +31,7 @@ class Steps(Options):
     """The steps from archive to pairs."""
 
     extract: ExtractOptions = ExtractOptions()
+    clean: CleanOptions = CleanOptions()
     dedup: DedupOptions = DedupOptions()
     neighbours: NeighbourOptions = NeighbourOptions()
     split: SplitOptions = SplitOptions()
@@ -52,12 +54,16 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
 
 
 def make(out: str, archive: str, steps: Steps) -> dict[str, Manifest]:
-    """`documents`, `document_clusters` and `text_pairs` under `out`."""
-    documents, clusters, pairs = (posixpath.join(out, n) for n in ("documents", "document_clusters", "text_pairs"))
-    made = {documents: extract(documents, archive, steps.extract)}
-    made[clusters] = deduplicate(clusters, documents, id_column="doc_id", text_column="text", options=steps.dedup)
+    """`documents` (as extracted), `clean_documents`, `document_clusters` and `text_pairs` (of the clean ones) under
+    `out`."""
+    raw, clean, clusters, pairs = (
+        posixpath.join(out, name) for name in ("documents", "clean_documents", "document_clusters", "text_pairs")
+    )
+    made = {raw: extract(raw, archive, steps.extract)}
+    made[clean] = clean_documents(clean, raw, options=steps.clean)
+    made[clusters] = deduplicate(clusters, clean, id_column="doc_id", text_column="text", options=steps.dedup)
     made[pairs] = make_text_pairs(
-        pairs, documents=documents, clusters=clusters, neighbours=steps.neighbours, split=steps.split
+        pairs, documents=clean, clusters=clusters, neighbours=steps.neighbours, split=steps.split
     )
     return made
 

@@ -1,24 +1,24 @@
 """Deduplication of documents, functions and pairs alike: exact, then MinHash, verified, explained."""
 
 from cpt_ray.dedup.b_bit import estimate, write_b_bits
+from cpt_ray.dedup.clean import CleanOptions, clean_documents
 from cpt_ray.dedup.cluster import CLUSTERS, deduplicate
 from cpt_ray.dedup.datasketch_lsh import from_datasketch, to_datasketch
 from cpt_ray.dedup.explain import explain
 from cpt_ray.dedup.index import write_index
 from cpt_ray.dedup.options import DedupOptions, Preference
-from cpt_ray.dedup.paragraphs import ParagraphOptions, repeated_paragraphs
 from cpt_ray.dedup.signatures import write_signatures
 
 __all__ = [
     "CLUSTERS",
+    "CleanOptions",
     "DedupOptions",
-    "ParagraphOptions",
     "Preference",
+    "clean_documents",
     "deduplicate",
     "estimate",
     "explain",
     "from_datasketch",
-    "repeated_paragraphs",
     "to_datasketch",
     "write_b_bits",
     "write_index",

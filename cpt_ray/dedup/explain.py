@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import parquet, parts, read_manifest
+from cpt_ray.dedup.cluster import CLUSTERS
 from cpt_ray.errors import UserError
 
 
@@ -16,22 +18,24 @@ def explain(clusters: str, doc_id: str) -> dict[str, Any]:
 
     Raises UserError when the table has no such document.
     """
-    for name in parts(clusters):
-        table = parquet.read_table(name)
-        found = table.filter(pc.equal(table["doc_id"], doc_id))
-        if not found.num_rows:
-            continue
-        row = found.to_pylist()[0]
-        cluster = table.filter(pc.equal(table["cluster_id"], row["cluster_id"]))
-        manifest = read_manifest(clusters)
-        row["threshold"] = manifest.params["threshold"]
-        row["measure"] = manifest.params["measure"]
-        row["bands"] = manifest.extra.get("bands")
-        row["members"] = cluster.num_rows
-        row["kept_members"] = cluster.filter(cluster["kept"])["doc_id"].to_pylist()[:20]
-        row["sentence"] = _sentence(row)
-        return row
-    raise UserError(f"no document {doc_id!r} in these clusters", where=clusters, fix="check the id")
+    found = _rows(clusters, "doc_id", doc_id).to_pylist()
+    if not found:
+        raise UserError(f"no document {doc_id!r} in these clusters", where=clusters, fix="check the id")
+    row: dict[str, Any] = found[0]
+    cluster, manifest = _rows(clusters, "cluster_id", row["cluster_id"]), read_manifest(clusters)
+    row["threshold"] = manifest.params["threshold"]
+    row["measure"] = manifest.params["measure"]
+    row["bands"] = manifest.extra.get("bands")
+    row["members"] = cluster.num_rows
+    row["kept_members"] = cluster.filter(cluster["kept"])["doc_id"].to_pylist()[:20]
+    row["sentence"] = _sentence(row)
+    return row
+
+
+def _rows(clusters: str, column: str, value: str) -> pa.Table:
+    """The rows with this value, of all parts (one in memory at a time)."""
+    tables = (parquet.read_table(name) for name in parts(clusters))
+    return pa.concat_tables([CLUSTERS.empty_table(), *(t.filter(pc.equal(t[column], value)) for t in tables)])
 
 
 def _sentence(row: Mapping[str, Any]) -> str:

@@ -80,7 +80,10 @@ class ExtractOptions(Options):
 
 
 def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa.Table, Ledger]:
-    """The documents of one archive, `{"warc": path}`, sorted by URL; each URL once, its latest capture."""
+    """The documents of one archive, `{"warc": path}`, sorted by URL; each URL once, its latest capture.
+
+    A URL in several archives has a document for each (`dedup.clean_documents` keeps the latest).
+    """
     reasons: list[str | None] = []
     pages: dict[str, Record] = {}
     for record in read_archive(shard["warc"], max_bytes=options.max_html_bytes):
@@ -103,15 +106,6 @@ def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa
         if row is not None:
             rows.append(row)
     return pa.Table.from_pylist(rows, schema=DOCUMENTS), ledger + Ledger.count("documents", outcomes)
-
-
-def once_per_url(table: pa.Table) -> tuple[pa.Table, Ledger]:
-    """Documents of several archives with each URL once (its latest capture), sorted by URL."""
-    order = [("url", "ascending"), ("fetched_at", "descending"), ("doc_id", "ascending")]
-    by_url = table.sort_by(order)
-    urls = by_url["url"].to_pylist()
-    first = [at == 0 or urls[at - 1] != url for at, url in enumerate(urls)]
-    return by_url.filter(pa.array(first)), Ledger.count("urls", [None if new else "older_capture" for new in first])
 
 
 def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[str, Any] | None, str | None]:

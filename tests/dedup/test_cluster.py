@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cpt_ray.artifacts import parquet, parts, read_manifest, read_table
+from cpt_ray.artifacts import build, parquet, parts, read_manifest, read_table
 from cpt_ray.dedup import DedupOptions, Preference, components, deduplicate, explain, near, shuffle, verify
 from cpt_ray.errors import UserError
 from tests.dedup.dedup_corpus import corpus, jaccard, text_of
@@ -197,6 +197,20 @@ def test_explain_says_why(tmp_path: Path) -> None:
     assert explain(out, "001-light")["sentence"] == "001-light is kept, in a cluster of 3"
     with pytest.raises(UserError, match="no document 'nope'"):
         explain(out, "nope")
+
+
+def test_explain_finds_the_members_in_other_parts(tmp_path: Path) -> None:
+    """A clusters table cut into parts of one row is explained as the whole table is."""
+    run(tmp_path, corpus(originals=3))
+    whole, cut = str(tmp_path / "clusters"), str(tmp_path / "cut")
+    table, manifest = read_table(whole), read_manifest(whole)
+    with build(cut, step="clusters", version=1, params=manifest.params) as work:
+        for n in range(table.num_rows):
+            parquet.write_table(f"{work.path}/part-{n:05d}.parquet", table.slice(n, 1))
+        work.publish(manifest.balance, rows=table.num_rows, schema=table.schema, extra=manifest.extra)
+    assert explain(cut, "001-base")["members"] == 3
+    for name in table["doc_id"].to_pylist():
+        assert explain(cut, name) == explain(whole, name)
 
 
 @pytest.mark.parametrize(

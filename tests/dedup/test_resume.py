@@ -18,12 +18,12 @@ import pytest
 
 from cpt_ray.artifacts import parquet, parts, shards
 from cpt_ray.dedup import (
+    CleanOptions,
     DedupOptions,
-    ParagraphOptions,
+    clean_documents,
     components,
     deduplicate,
     near,
-    repeated_paragraphs,
     verify,
     write_index,
 )
@@ -127,21 +127,33 @@ def test_an_index_survives_any_death(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert visible(phases) == before
 
 
-def test_paragraphs_survive_any_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed before every change of a file, while lines are counted and while they are taken out: the same bytes."""
-    pages = [{"host": f"h{n % 2}", "doc_id": f"{n}", "text": f"menu\nText {n} of its own.\n(c)"} for n in range(12)]
+def test_cleaning_survives_any_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before every change of a file, while captures are compared, paragraphs counted and taken out: the same
+    bytes."""
+    pages = [
+        {
+            "doc_id": f"{n}",
+            "url": f"u{n % 10}",
+            "host": f"h{n % 2}",
+            "text": f"the menu\n\nText {n} of its own.\n\n(c)",
+            "fetched_at": n,
+            "warc_file": "w",
+            "warc_offset": n,
+        }
+        for n in range(12)
+    ]
     name = str(tmp_path / "pages.parquet")
     parquet.write_table(name, pa.Table.from_pylist(pages), row_group_size=4)
-    options = ParagraphOptions(min_documents=3)
+    options = CleanOptions(min_documents=3, min_words=1)
     with dying(monkeypatch, 0) as counted:
-        repeated_paragraphs(str(tmp_path / "calm"), [name], options=options)
+        manifest = clean_documents(str(tmp_path / "calm"), [name], options=options)
+    assert manifest.balance.dropped == {"older_capture": 2, "repeated_within_host": 20}
     expected = published(tmp_path / "calm")
-    assert b"menu" not in b"".join(expected)
     for at in range(1, counted.calls + 1):
         out = tmp_path / f"killed-{at}"
         with pytest.raises(Killed), dying(monkeypatch, at):
-            repeated_paragraphs(str(out), [name], options=options)
-        repeated_paragraphs(str(out), [name], options=options)
+            clean_documents(str(out), [name], options=options)
+        clean_documents(str(out), [name], options=options)
         assert published(out) == expected
 
 

@@ -64,7 +64,7 @@ def test_sigkill_in_the_middle_of_every_stage(demo, undisturbed):
     killed.run()
     expected, found = undisturbed.parquet(), killed.parquet()
     # Another archive of the same pages: what quotes its offsets and times differs, and nothing that follows from it.
-    of_the_archive = ("documents/", "document_clusters.phases/")
+    of_the_archive = ("documents/", "clean_documents/", "clean_documents.phases/", "document_clusters.phases/")
     for files in (expected, found):
         for name in [name for name in files if name.startswith(of_the_archive)]:
             del files[name]

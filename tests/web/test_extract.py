@@ -9,7 +9,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import xxhash
 from hypothesis import given, settings
@@ -21,7 +20,7 @@ from cpt_ray.installed.distributions import Distribution
 from cpt_ray.installed.site import render
 from cpt_ray.web.archive import Record
 from cpt_ray.web.content import decode
-from cpt_ray.web.extract import DOCUMENTS, ExtractOptions, document, extract, extract_shard, once_per_url
+from cpt_ray.web.extract import DOCUMENTS, ExtractOptions, document, extract, extract_shard
 from cpt_ray.web.warc import Exchange, SegmentWriter
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "web"
@@ -97,22 +96,14 @@ def test_the_offset_leads_back_to_the_page(tmp_path: Path) -> None:
 
 
 def test_each_url_once_its_latest_capture(tmp_path: Path) -> None:
-    """Within an archive and between archives, in any order."""
+    """Within an archive, in any order."""
     old, new = page("a", PAGE.replace("Heading", "Old")), page("a", PAGE.replace("Heading", "New"), day=9)
-    tables = []
     for i, order in enumerate(((old, new), (new, old))):
         (tmp_path / str(i)).mkdir()
         table, ledger = extract_shard({"warc": archive(tmp_path / str(i), *order)}, ExtractOptions())
         assert ledger.units["records"].dropped["older_capture"] == 1
-        tables.append(table)
+        assert table.num_rows == 1
         assert "New" in table["text"][0].as_py()
-    other, _ = extract_shard({"warc": archive(tmp_path, old, page("b"))}, ExtractOptions())
-    merged, ledger = once_per_url(pa.concat_tables([other, tables[0]]))
-    again, _ = once_per_url(pa.concat_tables([tables[0], other]))
-    assert merged.equals(again)
-    assert merged["url"].to_pylist() == ["http://h/a", "http://h/b"]
-    assert "New" in merged["text"][0].as_py()
-    assert (ledger.units["urls"].read, ledger.units["urls"].dropped) == (3, {"older_capture": 1})
 
 
 def test_blocks_are_separated_by_an_empty_line() -> None:
