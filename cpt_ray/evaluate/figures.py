@@ -120,6 +120,53 @@ def funnel(stages: Sequence[tuple[str, int, int, Mapping[str, int]]]) -> Figure:
     return figure
 
 
+def scaling(series: Mapping[str, Mapping[int, Sequence[float]]], title: str, x: str, y: str) -> Figure:
+    """A metric over a size on a doubling scale: for each series a dot for each repetition, a line through the means."""
+    figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, values) in enumerate(series.items()):
+        sizes, colour = sorted(values), _colour(name, number)
+        means = [float(np.mean(values[size])) for size in sizes]
+        axes.plot(sizes, means, color=colour, linewidth=1.8, label=name)
+        for size, mean in zip(sizes, means, strict=True):
+            axes.plot([size] * len(values[size]), values[size], "o", color=colour, markersize=4.5)
+            axes.annotate(
+                f"{mean:.3f}",
+                (size, mean),
+                textcoords="offset points",
+                xytext=(0, 7 if number == 0 else -14),
+                ha="center",
+                fontsize=8.5,
+                color=INK,
+            )
+    _plain(axes, title, x, y)
+    shown = sorted({size for values in series.values() for size in values})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(shown, [f"{size:,}" for size in shown])
+    axes.margins(x=0.08, y=0.18)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    return figure
+
+
+def contrast(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str, x: str) -> Figure:
+    """For each group one line of dots per setting, a dot for each repetition and a bar at their mean."""
+    figure = Figure(figsize=(5.4, 1.2 + 0.65 * len(groups)), layout="constrained")
+    axes = figure.subplots()
+    for row, settings in enumerate(groups.values()):
+        for number, (name, values) in enumerate(settings.items()):
+            at = row + 0.32 * (number - (len(settings) - 1) / 2)
+            colour = _colour(name, number)
+            axes.plot(values, [at] * len(values), "o", color=colour, markersize=5, label=name if row == 0 else None)
+            axes.plot([np.mean(values)] * 2, [at - 0.12, at + 0.12], color=colour, linewidth=2.2)
+    _plain(axes, title, x, "")
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
 def svg(figure: Figure, name: str) -> str:
     """The figure as an inline `<svg>` element without size, date or outer resource; `name` keeps ids apart on one
     page."""
@@ -135,6 +182,16 @@ def svg(figure: Figure, name: str) -> str:
     # Ids such as axes_1 or text_3 are the same in each figure of a page; clip paths and markers are referred to.
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     return re.sub(rf"(['\"]){FONT}\1|{FONT}", "system-ui, sans-serif", text)
+
+
+def svg_file(figure: Figure, name: str) -> str:
+    """The same as a file of its own, as wide as drawn; it follows the reader's light or dark scheme by itself."""
+    width = round(figure.get_figwidth() * 96)
+    style = (
+        f"<style>svg{{color:{INK};--line:{GRID}}}"
+        "@media(prefers-color-scheme:dark){svg{color:#e4e7eb;--line:#3b424c}}</style>"
+    )
+    return re.sub(r"<svg\b[^>]*>", lambda tag: f'{tag[0][:-1]} width="{width}">{style}', svg(figure, name), count=1)
 
 
 def _plain(axes: Axes, title: str, x: str, y: str) -> None:
