@@ -3,8 +3,8 @@
 Peers run in `.venv-bench` (`make bench-env`), each in a process of its own; one that cannot be imported is left out and
 said so. `--documents 100000 1000000` are the sizes of the whole path (default 100,000); `--tools` limits the peers of
 it; `--only signatures|end-to-end` runs one half. A tool that takes longer than `--limit` seconds, or whose processes
-together hold more than `--memory-limit` GB, is stopped, and its row says so. Rows of a case already in the results are
-replaced, others stay.
+together hold more than `--memory-limit` GB, is stopped; its rows say so and hold what it had cost by then, a bound from
+below. Rows of a case and peer already in the results are replaced, others stay.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ def bench_signatures() -> list[Row]:
 
 
 class NotFinished(Exception):
-    """A tool that did not come to its end; the words say why."""
+    """A tool that did not come to its end; the words say why, `spent` what it had cost by then."""
+
+    def __init__(self, why: str, spent: dict[str, float]) -> None:
+        super().__init__(why)
+        self.spent = spent
 
 
 def measured(command: list[str], limit: float, memory_limit: float) -> dict[str, float]:
@@ -132,12 +136,13 @@ def measured(command: list[str], limit: float, memory_limit: float) -> dict[str,
     ended.set()
     watcher.join()
     _kill(members.values())  # what a tool leaves running, or what lost its parent before the tree was killed
+    spent = {"wall_s": time.perf_counter() - started, "cpu_s": sum(cpu.values()), "peak_gb": peak / 1e9}
     if why:
-        raise NotFinished(why)
+        raise NotFinished(why, spent)
     if process.returncode:
         print(errors.decode(errors="replace")[-2000:], file=sys.stderr)
-        raise NotFinished(f"ended with exit code {process.returncode}")
-    return {"wall_s": time.perf_counter() - started, "cpu_s": sum(cpu.values()), "peak_gb": peak / 1e9}
+        raise NotFinished(f"ended with exit code {process.returncode}", spent)
+    return spent
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:
@@ -168,7 +173,8 @@ def bench_end_to_end(
             if tool == "ours":
                 raise
             print(f"{tool}: {error}", file=sys.stderr)
-            yield [row(case, "wall_s", ours["wall_s"], tool, None, False, str(error))]
+            why = f"at least: {error}"
+            yield [row(case, metric, ours[metric], tool, value, False, why) for metric, value in error.spent.items()]
             continue
         kept = set(pq.read_table(work / "kept.parquet")["doc_id"].to_pylist())
         found["precision"], found["recall"] = corpus.judge(str(source), kept)
