@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pyarrow as pa
 import pytest
 from scipy.sparse import csr_array
 
-from cpt_ray.artifacts import parquet, read_table
-from cpt_ray.dedup import DedupOptions, bands, deduplicate, minhash
+from cpt_ray.artifacts import parquet, parts, read_table
+from cpt_ray.dedup import DedupOptions, bands, deduplicate, minhash, write_index
 from tests.dedup.dedup_corpus import edited, real_pieces, shingles
 
 THRESHOLD = 0.7
@@ -72,12 +73,18 @@ def test_recall_follows_the_curve(oracle: tuple) -> None:
     assert bins >= 8
 
 
+def write(path: Path, texts: list[str], rows: Sequence[int] = range(5000)) -> str:
+    """These rows of the corpus as a Parquet file."""
+    table = pa.table({"doc_id": [f"{n:04d}" for n in rows], "text": [texts[n] for n in rows]})
+    parquet.write_table(str(path), table, row_group_size=500)
+    return str(path)
+
+
 def test_precision_is_one_and_no_found_pair_is_kept_twice(oracle: tuple, tmp_path: Path) -> None:
     """Every removal stands the exact comparison; of a planted pair in a common bucket, similar enough, one goes."""
     texts, i, j, similarity = oracle
-    parquet.write_table(str(tmp_path / "d.parquet"), pa.table({"id": [f"{n:04d}" for n in range(5000)], "text": texts}))
     out = str(tmp_path / "clusters")
-    manifest = deduplicate(out, [str(tmp_path / "d.parquet")], id_column="id", options=OPTIONS)
+    manifest = deduplicate(out, [write(tmp_path / "d.parquet", texts)], options=OPTIONS)
     exact = {(int(a), int(b)): float(s) for a, b, s in zip(i, j, similarity, strict=True)}
     kept, removed = set(), 0
     for row in read_table(out).to_pylist():
@@ -97,3 +104,40 @@ def test_precision_is_one_and_no_found_pair_is_kept_twice(oracle: tuple, tmp_pat
         if a % 2 == 0 and b == a + 1 and s >= THRESHOLD and (keys[a] == keys[b]).any() and {a, b} <= kept
     ]
     assert not both_kept
+
+
+def test_the_order_and_the_number_of_crawls_do_not_matter(oracle: tuple, tmp_path: Path) -> None:
+    """Shuffled, the table is equal byte by byte; half of the documents and then the other half keep the same ones."""
+    texts = oracle[0]
+    order = list(range(5000))
+    random.Random(4).shuffle(order)
+    one, shuffled, old, new, index = (str(tmp_path / name) for name in ("one", "shuffled", "old", "new", "index"))
+    deduplicate(one, [write(tmp_path / "d.parquet", texts)], options=OPTIONS)
+    deduplicate(shuffled, [write(tmp_path / "s.parquet", texts, order)], options=OPTIONS)
+    assert Path(parts(one)[0]).read_bytes() == Path(parts(shuffled)[0]).read_bytes()
+    first, second = (write(tmp_path / f"{n}.parquet", texts, order[n::2]) for n in (0, 1))
+    deduplicate(old, [first], options=OPTIONS)
+    write_index(index, old, [first])
+    deduplicate(new, [second], options=OPTIONS, index=index)
+    rows = {row["doc_id"]: row for out in (old, new) for row in read_table(out).to_pylist()}
+    whole = {row["doc_id"]: row for row in read_table(one).to_pylist()}
+    assert {name for name, row in rows.items() if row["kept"]} == {name for name, row in whole.items() if row["kept"]}
+    assert rows == whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_number_of_workers_does_not_matter(oracle: tuple, tmp_path: Path) -> None:
+    """With 1, 2 and 4 workers of Ray the table of the 5,000 is the one made without Ray, byte by byte."""
+    import ray
+
+    name = write(tmp_path / "d.parquet", oracle[0])
+    deduplicate(str(tmp_path / "alone"), [name], options=OPTIONS)
+    alone = Path(parts(str(tmp_path / "alone"))[0]).read_bytes()
+    for workers in (1, 2, 4):
+        ray.init(num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20)
+        try:
+            deduplicate(str(tmp_path / f"{workers}"), [name], options=OPTIONS)
+        finally:
+            ray.shutdown()
+        assert Path(parts(str(tmp_path / f"{workers}"))[0]).read_bytes() == alone
