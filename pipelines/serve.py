@@ -12,7 +12,7 @@ from cpt_ray.serve.http import HttpOptions, serve
 from pipelines.cli import script
 from pipelines.search import open_index
 
-READS = {"index": "artifact", "trained": "trained"}
+READS = {"folder": "folder", "index": "artifact", "trained": "trained"}
 
 
 class PipelineOptions(Options):

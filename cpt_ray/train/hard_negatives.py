@@ -23,7 +23,7 @@ from cpt_ray.artifacts.store import build, read_manifest, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.pairs.make import publish_pairs
-from cpt_ray.pairs.splits import TRAIN
+from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.train.finetune import HARD
 
 BLOCK = 512
@@ -53,8 +53,7 @@ def make_hard_pairs(path: str, *, pairs: str, x: str, y: str, options: MineOptio
     with build(path, step="hard_pairs", version=1, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        table = read_table(pairs)
-        training = table.filter(pc.equal(table["split"], TRAIN))
+        table, training = read_table(pairs), read_side(pairs, TRAIN)
         heldout = table.filter(pc.not_equal(table["split"], TRAIN))
         mined, ledger = mine(training, _vectors(x, training), _vectors(y, training), options)
         nothing = pa.array([[]] * heldout.num_rows, pa.list_(pa.null()))

@@ -73,6 +73,52 @@ def test_a_mistake_names_the_key_and_the_fix(conf, overrides, words):
         assert word in str(error.value)
 
 
+def test_an_error_names_the_key_as_it_is_typed():
+    """A step knows its own keys; the command knows below which section they stand. A path stays as it is."""
+    for where, typed in [("rate", "inner.rate"), ("names.3", "inner.names.3"), ("/some/path", "/some/path"), ("", "")]:
+        with pytest.raises(UserError) as error, config.under("inner", Inner):
+            raise UserError("wrong", where=where, fix="right")
+        assert (error.value.where, error.value.what, error.value.fix) == (typed, "wrong", "right")
+    outer, inner = config.under("outer", Toy), config.under("inner", Inner)
+    with pytest.raises(UserError, match=r"outer\.inner\.rate: wrong"), outer, inner:
+        raise UserError("wrong", where="rate")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "overrides", "key"),
+    [
+        ("train", ["pairs=x", "batches.batch_size=9"], "batches.batch_size=9"),
+        ("train", ["pairs=x", "train.zero_stage=0", "train.offload=true"], "train.offload"),
+        ("demo", ["code_model.train.zero_stage=0", "code_model.train.offload=true"], "code_model.train.offload"),
+        ("sweep", ["pairs=x", "sweep.batch_sizes=[31]"], "sweep.examples"),
+        ("sweep", ["pairs=x", "sweep.batch_sizes=[31]", "sweep.examples=31"], "sweep.batch_sizes"),
+        ("demo", ["sweep.grid.batch_sizes=[31]"], "sweep.grid.examples"),
+        ("pretrain", ["pretrain.reduce=chunk", "pretrain.zero_stage=1"], "pretrain.reduce"),
+        ("demo", ["initial.pretrain.reduce=chunk", "initial.pretrain.zero_stage=1"], "initial.pretrain.reduce"),
+        ("hard_negatives", ["pairs=x", "trained=y", "mine.first=99"], "mine: the window of ranks 99 to 100"),
+        ("labelled_pairs", ["source=x", "cluster.outputs=s3://bucket"], "cluster.outputs: must be a folder"),
+    ],
+)
+def test_impossible_combinations_name_the_keys_of_the_command(pipeline, overrides, key):
+    """The same mistake has another name in `train`, `sweep` and `demo`: each its own."""
+    module = importlib.import_module(f"pipelines.{pipeline}")
+    if "mine.first=99" in overrides:
+        overrides = [*overrides, "mine.count=2"]
+    with pytest.raises(UserError) as error:
+        config.load(pipeline, module.PipelineOptions, overrides)
+    assert f"\n  {key}" in str(error.value)
+
+
+def test_help_names_the_groups_that_the_command_has(conf, capsys):
+    """`inner=slow` can be typed where conf/toy.yaml has that group; groups of other commands are not offered."""
+    (conf / "unrelated").mkdir()
+    assert config.choices("toy") == {"inner": ["fast", "slow"]}
+    assert cli.run("toy", Toy, lambda options: pytest.fail("ran"), ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "inner=..." in shown
+    assert "unrelated" not in shown
+
+
 def test_print_config_round_trips(conf, capsys):
     """What --print-config shows, validated again, is the same configuration."""
     assert cli.run("toy", Toy, lambda options: pytest.fail("ran"), ["input=x", "--print-config"]) == 0

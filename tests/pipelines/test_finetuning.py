@@ -1,0 +1,163 @@
+"""From labelled pairs, or from pairs and a model, to a model trained with hard negatives: the commands, in this process."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from cpt_ray.artifacts import Ledger, build, read_manifest, read_table
+from cpt_ray.cluster import ClusterOptions
+from cpt_ray.errors import UserError
+from cpt_ray.evaluate.candidates import CandidateOptions
+from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.encoder import Encoder
+from cpt_ray.model.tokenizer import TokenizerOptions, train_tokenizer
+from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, save_model
+from cpt_ray.pairs.batches import BatchOptions
+from cpt_ray.pairs.make import publish_pairs
+from cpt_ray.pairs.schema import Pair, pairs_table
+from cpt_ray.pairs.splits import SplitOptions, split_pairs
+from cpt_ray.train.hard_negatives import MineOptions
+from cpt_ray.train.options import TrainOptions
+from pipelines import evaluate, hard_negatives, labelled_pairs, train
+from pipelines.tracked import Tracked, TrackingOptions
+
+WORDS = ["".join(chr(97 + (i // 26**k + i * (2 * k + 1)) % 26) for k in range(4)) for i in range(200)]
+TRAIN = TrainOptions(workers=0, engine="reference", precision="fp32", learning_rate=5e-3, evaluate_every=4)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder as training writes it, with random weights."""
+    tokenizer: PreTrainedTokenizerFast = train_tokenizer(WORDS, TokenizerOptions(vocabulary=300))
+    assert set(pre_tokenizers.ByteLevel.alphabet()) <= set(tokenizer.get_vocab())
+    options = ModelOptions(hidden_size=32, layers=1, heads=2, feedforward=64, context=64)
+    backbone = load_backbone(options, len(tokenizer), seed=3)
+    encoder = Encoder(backbone, Delimiters.of(tokenizer))
+    info = ModelInfo(
+        delimiters=encoder.delimiters.to_dict(),
+        max_x_tokens=16,
+        max_y_tokens=24,
+        temperature=0.05,
+        embedding_dimension=32,
+    )
+    folder = str(tmp_path_factory.mktemp("model"))
+    save_model(encoder, tokenizer, info, folder, backbone.state_dict())
+    return folder
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    """A pairs artifact: 190 pairs, of which each x stands in two."""
+    found = [
+        Pair(
+            "code",
+            "code",
+            f"g{i // 2 % 19}",
+            f"say {WORDS[i // 2]}",
+            f"def {word}: {i}",
+            f"c{i}",
+            f"d{i}",
+            f"d{i}",
+            (0, 1),
+            (0, 1),
+        )
+        for i, word in enumerate(WORDS[:190])
+    ]
+    table, ledger = split_pairs(pairs_table(found), SplitOptions(heldout_share=0.3))
+    path = str(tmp_path / "pairs")
+    with build(path, step="toy", version=1, params={}) as work:
+        publish_pairs(work, table, Ledger.of("pairs", read=len(found), kept=table.num_rows, dropped=ledger.dropped))
+    return path
+
+
+def fine_tuned(out: str, pairs: str, model: str, hard: int) -> dict[str, Any]:
+    """The manifests of `cpt-ray train` on `pairs`, without Ray."""
+    steps = train.Steps(
+        batches=BatchOptions(batch_size=8, steps=8, hard_negatives=hard, max_x_tokens=16, max_y_tokens=24),
+        train=TRAIN,
+        heldout_pairs=16,
+    )
+    with Tracked(TrackingOptions(), out, "train", out, steps) as tracked:
+        return train.make(out, "model", pairs, ModelOptions(init=model), steps, tracked)
+
+
+def test_nli_to_a_trained_model(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labelled pairs are a pairs artifact like others: split by premise with nothing on both sides, trained on with their
+    hard negatives, and measured."""
+    rows = [f"entailment\t{w} is\t{w} yes\ncontradiction\t{w} is\t{w} {v}\n" for w, v in itertools.pairwise(WORDS)]
+    source = tmp_path / "nli.tsv"
+    source.write_text("label\tpremise\thypothesis\n" + "".join(dict.fromkeys(rows)))
+    options = labelled_pairs.PipelineOptions(
+        source=str(source), split=SplitOptions(heldout_share=0.3), cluster=ClusterOptions(outputs=str(tmp_path))
+    )
+    ((path, manifest),) = labelled_pairs.run(options).items()
+    assert "labelled_pairs" in capsys.readouterr().out
+    table = read_table(path)
+    sides = {side: table.filter([one == side for one in table["split"].to_pylist()]) for side in ("train", "heldout")}
+    assert manifest.extra["splits"] == {side: part.num_rows for side, part in sides.items()}
+    seen = {text for name in ("x", "y") for text in sides["train"][name].to_pylist()}
+    seen |= {text for row in sides["train"]["hard"].to_pylist() for text in row}
+    assert not seen & {text for name in ("x", "y") for text in sides["heldout"][name].to_pylist()}
+    for row in table.to_pylist()[:5]:
+        assert source.read_text().splitlines()[row["line"] - 1] == f"entailment\t{row['x']}\t{row['y']}"
+    assert labelled_pairs.run(options)[path].digest == manifest.digest
+
+    made = fine_tuned(str(tmp_path / "tuned"), path, model, hard=1)
+    found = evaluate.make(
+        str(tmp_path / "evaluation"), path, str(tmp_path / "tuned" / "model"), model, CandidateOptions(candidates=20)
+    )
+    assert found.extra["search"]["model"]["mrr"] > 0
+    assert "heldout_mrr" in made[str(tmp_path / "tuned" / "model")].extra["last"]
+
+
+def test_a_changed_file_or_fewer_lines_are_other_pairs(tmp_path: Path) -> None:
+    """The artifact is of the file's content; `lines` reads its beginning."""
+    source = tmp_path / "triples.tsv"
+    source.write_text("".join(f"{w} q\t{w} yes\t{w} no\n" for w in dict.fromkeys(WORDS)))
+    given = {"source": str(source), "format": "triplets", "cluster": ClusterOptions(outputs=str(tmp_path))}
+    first = next(iter(labelled_pairs.run(labelled_pairs.PipelineOptions(**given)).values()))
+    fewer = next(iter(labelled_pairs.run(labelled_pairs.PipelineOptions(**given, lines=10)).values()))
+    assert fewer.balance.units["rows"].read == 10
+    source.write_text(source.read_text().replace("yes", "indeed"))
+    changed = next(iter(labelled_pairs.run(labelled_pairs.PipelineOptions(**given)).values()))
+    assert len({first.identity, fewer.identity, changed.identity}) == 3
+    with pytest.raises(UserError, match="source=/nope"):
+        labelled_pairs.run(labelled_pairs.PipelineOptions(source="/nope"))
+
+
+def test_mined_negatives_to_a_trained_model(model: str, pairs: str, tmp_path: Path) -> None:
+    """A mined negative is a training document and no known answer to its x; what is held out stays what it was; training
+    with them scores the same held-out pairs as training without."""
+    out = str(tmp_path / "mined")
+    fine_tuned(str(tmp_path / "first"), pairs, model, hard=0)
+    mine = MineOptions(count=2, first=1, last=30, margin=2.0)
+    made = hard_negatives.make(out, pairs, str(tmp_path / "first" / "model"), mine)
+    before, after = read_table(pairs), read_table(f"{out}/hard_pairs")
+    for manifest in made.values():
+        manifest.balance.check("mined")
+    heldout = [row for row in before.to_pylist() if row["split"] == "heldout"]
+    plain = [{k: v for k, v in row.items() if not k.startswith("hard")} for row in after.to_pylist()]
+    assert [row for row in plain if row["split"] == "heldout"] == heldout
+    training = [row for row in before.to_pylist() if row["split"] == "train"]
+    answers: dict[str, set[str]] = {}
+    for row in training:
+        answers.setdefault(row["x"], set()).add(row["y"])
+    mined = [row for row in after.to_pylist() if row["split"] == "train"]
+    assert len(mined) > 0.8 * len(training)
+    for row in mined:
+        assert len(set(row["hard"])) == 2
+        assert not set(row["hard"]) & answers[row["x"]]
+        assert set(row["hard"]) <= {one["y"] for one in training}
+
+    both = [fine_tuned(str(tmp_path / f"tuned{hard}"), f"{out}/hard_pairs", model, hard=hard) for hard in (0, 2)]
+    scored = [read_manifest(str(tmp_path / f"tuned{hard}" / "model_heldout")).files for hard in (0, 2)]
+    assert scored[0] == scored[1]
+    order = read_table(str(tmp_path / "tuned2" / "model_batches"))
+    assert all(len(row) == 2 for row in order["hard_ids"].to_pylist())
+    assert both[0] != both[1]

@@ -1,0 +1,80 @@
+"""A wrong path is said before torch, transformers or Ray are touched, and names the key that was typed."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.artifacts import Ledger, build
+from cpt_ray.errors import UserError
+from pipelines import cli, config, reads
+
+NAMES = [name for names in cli.GROUPS.values() for name in names]
+MISTAKES = [
+    ("train pairs=/nope model.init=owner/name", "pairs=/nope"),
+    ("sweep pairs=/nope model.init=owner/name", "pairs=/nope"),
+    ("hard-negatives pairs=/nope trained=/nope", "pairs=/nope"),
+    ("labelled-pairs source=/nope", "source=/nope"),
+    ("embed source=/nope trained=/nope", "source=/nope"),
+    ("evaluate pairs=/nope trained=/nope initial=/nope", "pairs=/nope"),
+    ("pretrain documents=/nope", "documents=/nope"),
+    ("pretrain model.init=/nope", "model.init=/nope"),
+    ("search folder=/nope what", "folder=/nope"),
+    ("serve index=/nope", "index=/nope"),
+]
+
+
+@pytest.mark.parametrize(("line", "where"), MISTAKES)
+def test_a_wrong_path_is_said_before_the_pipeline_is_imported(
+    line: str, where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Importing a pipeline may take seconds; the mistake is known without."""
+    monkeypatch.setitem(sys.modules, f"pipelines.{line.split()[0].replace('-', '_')}", None)  # type: ignore[arg-type]
+    assert cli.main(line.split()) == 2
+    assert f"error {where}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_declared_are_keys_of_the_pipeline(name: str) -> None:
+    """READS is read from the file as the module has it, and names its keys alone."""
+    module = importlib.import_module(f"pipelines.{name}")
+    declared = reads.declared(name)
+    assert declared == getattr(module, "READS", {})
+    assert set(declared) <= set(config.keys(module.PipelineOptions))
+    for key, kind in declared.items():
+        if kind != "weights":
+            with pytest.raises(UserError):
+                reads.check(key, kind, "/nope")
+
+
+def test_the_way_to_the_check_is_light() -> None:
+    """Nothing that the check imports brings torch along."""
+    code = "import sys; from pipelines import cli; assert cli.main(['train', 'pairs=/nope']) == 2; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(cli.__file__).parents[1]
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_weights_are_a_folder_or_a_hub_id(tmp_path: Path) -> None:
+    """What cannot be a hub id must be a folder with a configuration; a hub id is left to transformers."""
+    for value in ("/nope", "./nope", "~/nope", "outputs/demo/initial", str(tmp_path)):
+        with pytest.raises(UserError, match=r"model\.init="):
+            reads.check("model.init", "weights", value)
+    for value in ("new", "gpt2", "owner/name"):
+        reads.check("model.init", "weights", value)
+    (tmp_path / "config.json").write_text("{}")
+    reads.check("model.init", "weights", str(tmp_path))
+
+
+def test_another_artifact_is_no_pairs_artifact(tmp_path: Path) -> None:
+    path = str(tmp_path / "rows")
+    with build(path, step="toy", version=1, params={}) as work:
+        work.publish(Ledger.of("rows", read=0, kept=0), rows=0)
+    reads.check("source", "artifact", path)
+    with pytest.raises(UserError, match="no pairs artifact"):
+        reads.check("pairs", "pairs", path)
