@@ -6,9 +6,11 @@ import os
 import posixpath
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.table import Table
 
 from cpt_ray.artifacts import Manifest, fingerprint, read_manifest
@@ -37,7 +39,10 @@ def finished(out: str, identity: str) -> DemoReport | None:
     path = Path(out, "report.json")
     if not path.exists() or not Path(out, "report.html").exists():
         return None
-    done = DemoReport.model_validate_json(path.read_text())
+    try:
+        done = DemoReport.model_validate_json(path.read_text())
+    except ValidationError:  # another version wrote it
+        return None
     if done.identity != identity:
         return None
     for stage in done.stages.values():
@@ -66,6 +71,7 @@ def write(
     seconds = max(time.monotonic() - started, sum(manifest.seconds for manifest in manifests.values()))
     found = DemoReport(
         identity=identity,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),
         peak_memory_bytes=peak.bytes,
         machine=report.machine(),

@@ -47,6 +47,7 @@ class PipelineOptions(Steps):
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
+    archive_files(options.archive)
     with connect(options.cluster):
         made = make(options.cluster.folder(options.output), options.archive, options)
     print_artifacts(made)
@@ -68,13 +69,20 @@ def make(out: str, archive: str, steps: Steps) -> dict[str, Manifest]:
     return made
 
 
-def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
-    """The documents artifact of an archive, a part for each of its files."""
+def archive_files(archive: str) -> list[str]:
+    """The archive's files by name in its file system, sorted; UserError when there are none."""
     fs, root = fsspec.core.url_to_fs(archive)
     files = sorted(name for name in fs.find(root) if name.endswith(ARCHIVES))
     if not files:
-        raise UserError("no WARC or ARC files here", where=archive, fix="give a crawl artifact or a folder of archives")
-    shards = [{"warc": fs.unstrip_protocol(name) if "://" in archive else name} for name in files]
+        fix = "give a crawl artifact or a folder of archives"
+        raise UserError("no WARC or ARC files here", where=f"archive={archive}", fix=fix)
+    return files
+
+
+def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
+    """The documents artifact of an archive, a part for each of its files."""
+    fs, root = fsspec.core.url_to_fs(archive)
+    files = archive_files(archive)
     if fs.exists(posixpath.join(root, "manifest.json")):
         source = read_manifest(archive).digest
     else:  # somebody else's archives: their names and sizes stand for their content
@@ -85,7 +93,7 @@ def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
         version=1,
         params=options,
         inputs={"archive": source},
-        shards=shards,
+        shards=[{"warc": fs.unstrip_protocol(name) if "://" in archive else name} for name in files],
         work=functools.partial(extract_shard, options=options),
         schema=DOCUMENTS,
         unit="records",

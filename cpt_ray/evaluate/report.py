@@ -149,7 +149,6 @@ class DemoReport(Part):
     pretrain: dict[str, Curve] = {}
     examples: list[Example] = []
     artifacts: dict[str, str] = Field(default={}, description="what, and the path or address where it is")
-    notes: list[str] = []
 
 
 def machine() -> dict[str, str]:
