@@ -12,7 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"pipelines.{name}")
         return run(name, module.PipelineOptions, module.run, words)
     except UserError as error:
-        Console(stderr=True).print(f"[bold red]error[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         Console(stderr=True).print("[bold]stopped[/]; the same command goes on from here")
@@ -135,13 +137,13 @@ def _pipeline_help(name: str, options: type[Options]) -> None:
 
     console = Console()
     text = sys.modules[options.__module__].__doc__ or ""
-    console.print(f"[bold]cpt-ray {_word(name)}[/]  {text.strip()}\n", highlight=False)
+    console.print(f"[bold]cpt-ray {_word(name)}[/]  {escape(text.strip())}\n", highlight=False)
     table = Table(box=None, padding=(0, 2))
     table.add_column("key", style="cyan", no_wrap=True)
     table.add_column("default", overflow="fold", max_width=28)
     table.add_column("what it is", overflow="fold")
     for key, (default, description) in config.keys(options).items():
-        table.add_row(key, default, description)
+        table.add_row(key, Text(default), Text(description))  # brackets are no markup here
     console.print(table, highlight=False)
     for group, files in config.choices(name).items():
         console.print(f"\n{group}=... chooses a file of conf/: {', '.join(files)}", highlight=False)

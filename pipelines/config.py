@@ -7,6 +7,7 @@ YAML, so that a file in `conf/` states only what it changes and every declared k
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import types
 import typing
@@ -112,6 +113,8 @@ def keys(options: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str
 
 
 def _as_yaml(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value)  # YAML too, on one line
     return (
         yaml.safe_dump(to_jsonable_python(value), default_flow_style=True, width=10_000).removesuffix("...\n").strip()
     )
@@ -178,4 +181,8 @@ def _explain(error: Exception, options: type[BaseModel], overrides: Sequence[str
         group, _, name = choice.group(1).rpartition("/")
         known = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
         return UserError(f"{group}={name}: there is no such choice", fix=f"one of {', '.join(known)}")
+    variable = re.search(r"Environment variable '([^']+)' not found", text)
+    if variable:
+        name = variable.group(1)
+        return UserError(f"the environment variable {name} is not set", fix=f"export {name}=... before the command")
     return UserError(text.splitlines()[0], where=" ".join(overrides), fix="overrides are written key=value")

@@ -323,7 +323,7 @@ def _seeds(options: CrawlOptions) -> tuple[str, ...]:
         raise UserError(
             "no contact given, and sites have a right to know who is asking",
             where="contact",
-            fix='set it to an e-mail address or a URL, as in contact="me@example.org"',
+            fix='give an e-mail address or a URL, such as "me@example.org"',
         )
     return tuple(sorted(url for url in found.values() if url))
 

@@ -17,6 +17,7 @@ from pipelines import cli, config
 class Inner(Options):
     rate: float = Field(0.5, gt=0, description="a rate")
     names: list[str] = ["a"]
+    separator: str = "\n\n"
 
 
 class Toy(Options):
@@ -109,6 +110,15 @@ def test_impossible_combinations_name_the_keys_of_the_command(pipeline, override
     assert f"\n  {key}" in str(error.value)
 
 
+def test_a_variable_that_is_not_set_is_named(monkeypatch):
+    """cluster=gpus keeps its artifacts where CPT_RAY_OUTPUTS says."""
+    monkeypatch.delenv("CPT_RAY_OUTPUTS", raising=False)
+    module = importlib.import_module("pipelines.crawl")
+    with pytest.raises(UserError, match="CPT_RAY_OUTPUTS is not set"):
+        config.load("crawl", module.PipelineOptions, ["cluster=gpus"])
+    assert config.load("crawl", module.PipelineOptions, ["cluster=gpus", "cluster.outputs=x"]).cluster.outputs == "x"
+
+
 def test_help_names_the_groups_that_the_command_has(conf, capsys):
     """`inner=slow` can be typed where conf/toy.yaml has that group; groups of other commands are not offered."""
     (conf / "unrelated").mkdir()
@@ -137,7 +147,7 @@ def test_free_text_reaches_the_query_unharmed(conf, text):
 def test_help_lists_every_key(conf, capsys):
     assert cli.run("toy", Toy, lambda options: pytest.fail("ran"), ["--help"]) == 0
     shown = capsys.readouterr().out
-    for key in ("input", "batch", "inner.rate", "a rate", "required"):
+    for key in ("input", "batch", "inner.rate", "a rate", "required", "[a]", '"\\n\\n"'):
         assert key in shown
 
 
