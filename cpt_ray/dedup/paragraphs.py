@@ -27,7 +27,7 @@ class ParagraphOptions(Options):
     min_documents: int | None = Field(
         default=10, ge=2, description="pages of one host that hold a paragraph before it goes; null: none goes"
     )
-    min_share: float = Field(default=0.1, ge=0, le=1, description="and the share of the host's pages that hold it")
+    min_share: float = Field(default=0.5, ge=0, le=1, description="and the share of the host's pages that hold it")
     min_words: int = Field(default=4, ge=1, description="shorter paragraphs stay: headings such as Parameters")
     separator: str = Field(
         default="\n\n", min_length=1, description="what stands between two paragraphs; a line break: lines"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpt_ray.dedup.paragraphs import ParagraphOptions, count_paragraphs, drop_repeated, repeated, total
@@ -90,7 +89,7 @@ def test_the_content_hash_follows_the_text() -> None:
     assert rows[2]["content_hash"] == xxhash.xxh3_64_intdigest(" ".join(rows[2]["text"].split()).encode())
 
 
-@pytest.mark.filterwarnings("ignore")
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.sampled_from("pqrs"), max_size=5)), min_size=1, max_size=12),
     st.integers(1, 11),
