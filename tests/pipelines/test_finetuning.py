@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import pre_tokenizers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cpt_ray.artifacts import Ledger, build, read_manifest, read_table
@@ -24,7 +26,7 @@ from cpt_ray.pairs.schema import Pair, pairs_table
 from cpt_ray.pairs.splits import SplitOptions, split_pairs
 from cpt_ray.train.hard_negatives import MineOptions
 from cpt_ray.train.options import TrainOptions
-from pipelines import evaluate, hard_negatives, labelled_pairs, train
+from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, train
 from pipelines.tracked import Tracked, TrackingOptions
 
 WORDS = ["".join(chr(97 + (i // 26**k + i * (2 * k + 1)) % 26) for k in range(4)) for i in range(200)]
@@ -114,6 +116,65 @@ def test_nli_to_a_trained_model(model: str, tmp_path: Path, capsys: pytest.Captu
     )
     assert found.extra["search"]["model"]["mrr"] > 0
     assert "heldout_mrr" in made[str(tmp_path / "tuned" / "model")].extra["last"]
+
+
+def test_weights_changed_in_place_are_other_weights(model: str, pairs: str, tmp_path: Path) -> None:
+    """A folder without a manifest is known by its content: the same path with other weights trains again."""
+    init = tmp_path / "init"
+    shutil.copytree(model, init)
+    out = str(tmp_path / "tuned")
+    first = fine_tuned(out, pairs, str(init), hard=0)[f"{out}/model"]
+    assert fine_tuned(out, pairs, str(init), hard=0)[f"{out}/model"].created == first.created
+    weights = load_file(init / "model.safetensors")
+    save_file({name: 2 * weight for name, weight in weights.items()}, init / "model.safetensors", {"format": "pt"})
+    again = fine_tuned(out, pairs, str(init), hard=0)[f"{out}/model"]
+    assert again.identity != first.identity
+    assert again.extra["last"]["loss"] != first.extra["last"]["loss"]
+
+
+def test_going_on_from_weights_changed_in_place_packs_again(model: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """The Codex route of `cpt-ray pretrain` knows its first weights by their content too."""
+    init = tmp_path / "init"
+    shutil.copytree(model, init)
+    seen: list[Any] = []
+    monkeypatch.setattr(pretrain, "make_corpus", lambda *_, **__: "corpus")
+    monkeypatch.setattr(pretrain, "read_table", lambda *_: None)
+    monkeypatch.setattr(pretrain, "build_windows", lambda *given: seen.append(given[-1]["tokenizer"]))
+    monkeypatch.setattr(pretrain, "make_weights", lambda *given: seen.append(given[3]))
+    steps = pretrain.Steps(model=ModelOptions(init=str(init)))
+    for scale in (1, 2):
+        weights = load_file(init / "model.safetensors")
+        save_file(
+            {name: scale * weight for name, weight in weights.items()}, init / "model.safetensors", {"format": "pt"}
+        )
+        pretrain.make(str(tmp_path), {}, steps, SplitOptions(), None)  # type: ignore[arg-type]
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+def test_mistakes_name_the_keys_of_train(model: str, pairs: str, tmp_path: Path) -> None:
+    """What the steps call batch_size, weights or tokenizer has another name on the command line."""
+    many = train.Steps(batches=BatchOptions(batch_size=512), train=TRAIN)
+    absent = train.Steps(batches=BatchOptions(batch_size=8, weights={"web": 1.0}), train=TRAIN)
+    for steps, key in ((many, "batches.batch_size"), (absent, "batches.weights")):
+        with pytest.raises(UserError) as error:
+            train.make_batches(str(tmp_path / "b"), str(tmp_path / "h"), pairs, model, steps)
+        assert error.value.where == key
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"a": 0}, merges=[])))
+    bare.save_pretrained(tmp_path / "bare")
+    for init, what in (("new", "starts from weights"), (str(tmp_path / "bare"), "no token '\\['")):
+        with pytest.raises(UserError, match=what) as error:
+            train.open_tokenizer(init)
+        assert error.value.where == f"model.init={init}"
+    with pytest.raises(UserError, match="end-of-text") as error:
+        pretrain.open_tokenizer(str(tmp_path / "bare"))
+    assert error.value.where == f"model.init={tmp_path / 'bare'}"
+
+
+def test_mistakes_name_the_keys_of_crawl(tmp_path: Path) -> None:
+    for given, key in ({}, "web.seeds"), ({"seeds": ["https://example.org/"]}, "web.contact"):
+        with pytest.raises(UserError) as error:
+            crawl.make(str(tmp_path / "crawl"), crawl.CrawlOptions(**given))
+        assert error.value.where == key
 
 
 def test_a_changed_file_or_fewer_lines_are_other_pairs(tmp_path: Path) -> None:
