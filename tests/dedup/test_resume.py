@@ -31,7 +31,8 @@ from tests.dedup.dedup_corpus import Killed, corpus, dying
 
 SCRIPT = """
 import sys
-from cpt_ray.dedup import components, deduplicate, near, verify
+from cpt_ray.dedup import components, deduplicate, near, shuffle, verify
+near.INLINE_KEYS, shuffle.KEYS_PER_TASK = 0, 4000
 near.INLINE_PAIRS, verify.PAIRS_PER_SHARD = 50, 60
 components.SCIPY_EDGES, components.EDGES_PER_PART = 50, 100
 deduplicate(sys.argv[1], sys.argv[2:])
@@ -54,6 +55,7 @@ def published(out: Path) -> list[bytes]:
 
 def test_every_write_may_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For every n: die at the n-th write of a file, half of it written; the next run ends with the same bytes."""
+    monkeypatch.setattr(near, "INLINE_KEYS", 0)
     monkeypatch.setattr(near, "INLINE_PAIRS", 10)
     monkeypatch.setattr(verify, "PAIRS_PER_SHARD", 15)
     monkeypatch.setattr(components, "SCIPY_EDGES", 10)
@@ -78,7 +80,7 @@ def test_every_write_may_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
     total, expected = written, published(tmp_path / "calm")
     assert total > 12
     assert shards.parquet is parquet
-    for at in range(1, total + 1, 2):
+    for at in range(1, total + 1, 3):
         out, written = tmp_path / f"killed-{at}", 0
         monkeypatch.setattr(parquet, "write_table", bomb(at))
         with pytest.raises(Killed):
