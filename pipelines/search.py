@@ -46,7 +46,9 @@ def open_index(folder: str, index: str | None, model: str | None) -> tuple[Index
     """The index and the model that made it."""
     at = index or os.path.join(folder, "index")
     if not os.path.isdir(at):
-        raise UserError("there is no index here", where=f"index={at}", fix="make one with `make run`, or `cpt-ray embed`")
+        raise UserError(
+            "there is no index here", where=f"index={at}", fix="make one with `make run`, or `cpt-ray embed`"
+        )
     trained = model or os.path.join(folder, "code_model")
     reads.check("trained", "trained", trained)
     opened = Index.open(at)

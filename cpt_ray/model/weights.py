@@ -46,7 +46,7 @@ class ModelOptions(Options):
     layers: int = Field(4, ge=1, description="decoder layers of a new model")
     heads: int = Field(4, ge=1, description="attention heads of a new model")
     feedforward: int | None = Field(
-        None, ge=8, description="inner width; None: 4 x hidden (gpt2), 8/3 x hidden (llama)"
+        None, ge=8, description="inner width; null: 4 x hidden (gpt2), 8/3 x hidden (llama)"
     )
     context: int = Field(256, ge=8, description="longest sequence of a new model, delimiters counted")
     initializer_range: float = Field(0.02, gt=0, description="standard deviation of a new model's weights")

@@ -64,7 +64,7 @@ class BatchOptions(Options):
 
     batch_size: int = Field(512, ge=2, description="pairs in one global batch, over all workers")
     epochs: float = Field(1.0, gt=0, description="passes over the pairs; ignored when `steps` is given")
-    steps: int | None = Field(None, ge=1, description="number of global batches; None: from `epochs`")
+    steps: int | None = Field(None, ge=1, description="number of global batches; null: from `epochs`")
     seed: int = Field(0, ge=0, description="seed of the order")
     max_x_tokens: int = Field(62, ge=1, description="x is truncated to this many tokens, delimiters not counted")
     max_y_tokens: int = Field(126, ge=1, description="y is truncated to this many tokens, delimiters not counted")

@@ -18,7 +18,7 @@ class EngineOptions(Options):
 
     workers: int = Field(2, ge=0, description="Ray Train workers; 0: in this process, without Ray")
     elastic_workers: int | None = Field(
-        None, ge=1, description="most workers when the cluster has room; None: always exactly `workers`"
+        None, ge=1, description="most workers when the cluster has room; null: always exactly `workers`"
     )
     threads: int = Field(1, ge=1, description="CPUs, and threads, of each worker")
     gpu: bool = Field(False, description="one GPU for each worker")
@@ -67,7 +67,7 @@ class EngineOptions(Options):
 class TrainOptions(EngineOptions):
     """Contrastive training."""
 
-    steps: int | None = Field(None, ge=1, description="stop after this many batches; None: all of them")
+    steps: int | None = Field(None, ge=1, description="stop after this many batches; null: all of them")
     temperature: float = Field(0.07, gt=0, description="initial temperature; logits are cosine / temperature")
     train_temperature: bool = Field(True, description="learn the temperature")
     temperature_rate: float = Field(1e-2, gt=0, description="peak learning rate of the log-temperature")
@@ -84,7 +84,7 @@ class TrainOptions(EngineOptions):
     evaluate_every: int = Field(50, ge=1, description="steps between held-out evaluations; the last step has one too")
     best: HeldoutMetric | None = Field(
         None,
-        description="export the model of the evaluation with the best value of this, such as heldout_mrr; None: the last",
+        description="export the model of the evaluation with the best value of this, such as heldout_mrr; null: the last",
     )
     peak_tflops: float = Field(
         0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"

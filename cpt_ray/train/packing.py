@@ -34,7 +34,7 @@ class PackOptions(Options):
     context: int = Field(128, ge=8, description="tokens of a window")
     batch_size: int = Field(64, ge=1, description="windows of one global batch, over all workers")
     epochs: int = Field(1, ge=1, description="passes over the windows; more only when `steps` asks for more")
-    steps: int | None = Field(None, ge=1, description="number of global batches; None: from `epochs`")
+    steps: int | None = Field(None, ge=1, description="number of global batches; null: from `epochs`")
     seed: int = Field(0, ge=0, description="seed of the order")
 
 

@@ -40,7 +40,7 @@ TILE = 256
 class PretrainOptions(EngineOptions):
     """Causal language modelling."""
 
-    steps: int | None = Field(None, ge=1, description="stop after this many batches; None: all of them")
+    steps: int | None = Field(None, ge=1, description="stop after this many batches; null: all of them")
     micro_batch_tokens: int = Field(4096, ge=8, description="tokens of one forward and backward pass")
     evaluate_every: int = Field(50, ge=1, description="steps between held-out losses; the last step has one too")
 
