@@ -139,7 +139,7 @@ class GradCache:
         *,
         chunk_tokens: int,
         keep_bytes: int = 0,
-        tile_rows: int = 2048,
+        tile_rows: int = 512,
         mask: bool = True,
         dropout: bool = False,
     ) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from torch import nn
 
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
@@ -132,7 +133,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     delimiters = Delimiters.of(tokenizer)
     prepare(backbone, delimiters, job.model.start)
     encoder = Encoder(backbone, delimiters, autocast=options.precision == "bf16")
-    size = sum(p.numel() for p in encoder.parameters())
+    flops = flops_per_token(encoder)
     engine = open_engine(encoder, job, workers)
     temperature = Temperature(options.temperature, trained=options.train_temperature, device=workers.device)
     cache = GradCache(
@@ -152,7 +153,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         factor = rate_factor(number, job.steps, options)
         rate = options.learning_rate * factor
         did = cache.step(Pairs.of(table, encoder.delimiters), rate, options.temperature_rate * factor)
-        return _metrics(did, rate, time.monotonic() - before, size, job, workers)
+        return _metrics(did, rate, time.monotonic() - before, flops, job, workers)
 
     best = BestModel(job.scratch, options.best, workers)
 
@@ -201,9 +202,9 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
 
 
 def _metrics(
-    did: Step, rate: float, seconds: float, size: int, job: ContrastiveJob, workers: Workers
+    did: Step, rate: float, seconds: float, flops: float, job: ContrastiveJob, workers: Workers
 ) -> dict[str, float]:
-    """Logged by step. `mfu` counts the 6 N FLOPs a token needs, not what gradient caching recomputes."""
+    """Logged by step. `mfu` counts the FLOPs that a token needs, not what gradient caching recomputes."""
     metrics = {
         "loss": did.loss,
         "temperature": did.temperature,
@@ -217,9 +218,18 @@ def _metrics(
         "recomputed_share": 1 - did.kept_chunks / did.chunks,
     }
     if job.options.peak_tflops:
-        metrics["mfu"] = 6 * size * did.tokens / seconds / (workers.count * job.options.peak_tflops * 1e12)
+        metrics["mfu"] = flops * did.tokens / seconds / (workers.count * job.options.peak_tflops * 1e12)
     assert all(math.isfinite(value) for value in metrics.values()), metrics
     return metrics
+
+
+def flops_per_token(encoder: nn.Module) -> float:
+    """6 N, forward and backward, where N counts the weights of matrix products: an embedding is looked up, not multiplied.
+
+    Attention scores are left out, as is usual. ZeRO must not have cut the weights yet.
+    """
+    looked_up = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Embedding)}
+    return 6.0 * sum(p.numel() for p in encoder.parameters() if p.ndim >= 2 and id(p) not in looked_up)
 
 
 def peak_memory_mb(workers: Workers) -> float:

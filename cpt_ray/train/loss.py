@@ -61,7 +61,7 @@ def contrastive_loss(
     workers: Workers,
     *,
     mask: bool = True,
-    tile_rows: int = 2048,
+    tile_rows: int = 512,
 ) -> Loss:
     """q, d (n, D) and hard (h, D) L2-normalised, without graphs; n and h equal on all ranks; tau a scalar."""
     assert q.dtype in (torch.float32, torch.float64), "the loss is never computed in half precision"

@@ -80,7 +80,7 @@ class TrainOptions(EngineOptions):
         ge=0,
         description="activations kept between the two passes, per worker, in MB; chunks beyond it are recomputed",
     )
-    tile_rows: int = Field(2048, ge=1, description="rows of the logits computed at once")
+    tile_rows: int = Field(512, ge=1, description="rows of the logits computed at once")
     evaluate_every: int = Field(50, ge=1, description="steps between held-out evaluations; the last step has one too")
     best: HeldoutMetric | None = Field(
         None,
