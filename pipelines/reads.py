@@ -29,7 +29,8 @@ def check_overrides(name: str, overrides: Sequence[str]) -> None:
     """Check what is given as plain `key=value`; the rest is checked when the options are composed."""
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
     for key, kind in declared(name).items():
-        if (value := given.get(key, "").strip("\"'")) and value != "null":
+        value = given.get(key, "").strip("\"'")
+        if value and value != "null" and not set(value) & set("$\\"):  # what Hydra resolves is known later
             check(key, kind, value)
 
 
