@@ -73,6 +73,12 @@ def _worker(config: dict[str, Any]) -> Any:
         return config["train"](config["job"], Workers.of_process_group())
     except UserError as error:
         return error
+    except torch.OutOfMemoryError as error:
+        return UserError(
+            f"a worker's GPU is out of memory: {str(error).splitlines()[0]}",
+            where="chunk_tokens",
+            fix="lower chunk_tokens or keep_graphs_mb, or see `cpt-ray plan` for what shards or recomputes more",
+        )
 
 
 def _alone(options: EngineOptions) -> Workers:

@@ -14,6 +14,7 @@ import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -24,7 +25,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.start import prepare
-from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_tokenizer, save_model
+from cpt_ray.model.weights import ModelInfo, ModelOptions, configuration, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
@@ -33,6 +34,7 @@ from cpt_ray.train.heldout import evaluate
 from cpt_ray.train.launch import launch
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
+from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.steps import Job, open_engine, run_steps
 from cpt_ray.train.temperature import Temperature
@@ -87,8 +89,12 @@ def train_model(
     order = read_manifest(batches)
     size, most_x, most_y = (int(order.params[name]) for name in ("batch_size", "max_x_tokens", "max_y_tokens"))
     known = tokenizer or model.init
-    Delimiters.of(load_tokenizer(known))
-    check_batch(options, size, max(most_x, most_y) + ADDED, context_of(model), where)
+    words = load_tokenizer(known)
+    Delimiters.of(words)
+    config = config_of(model, len(words))
+    check_batch(options, size, max(most_x, most_y) + ADDED, context_of(config), where)
+    tokens = size // max(options.workers, 1) * (most_x + most_y + 2 * ADDED)
+    check_chunk(options, config, tokens, where)
     count = len(BatchReader(batches))
     if options.best and heldout is None:
         raise UserError(
@@ -241,16 +247,20 @@ def peak_memory_mb(workers: Workers) -> float:
     return float(workers.sum(torch.tensor(own, dtype=torch.float64, device=workers.device)))
 
 
-def context_of(model: ModelOptions) -> int:
-    """Longest sequence of the model that the options name; its weights are not read."""
+def config_of(model: ModelOptions, vocabulary: int) -> Any:
+    """The configuration of the model that the options name; its weights are not read."""
     if model.init == "new":
-        return model.context
+        return configuration(model, vocabulary)
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(model.init, trust_remote_code=False)
+        return AutoConfig.from_pretrained(model.init, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no model configuration can be read: {error}", where="model.init", fix="give a hub id or a folder"
         ) from error
+
+
+def context_of(config: Any) -> int:
+    """Longest sequence of a model."""
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)

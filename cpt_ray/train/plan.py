@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from pydantic import Field
 from transformers import AutoConfig, AutoModel
@@ -138,6 +139,28 @@ def activation_bytes(config: Any, train: TrainOptions) -> float:
     if train.gradient_checkpointing:
         return layers * width * (2 if low else 4) + layer
     return layers * layer
+
+
+def check_chunk(options: TrainOptions, config: Any, tokens: int, where: str) -> None:
+    """UserError when the graph of one chunk cannot fit this machine's GPU, or its memory without GPUs.
+
+    `config` is the model's; `tokens` is the most that a worker's share of a batch holds, which a chunk never exceeds.
+    """
+    if not options.gpu:
+        memory, of = psutil.virtual_memory().total, "this machine has"
+    elif torch.cuda.is_available():
+        memory, of = torch.cuda.get_device_properties(0).total_memory, "a GPU here has"
+    else:
+        return  # the GPUs are elsewhere; a worker that runs out of memory says the same
+    needed = activation_bytes(config, options) * min(options.chunk_tokens, tokens)
+    if needed > memory:
+        fits = int(memory * (1 - SPARE) / activation_bytes(config, options))
+        raise UserError(
+            f"a chunk of {min(options.chunk_tokens, tokens):,} tokens keeps {needed / GB:,.1f} GB of activations, and {of}"
+            f" {memory / GB:,.1f} GB",
+            where=f"{where}.chunk_tokens",
+            fix=f"lower it to {fits:,} at most, or set gradient_checkpointing=true",
+        )
 
 
 def _size(options: PlanOptions, model: ModelOptions) -> tuple[Any, int]:

@@ -28,7 +28,7 @@ from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.launch import launch
-from cpt_ray.train.loop import TrainResult, context_of, peak_memory_mb
+from cpt_ray.train.loop import TrainResult, config_of, context_of, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import EngineOptions, check_engine
 from cpt_ray.train.schedule import rate_factor
@@ -136,9 +136,10 @@ def pretrain(
                 where=f"{where}.workers",
                 fix="choose a batch_size that is a multiple of the number of workers",
             )
-    if context > context_of(model):
+    most = context_of(config_of(model, len(load_tokenizer(tokenizer))))
+    if context > most:
         raise UserError(
-            f"windows of {context} tokens do not fit the model's context of {context_of(model)}",
+            f"windows of {context} tokens do not fit the model's context of {most}",
             where="windows.context",
             fix="choose shorter windows, or a model with more context",
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,36 @@ def test_what_cannot_work_is_refused_before_it_starts(
         train(corpus, tokenizer, places, changes)
     assert caught.value.where == key
     assert caught.value.fix
+    assert not Path(places["out"]).exists()
+
+
+def test_a_chunk_over_the_memory_is_refused_before_it_starts(corpus: Any, tokenizer: str, places: Any) -> None:
+    """A chunk that would keep more activations than the machine has memory; the fix names a number that fits."""
+    from transformers import AutoConfig
+
+    from cpt_ray.train.plan import check_chunk
+
+    wide = AutoConfig.for_model("llama", hidden_size=8192, num_hidden_layers=80, intermediate_size=28672)
+    with pytest.raises(UserError, match="activations") as caught:
+        check_chunk(options(chunk_tokens=1 << 24), wide, 1 << 24, "train")
+    assert caught.value.where == "train.chunk_tokens"
+    fits = int(caught.value.fix.split(" at most")[0].removeprefix("lower it to ").replace(",", ""))
+    check_chunk(options(chunk_tokens=fits), wide, 1 << 24, "train")
+    train(corpus, tokenizer, places, {"chunk_tokens": 1 << 40, "steps": 1})  # a chunk never exceeds the batch
+
+
+def test_a_tokenizer_without_a_delimiter_is_refused_before_it_starts(
+    corpus: Any, tokenizer: str, places: Any, tmp_path: Path
+) -> None:
+    content = Path(tokenizer, "tokenizer.json").read_text()
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(tokenizer, folder)
+    vocabulary = json.loads(content)
+    vocabulary["model"]["vocab"]["(("] = vocabulary["model"]["vocab"].pop("{")
+    (folder / "tokenizer.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(UserError, match=re.escape("'{'")) as caught:
+        train(corpus, str(folder), places)
+    assert "add the tokens" in caught.value.fix
     assert not Path(places["out"]).exists()
 
 
