@@ -63,13 +63,18 @@ class Plan(Options):
     batch_sizes: tuple[int, ...] = (64, 256, 1024, 4096)
     examples: int = 262_144
     batch_size: int = 1024
-    masking_examples: int = 65_536
-    seeds: int = 2
+    masking_examples: int = 32_768
+    seeds: int = 1
 
     @property
     def steps(self) -> int:
         """Of the largest batch; batches of every size are also compared after as many steps."""
         return self.examples // max(self.batch_sizes)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Examples at which initial weights are compared, few and many, in batches of `batch_size`."""
+        return [self.batch_size * self.steps, self.examples]
 
 
 @dataclass(frozen=True)
@@ -107,19 +112,18 @@ def settings(plan: Plan) -> list[Setting]:
     """Every training once: all experiments with one seed, then with the next; the largest batch, which may not fit, first."""
     found = []
     for seed in range(plan.seeds):
-        middle = Setting(plan.batch_size, plan.examples, seed)
-        found += [replace(middle, batch_size=size) for size in reversed(plan.batch_sizes)]
-        found += [replace(middle, batch_size=size, examples=size * plan.steps) for size in plan.batch_sizes]
-        found += [middle, replace(middle, pretrained=False)]
+        for pretrained in (True, False):
+            sizes = [Setting(size, plan.examples, seed, pretrained=pretrained) for size in plan.batch_sizes]
+            found += [*reversed(sizes), *(replace(one, examples=one.batch_size * plan.steps) for one in sizes)]
         for corpus in (DUPLICATES, REPEATS):
-            for mask in (True, False):
-                found.append(replace(middle, examples=plan.masking_examples, corpus=corpus, mask=mask))
+            masked = Setting(plan.batch_size, plan.masking_examples, seed, corpus)
+            found += [masked, replace(masked, mask=False)]
     return list(dict.fromkeys(found))
 
 
-def rate_scale(batch_size: int, tuned_at: int) -> float:
-    """Factor on the demo's learning rates: Adam's square-root rule below the batch size they were tuned at, 1 above it,
-    where the rule's rates made the embeddings collapse (loss = log of the batch size)."""
+def rate_factor(batch_size: int, tuned_at: int) -> float:
+    """On the demo's learning rates: Adam's square-root rule below the batch size they were tuned at, 1 above it, where a
+    large batch has so few steps that the rule's rates made all embeddings one point (loss = log of the batch size)."""
     return min(1.0, float(np.sqrt(batch_size / tuned_at)))
 
 
@@ -145,10 +149,10 @@ class Bench:
     def train(self, setting: Setting) -> TrialResult:
         """One trial of a sweep, in this process, by the reference engine."""
         tuned, count = self.steps, setting.examples // setting.batch_size
+        factor = rate_factor(setting.batch_size, tuned.batches.batch_size)
         batches = tuned.batches.model_copy(
             update={**SHORTER, "batch_size": setting.batch_size, "steps": count, "seed": setting.seed}
         )
-        scale = rate_scale(setting.batch_size, tuned.batches.batch_size)
         options = tuned.train.model_copy(
             update={
                 "workers": 0,
@@ -156,10 +160,11 @@ class Bench:
                 "gpu": False,
                 "engine": "reference",
                 "seed": setting.seed,
-                "learning_rate": tuned.train.learning_rate * scale,
-                "temperature_rate": tuned.train.temperature_rate * scale,
+                "learning_rate": tuned.train.learning_rate * factor,
+                "temperature_rate": tuned.train.temperature_rate * factor,
                 "warmup": WARMUP,
                 "keep_graphs_mb": 2048,
+                "tile_rows": 2048,
                 "mask_false_negatives": setting.mask,
                 "evaluate_every": max(1, count // 8),
             }
@@ -257,31 +262,37 @@ def mean(values: Iterable[float]) -> float:
 def rows(measured: Sequence[Measured], plan: Plan) -> list[dict[str, Any]]:
     """Lines of the result: means over seeds and draws. `peer` is the other setting of a comparison; `difference` is
     taken seed by seed and draw by draw (the same candidates), its mean and its least and largest."""
-    first = Setting(plan.batch_size, plan.examples, 0)
     found = []
     for case, sizes in _by_size(measured, plan).items():
         before: list[Measured] = []
         for size, now in sizes.items():
             peer = f"B={before[0].setting.batch_size}" if before else None
-            found.append(_row(f"equal {case}, B={size}", now, peer, before))
+            found.append(_row(f"{case}, B={size}", now, peer, before))
             before = now
-    usual, random = _seeds(measured, first), _seeds(measured, replace(first, pretrained=False))
-    found.append(_row("pretrained weights", usual, "random weights", random))
+    for examples in plan.lengths:
+        ours = Setting(plan.batch_size, examples, 0)
+        random = _seeds(measured, replace(ours, pretrained=False))
+        found.append(_row(f"pretrained weights, {examples} examples", _seeds(measured, ours), "random weights", random))
     for corpus in (DUPLICATES, REPEATS):
-        masked = replace(first, examples=plan.masking_examples, corpus=corpus)
+        masked = Setting(plan.batch_size, plan.masking_examples, 0, corpus)
         unmasked = _seeds(measured, replace(masked, mask=False))
         found.append(_row(f"masking, {corpus}", _seeds(measured, masked), "no mask", unmasked))
     return found
 
 
 def _by_size(measured: Sequence[Measured], plan: Plan) -> dict[str, dict[int, list[Measured]]]:
-    """The runs of each batch size, at equal examples and at equal steps."""
-    first = Setting(plan.batch_size, plan.examples, 0)
-    alike = {
-        "examples": {size: replace(first, batch_size=size) for size in plan.batch_sizes},
-        "steps": {size: replace(first, batch_size=size, examples=size * plan.steps) for size in plan.batch_sizes},
-    }
-    return {case: {size: _seeds(measured, one) for size, one in each.items()} for case, each in alike.items()}
+    """The runs of each batch size: at equal examples and at equal steps, from random and from pretrained weights."""
+    found = {}
+    for pretrained, weights in ((False, "random"), (True, "pretrained")):
+        for case in ("examples", "steps"):
+            found[f"equal {case}, {weights} weights"] = {
+                size: _seeds(
+                    measured,
+                    Setting(size, plan.examples if case == "examples" else size * plan.steps, 0, pretrained=pretrained),
+                )
+                for size in plan.batch_sizes
+            }
+    return found
 
 
 def _seeds(measured: Sequence[Measured], setting: Setting) -> list[Measured]:
@@ -291,7 +302,12 @@ def _seeds(measured: Sequence[Measured], setting: Setting) -> list[Measured]:
 
 def _row(case: str, ours: list[Measured], peer: str | None, theirs: list[Measured]) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case, "metric": "MRR", "ours_value": round(mean(e.mrr for e in ours), 4)}
-    row |= {"by_seed": [round(each.mrr, 4) for each in ours], "peer": peer, "peer_value": None, "ratio": None}
+    row |= {
+        "by_seed": [round(each.mrr, 4) for each in ours],
+        "peer": peer,
+        "peer_value": None,
+        "ratio": None,
+    }
     if theirs:
         value = mean(each.mrr for each in theirs)
         gains = [
@@ -330,20 +346,19 @@ def run_row(each: Measured) -> dict[str, Any]:
 
 def draw_figures(measured: Sequence[Measured], plan: Plan) -> dict[str, Figure]:
     """One figure for each question."""
-    first = Setting(plan.batch_size, plan.examples, 0)
     sizes = {
-        f"{plan.examples:,} examples" if case == "examples" else f"{plan.steps:,} steps": {
-            size: [one.mrr for one in runs] for size, runs in each.items()
-        }
+        case: {size: [one.mrr for one in runs] for size, runs in each.items()}
         for case, each in _by_size(measured, plan).items()
     }
-    weights = {
-        "language model": _curve(_seeds(measured, first)),
-        "random weights": _curve(_seeds(measured, replace(first, pretrained=False))),
-    }
+    weights = {}
+    for examples in plan.lengths:
+        ours = Setting(plan.batch_size, examples, 0)
+        steps = examples // plan.batch_size
+        weights[f"language model, {steps} steps"] = _curve(_seeds(measured, ours))
+        weights[f"random, {steps} steps"] = _curve(_seeds(measured, replace(ours, pretrained=False)))
     masks = {}
     for corpus, label in ((DUPLICATES, "all duplicates left in"), (REPEATS, "only pairs that repeat")):
-        masked = replace(first, examples=plan.masking_examples, corpus=corpus)
+        masked = Setting(plan.batch_size, plan.masking_examples, 0, corpus)
         masks[label] = {
             "mask": [each.mrr for each in _seeds(measured, masked)],
             "no mask": [each.mrr for each in _seeds(measured, replace(masked, mask=False))],
@@ -391,27 +406,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", default="outputs/ablations", help="where trainings are kept")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(usual.batch_sizes))
     parser.add_argument("--examples", type=int, default=usual.examples, help="pairs that a training sees")
-    parser.add_argument("--batch", type=int, default=usual.batch_size, help="batch size of the other two experiments")
+    parser.add_argument(
+        "--batch", type=int, default=usual.batch_size, help="batch size of the other two experiments, one of --sizes"
+    )
     parser.add_argument("--masking-examples", type=int, default=usual.masking_examples)
     parser.add_argument("--seeds", type=int, default=usual.seeds)
     parser.add_argument("--results", default=str(ROOT / "benchmarks" / "results"), help="folder of ablations.json")
     parser.add_argument("--figures", default=str(ROOT / "docs" / "figures"), help="folder of the SVG files")
     given = parser.parse_args(argv)
-    plan = Plan(
-        batch_sizes=tuple(sorted(given.sizes)),
-        examples=given.examples,
-        batch_size=given.batch,
-        masking_examples=given.masking_examples,
-        seeds=given.seeds,
-    )
     try:
-        bench = Bench(given.demo, given.work, config.load("demo", demo.PipelineOptions))
+        options = config.load("demo", demo.PipelineOptions)
+        plan = Plan(
+            batch_sizes=tuple(sorted(given.sizes)),
+            examples=given.examples,
+            batch_size=given.batch,
+            masking_examples=given.masking_examples,
+            seeds=given.seeds,
+        )
+        bench = Bench(given.demo, given.work, options)
         measured = []
         for setting in settings(plan):
             measured.append(bench.measure(setting))
             done = measured[-1]
             print(
-                f"{setting.name:<48} B={setting.batch_size:<6} MRR {done.mrr:.4f}  {done.result.seconds:6.0f} s",
+                f"{setting.name:<60} B={setting.batch_size:<6} MRR {done.mrr:.4f}  {done.result.seconds:6.0f} s",
                 flush=True,
             )
     except UserError as error:

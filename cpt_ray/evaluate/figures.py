@@ -121,29 +121,29 @@ def funnel(stages: Sequence[tuple[str, int, int, Mapping[str, int]]]) -> Figure:
 
 
 def scaling(series: Mapping[str, Mapping[int, Sequence[float]]], title: str, x: str, y: str) -> Figure:
-    """A metric over a size on a doubling scale: for each series a dot for each repetition, a line through the means."""
-    figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+    """A metric over a size on a doubling scale: for each series a dot for each repetition, a line through the means, and
+    the last mean written. Every second series is dashed, in the colour of the one before."""
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(series.items()):
-        sizes, colour = sorted(values), _colour(name, number)
+        sizes, colour = sorted(values), _colour(name, number // 2)
         means = [float(np.mean(values[size])) for size in sizes]
-        axes.plot(sizes, means, color=colour, linewidth=1.8, label=name)
-        for size, mean in zip(sizes, means, strict=True):
+        axes.plot(sizes, means, "-" if number % 2 == 0 else "--", color=colour, linewidth=1.8, label=name)
+        for size in sizes:
             axes.plot([size] * len(values[size]), values[size], "o", color=colour, markersize=4.5)
-            axes.annotate(
-                f"{mean:.3f}",
-                (size, mean),
-                textcoords="offset points",
-                xytext=(0, 7 if number == 0 else -14),
-                ha="center",
-                fontsize=8.5,
-                color=INK,
-            )
+        axes.annotate(
+            f"{means[-1]:.3f}",
+            (sizes[-1], means[-1]),
+            textcoords="offset points",
+            xytext=(7, -3),
+            fontsize=8.5,
+            color=INK,
+        )
     _plain(axes, title, x, y)
     shown = sorted({size for values in series.values() for size in values})
     axes.set_xscale("log", base=2)
     axes.set_xticks(shown, [f"{size:,}" for size in shown])
-    axes.margins(x=0.08, y=0.18)
+    axes.margins(x=0.1, y=0.08)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     return figure
 

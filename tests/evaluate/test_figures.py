@@ -25,12 +25,12 @@ def test_a_file_stands_alone_and_is_the_same_each_time() -> None:
 
 
 def test_every_repetition_and_every_mean_is_drawn() -> None:
-    """A dot for each value; the means are written or barred; sizes stand by their value, whatever their order."""
+    """A dot for each value; the means are lines or bars; sizes stand by their value, whatever their order."""
     [axes] = scaling({"a": {256: [0.25, 0.75], 64: [0.25, 0.25, 0.25]}}, "t", "x", "y").axes
     line, *dots = axes.lines
     assert [list(line.get_xdata()), list(line.get_ydata())] == [[64, 256], [0.25, 0.5]]
     assert sorted(len(one.get_xdata()) for one in dots) == [2, 3]
-    assert [text.get_text() for text in axes.texts] == ["0.250", "0.500"]
+    assert [text.get_text() for text in axes.texts] == ["0.500"]
 
     [axes] = contrast({"a": {"on": [1, 3], "off": [2]}, "b": {"on": [5], "off": [6]}}, "t", "x").axes
     assert [list(line.get_xdata()) for line in axes.lines[::2]] == [[1, 3], [2], [5], [6]]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from benchmarks.ablations import Measured, Plan, Setting, rate_scale, rows, settings, with_duplicates
+from benchmarks.ablations import Measured, Plan, Setting, rate_factor, rows, settings, with_duplicates
 from cpt_ray.code.functions import MineOptions, Origin, Source, mine
 from cpt_ray.pairs.splits import SplitOptions, side
 from cpt_ray.sweep.grid import Trial, TrialResult
@@ -42,25 +42,34 @@ def own_clusters(table: pa.Table, **same: str) -> pa.Table:
     return pa.table({"doc_id": ids, "cluster_id": clusters, "kept": [name not in same for name in ids]})
 
 
+def measured(setting: Setting, score: float = 0.0) -> Measured:
+    """MRRs that are sums of what each part of the setting is worth."""
+    trial = Trial(setting.batch_size, 0.02, setting.examples // setting.batch_size)
+    gain = 0.1 * (setting.batch_size == 16) + 0.2 * setting.pretrained + 0.01 * setting.mask
+    draws = [{"mrr": hard + setting.seed * 0.05 + gain} for hard in (0.1, 0.3)]
+    return Measured(setting, TrialResult(trial, {}, [], score, 0.0, ""), draws)
+
+
 def test_every_training_stands_once_and_what_is_compared_is_equal_otherwise() -> None:
-    """Trainings that two experiments share are done once. Sizes are compared at equal examples and at equal steps, weights
-    and mask with everything else equal."""
+    """Trainings that two experiments share are done once. Sizes are compared at equal examples and at equal steps, from
+    both weights; weights and mask with everything else equal."""
     found = settings(PLAN)
-    assert len(found) == len(set(found)) == 2 * 8
+    assert len(found) == len(set(found)) == 2 * (2 * 3 + 4)
     assert len({(one.name, one.batch_size) for one in found}) == len(found)
     for seed in range(PLAN.seeds):
         usual = Setting(16, 32, seed)
-        assert {usual, replace(usual, batch_size=8), replace(usual, pretrained=False)} <= set(found)
-        assert replace(usual, batch_size=8, examples=16) in found
+        for one in (usual, replace(usual, batch_size=8), replace(usual, batch_size=8, examples=16)):
+            assert {one, replace(one, pretrained=False)} <= set(found)
         for corpus in ("duplicates", "repeats"):
             masked = replace(usual, corpus=corpus, examples=16)
             assert {masked, replace(masked, mask=False)} <= set(found)
+    assert PLAN.lengths == [32, 32]
 
 
 def test_the_demo_s_own_rate_stands_at_its_own_batch_size() -> None:
-    assert rate_scale(512, 512) == 1
-    assert rate_scale(128, 512) == pytest.approx(0.5)
-    assert rate_scale(4096, 512) == 1
+    assert rate_factor(512, 512) == 1
+    assert rate_factor(128, 512) == pytest.approx(0.5)
+    assert rate_factor(4096, 512) == 1
 
 
 def test_duplicates_stay_and_nothing_held_out_does() -> None:
@@ -97,18 +106,12 @@ def test_duplicates_stay_and_nothing_held_out_does() -> None:
 def test_differences_are_taken_seed_by_seed_and_draw_by_draw() -> None:
     """A draw that is hard for all, and a seed that is lucky for all, are no difference."""
 
-    def measured(setting: Setting) -> Measured:
-        trial = Trial(setting.batch_size, 0.02, setting.examples // setting.batch_size)
-        gain = 0.1 * (setting.batch_size == 16) + 0.2 * setting.pretrained + 0.01 * setting.mask
-        draws = [{"mrr": hard + setting.seed * 0.05 + gain} for hard in (0.1, 0.3)]
-        return Measured(setting, TrialResult(trial, {}, [], 0.0, 0.0, ""), draws)
-
     found = {row["case"]: row for row in rows([measured(setting) for setting in settings(PLAN)], PLAN)}
-    assert found["equal examples, B=8"]["peer"] is None
+    assert found["equal examples, random weights, B=8"]["peer"] is None
     for case, value in (
-        ("equal examples, B=16", 0.1),
-        ("equal steps, B=16", 0.1),
-        ("pretrained weights", 0.2),
+        ("equal examples, random weights, B=16", 0.1),
+        ("equal steps, pretrained weights, B=16", 0.1),
+        ("pretrained weights, 32 examples", 0.2),
         ("masking, duplicates", 0.01),
         ("masking, repeats", 0.01),
     ):
