@@ -406,11 +406,15 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="+", choices=("equal", "defaults", "preset"), help="parts to run; rows are merged"
     )
+    parser.add_argument("--table", action="store_true", help="print what was measured as Markdown, and end")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         given = json.loads(arguments.one)
         print(json.dumps(TOOLS[given.pop("tool")](**given)))
+        return 0
+    if arguments.table:
+        print(table())
         return 0
     peers: dict[str, dict[str, Any]] = {SENTENCE_TRANSFORMERS: {}}
     if arguments.grad_cache:
@@ -433,6 +437,20 @@ def main() -> int:
         if "preset" in parts:
             bench.preset(texts)
     return 0
+
+
+def table() -> str:
+    """The rows of the result as Markdown."""
+    lines = ["| case | unit | ours | peer | theirs | times better |", "|---|---|---|---|---|---|"]
+    for row in json.loads(RESULT.read_text())["rows"]:
+        ours, theirs = row["ours_value"], row["peer_value"]
+        peer = (row["peer"] or "").split(" ")[0]
+        values = [row["case"], row["metric"], f"{ours:,.3g}" if ours < 1000 else f"{ours:,.0f}", peer]
+        values += (
+            ["", ""] if theirs is None else [f"{theirs:,.3g}" if theirs < 1000 else f"{theirs:,.0f}", f"{row['ratio']}"]
+        )
+        lines.append("| " + " | ".join(values) + " |")
+    return "\n".join(lines)
 
 
 def save(rows: list[dict[str, Any]]) -> None:
