@@ -65,6 +65,7 @@ class Plan(Options):
     batch_size: int = 1024
     masking_examples: int = 32_768
     seeds: int = 1
+    weights: tuple[bool, ...] = (True, False)
 
     @property
     def steps(self) -> int:
@@ -74,7 +75,7 @@ class Plan(Options):
     @property
     def lengths(self) -> list[int]:
         """Examples at which initial weights are compared, few and many, in batches of `batch_size`."""
-        return [self.batch_size * self.steps, self.examples]
+        return [self.batch_size * self.steps, self.examples][: len(self.weights)]
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,10 @@ def settings(plan: Plan) -> list[Setting]:
     """Every training once: all experiments with one seed, then with the next; the largest batch, which may not fit, first."""
     found = []
     for seed in range(plan.seeds):
-        for pretrained in (True, False):
+        for pretrained in plan.weights:
             sizes = [Setting(size, plan.examples, seed, pretrained=pretrained) for size in plan.batch_sizes]
             found += [*reversed(sizes), *(replace(one, examples=one.batch_size * plan.steps) for one in sizes)]
+        found.append(Setting(plan.batch_size, plan.lengths[0], seed, pretrained=False))
         for corpus in (DUPLICATES, REPEATS):
             masked = Setting(plan.batch_size, plan.masking_examples, seed, corpus)
             found += [masked, replace(masked, mask=False)]
@@ -283,7 +285,8 @@ def rows(measured: Sequence[Measured], plan: Plan) -> list[dict[str, Any]]:
 def _by_size(measured: Sequence[Measured], plan: Plan) -> dict[str, dict[int, list[Measured]]]:
     """The runs of each batch size: at equal examples and at equal steps, from random and from pretrained weights."""
     found = {}
-    for pretrained, weights in ((False, "random"), (True, "pretrained")):
+    for pretrained in plan.weights:
+        weights = "pretrained" if pretrained else "random"
         for case in ("examples", "steps"):
             found[f"equal {case}, {weights} weights"] = {
                 size: _seeds(
@@ -411,6 +414,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--masking-examples", type=int, default=usual.masking_examples)
     parser.add_argument("--seeds", type=int, default=usual.seeds)
+    parser.add_argument("--pretrained-only", action="store_true", help="batch sizes from pretrained weights alone")
     parser.add_argument("--results", default=str(ROOT / "benchmarks" / "results"), help="folder of ablations.json")
     parser.add_argument("--figures", default=str(ROOT / "docs" / "figures"), help="folder of the SVG files")
     given = parser.parse_args(argv)
@@ -422,6 +426,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             batch_size=given.batch,
             masking_examples=given.masking_examples,
             seeds=given.seeds,
+            weights=(True,) if given.pretrained_only else usual.weights,
         )
         bench = Bench(given.demo, given.work, options)
         measured = []
