@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from cpt_ray.errors import UserError
+from cpt_ray.memory import bound_shape_caches
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.last_layer import hidden_at
 
@@ -35,6 +36,7 @@ class Encoder(nn.Module):
 
     def __init__(self, backbone: PreTrainedModel, delimiters: Delimiters, *, autocast: bool = False) -> None:
         super().__init__()
+        bound_shape_caches()
         self.backbone = backbone
         self.delimiters = delimiters
         self.autocast = autocast  # matrix products in bf16, weights and residual stream in fp32

@@ -81,9 +81,7 @@ def documents(count: int, width: int = 16) -> tuple[pa.Table, np.ndarray, np.nda
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     number = pa.array(range(count), pa.uint64())
     texts = [f"document {i}" for i in range(count)]
-    pairs = pa.table(
-        {"pair_id": texts, "x": texts, "y": texts, "x_hash": number, "y_hash": number, "cluster": number}
-    )
+    pairs = pa.table({"pair_id": texts, "x": texts, "y": texts, "x_hash": number, "y_hash": number, "cluster": number})
     return pairs, x, y
 
 
