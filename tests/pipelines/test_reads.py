@@ -60,8 +60,9 @@ def test_the_way_to_the_check_is_light() -> None:
     assert done.stdout == "False\n", done.stderr
 
 
-def test_weights_are_a_folder_or_a_hub_id(tmp_path: Path) -> None:
+def test_weights_are_a_folder_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be a hub id must be a folder with a configuration; a hub id is left to transformers."""
+    monkeypatch.chdir(tmp_path)  # where no outputs/demo lies
     for value in ("/nope", "./nope", "~/nope", "outputs/demo/initial", str(tmp_path)):
         with pytest.raises(UserError, match=r"model\.init="):
             reads.check("model.init", "weights", value)
