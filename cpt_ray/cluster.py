@@ -15,6 +15,8 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
 log = logging.getLogger("cpt_ray")
+ATTEMPTS = 3
+"""Starts of Ray on this machine before its failure is the user's."""
 
 
 class ClusterOptions(Options):
@@ -76,9 +78,6 @@ def connect(options: ClusterOptions) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-ATTEMPTS = 3
 
 
 def _start(**arguments: Any) -> None:

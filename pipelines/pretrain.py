@@ -32,8 +32,6 @@ from pipelines.tracked import Tracked, TrackingOptions
 
 MAX_TOKENS = 1 << 30
 """Nothing is truncated when texts are packed."""
-
-
 READS = {"documents": "folder", "functions": "folder", "model.init": "weights"}
 
 

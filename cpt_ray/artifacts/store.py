@@ -196,10 +196,8 @@ def _move_into_place(fs: AbstractFileSystem, building: str, target: str) -> None
 def _files(fs: AbstractFileSystem, root: str) -> list[File]:
     found = []
     for name in sorted(fs.find(root)):
-        digest = hashlib.sha256()
         with fs.open(name, "rb") as source:
-            while block := source.read(1 << 22):
-                digest.update(block)
+            digest = hashlib.file_digest(source, "sha256")
         found.append(File(path=posixpath.relpath(name, root), size=fs.size(name), digest=digest.hexdigest()[:32]))
     return found
 

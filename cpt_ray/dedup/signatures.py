@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -206,11 +207,8 @@ def signature_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def _digest(name: str) -> str:
-    state = xxhash.xxh3_128()
     with _open(name) as source:
-        while block := source.read(1 << 22):
-            state.update(block)
-    return f"{posixpath.basename(name)}:{state.hexdigest()}"
+        return f"{posixpath.basename(name)}:{hashlib.file_digest(source, xxhash.xxh3_128).hexdigest()}"
 
 
 def _open(name: str) -> Any:

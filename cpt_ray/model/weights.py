@@ -8,6 +8,7 @@ they do not know (delimiters, pooling, token limits, temperature), and the modul
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.start import StartOptions
 from cpt_ray.options import Options
 
+PAD = "<|pad|>"
 INFO = "cpt_ray.json"
 
 # A head that is left out on purpose is no news, and neither is a bar for loading a few files.
@@ -181,8 +183,7 @@ def weights_identity(init: str) -> str:
     for name in sorted(path for path in folder.iterdir() if path.is_file()):
         digest.update(f"{name.name}\0{name.stat().st_size}\0".encode())
         with name.open("rb") as source:
-            while block := source.read(1 << 22):
-                digest.update(block)
+            hashlib.file_digest(source, lambda: digest)
     return digest.hexdigest()
 
 
@@ -221,9 +222,6 @@ def _set_dropout(config: Any, rate: float) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-PAD = "<|pad|>"
 
 
 def _padded(tokenizer: Any) -> Any:

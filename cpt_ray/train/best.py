@@ -1,4 +1,4 @@
-"""The best model of a run by a held-out metric, kept whole beside the checkpoints, whatever shards it."""
+"""The best model of a run by a held-out metric, kept whole among the checkpoints, whatever shards it."""
 
 from __future__ import annotations
 

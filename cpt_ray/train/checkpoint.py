@@ -132,15 +132,20 @@ class Checkpoints:
             return None
         return torch.load(newest / PORTABLE, weights_only=True)
 
-    def restore(self, engine: Engine) -> tuple[int, dict[str, Any]] | None:
-        """(finished steps, state) of the newest complete checkpoint, loaded into `engine`; None when there is none."""
+    def restore(
+        self, engine: Engine, elsewhere: dict[str, dict[str, torch.Tensor]] | None = None
+    ) -> tuple[int, dict[str, Any]] | None:
+        """(finished steps, state) of the newest complete checkpoint, loaded into `engine`; None when there is none.
+
+        `elsewhere` is what the method of that name gave, whose weights the engine's module has already.
+        """
         newest = self.newest()
         if newest is None:
             return None
         finished = _step(newest)
         state = torch.load(newest / "state.pt", weights_only=True)
-        if (moments := self.elsewhere()) is not None:
-            engine.take_over(moments, finished)
+        if elsewhere is not None:
+            engine.take_over(elsewhere, finished)
             return finished, state
         engine.load(str(newest))
         own = torch.load(newest / f"rank-{self.workers.rank:05d}.pt", weights_only=True)

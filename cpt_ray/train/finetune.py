@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import itertools
 import posixpath
@@ -224,8 +225,5 @@ def _open(path: str) -> io.TextIOBase:
 def _digest(path: str) -> str:
     """xxh3_128 of the file's bytes."""
     fs, target = fsspec.core.url_to_fs(path)
-    digest = xxhash.xxh3_128()
     with fs.open(target, "rb") as source:
-        while block := source.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(source, xxhash.xxh3_128).hexdigest()

@@ -118,7 +118,8 @@ def _within(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _with_hard(pairs: pa.Table, hard: pa.Array, hard_hash: pa.Array) -> pa.Table:
-    plain = pairs.select([name for name in pairs.column_names if name not in ("hard", "hard_hash")])
+    hard_names = {field.name for field in HARD}
+    plain = pairs.select([name for name in pairs.column_names if name not in hard_names])
     for field, column in zip(HARD, (hard, hard_hash), strict=True):
         plain = plain.append_column(field, column.cast(field.type))
     return plain

@@ -25,7 +25,15 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.start import prepare
-from cpt_ray.model.weights import ModelInfo, ModelOptions, configuration, load_backbone, load_tokenizer, save_model
+from cpt_ray.model.weights import (
+    ModelInfo,
+    ModelOptions,
+    configuration,
+    load_backbone,
+    load_tokenizer,
+    save_model,
+    weights_identity,
+)
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
@@ -36,7 +44,7 @@ from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
 from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.steps import Job, open_engine, run_steps
+from cpt_ray.train.steps import CHECKPOINTS, Job, open_engine, run_steps
 from cpt_ray.train.temperature import Temperature
 
 
@@ -107,7 +115,7 @@ def train_model(
             fix="lower it, or materialise more batches (batches.epochs or batches.steps)",
         )
     # Checkpoints of another order, or of other first weights, must not be taken up.
-    identity = f"{order.digest}/{model.model_dump_json(exclude={'init', 'attention'})}"
+    identity = f"{order.digest}/{weights_identity(model.init)}/{model.model_dump_json(exclude={'init', 'attention'})}"
     job = ContrastiveJob(
         options=options,
         model=model,
@@ -140,7 +148,8 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     prepare(backbone, delimiters, job.model.start)
     encoder = Encoder(backbone, delimiters, autocast=options.precision == "bf16")
     flops = flops_per_token(encoder)
-    engine = open_engine(encoder, job, workers)
+    opened = open_engine(encoder, job, workers)
+    engine = opened.engine
     temperature = Temperature(options.temperature, trained=options.train_temperature, device=workers.device)
     cache = GradCache(
         engine,
@@ -161,7 +170,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         did = cache.step(Pairs.of(table, encoder.delimiters), rate, options.temperature_rate * factor)
         return _metrics(did, rate, time.monotonic() - before, flops, job, workers)
 
-    best = BestModel(job.scratch, options.best, workers)
+    best = BestModel(os.path.join(job.scratch, CHECKPOINTS), options.best, workers)
 
     def look(finished: int) -> dict[str, float]:
         if heldout is None:
@@ -173,7 +182,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     run_steps(
         job,
         workers,
-        engine,
+        opened,
         take,
         evaluate=look,
         evaluate_every=options.evaluate_every,

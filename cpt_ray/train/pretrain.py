@@ -23,7 +23,13 @@ from transformers import PreTrainedModel
 
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions, load_language_model, load_tokenizer, save_language_model
+from cpt_ray.model.weights import (
+    ModelOptions,
+    load_language_model,
+    load_tokenizer,
+    save_language_model,
+    weights_identity,
+)
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
@@ -162,7 +168,7 @@ def pretrain(
         steps=options.steps or count,
         out=os.path.abspath(out),
         scratch=os.path.abspath(scratch),
-        identity=f"{order.digest}/{model.model_dump_json(exclude={'init', 'attention'})}",
+        identity=f"{order.digest}/{weights_identity(model.init)}/{model.model_dump_json(exclude={'init', 'attention'})}",
         on_metrics=on_metrics,
         model=model,
         heldout=os.path.abspath(heldout) if heldout else None,
@@ -183,7 +189,8 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
     if options.gradient_checkpointing:
         language_model.gradient_checkpointing_enable({"use_reentrant": False})
     module = LanguageModel(language_model, autocast=options.precision == "bf16")
-    engine = open_engine(module, job, workers)
+    opened = open_engine(module, job, workers)
+    engine = opened.engine
     heldout = _windows(BatchReader(job.heldout)[0]) if job.heldout else None
 
     def take(number: int, table: pa.Table) -> dict[str, float]:
@@ -210,7 +217,7 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
     def look(finished: int) -> dict[str, float]:
         return {"heldout_loss": _loss(engine, heldout, workers, options)} if heldout is not None else {}
 
-    run_steps(job, workers, engine, take, evaluate=look, evaluate_every=options.evaluate_every)
+    run_steps(job, workers, opened, take, evaluate=look, evaluate_every=options.evaluate_every)
     state = engine.export()
     if workers.rank == 0:
         weights = {name.removeprefix("model."): value for name, value in state.items()}

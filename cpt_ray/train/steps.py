@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -27,6 +27,8 @@ from cpt_ray.train.metrics import METRICS, MetricsFile, OnMetrics
 from cpt_ray.train.options import EngineOptions
 
 log = logging.getLogger("cpt_ray")
+CHECKPOINTS = "checkpoints"
+"""The folder of a job's checkpoints, in its scratch folder."""
 
 
 @dataclass(frozen=True)
@@ -42,31 +44,38 @@ class Job:
     on_metrics: OnMetrics | None
 
 
-def open_checkpoints(job: Job, workers: Workers) -> Checkpoints:
-    """The checkpoints of a job, on this many workers."""
+class Opened(NamedTuple):
+    """An engine as the newest checkpoint left it: after `finished` steps, with `state` of what lives outside of it."""
+
+    engine: Engine
+    checkpoints: Checkpoints
+    finished: int
+    state: dict[str, Any]
+
+
+def open_engine(module: nn.Module, job: Job, workers: Workers) -> Opened:
+    """The job's engine around `module`; `finished` is 0 and `state` empty where there is no checkpoint."""
     options = job.options
-    return Checkpoints(
-        os.path.join(job.scratch, "checkpoints"),
+    checkpoints = Checkpoints(
+        os.path.join(job.scratch, CHECKPOINTS),
         Kind.of(options, workers, job.identity),
         workers,
         options.keep_checkpoints,
         portable=options.portable_checkpoints or options.elastic_workers is not None,
     )
-
-
-def open_engine(module: nn.Module, job: Job, workers: Workers) -> Engine:
-    """The job's engine around `module`, which first takes the weights of a checkpoint that was sharded otherwise."""
-    if (whole := open_checkpoints(job, workers).elsewhere()) is not None:
+    if (elsewhere := checkpoints.elsewhere()) is not None:
         with torch.no_grad():
             for name, parameter in module.named_parameters():
-                parameter.copy_(whole[name]["weight"])
-    return make_engine(module, job.options, workers)
+                parameter.copy_(elsewhere[name]["weight"])
+    engine = make_engine(module, options, workers)
+    finished, state = checkpoints.restore(engine, elsewhere) or (0, {})
+    return Opened(engine, checkpoints, finished, state)
 
 
 def run_steps(
     job: Job,
     workers: Workers,
-    engine: Engine,
+    opened: Opened,
     take: Callable[[int, pa.Table], dict[str, float]],
     *,
     evaluate: Callable[[int], dict[str, float]],
@@ -80,11 +89,9 @@ def run_steps(
     `restore` give and take what lives outside the engine (tensors and plain values). UserError naming the batch when
     `take` raises FloatingPointError.
     """
-    checkpoints = open_checkpoints(job, workers)
-    finished = 0
-    if (restored := checkpoints.restore(engine)) is not None:
-        finished = restored[0]
-        restore(restored[1])
+    engine, checkpoints, finished, _ = opened
+    if finished:
+        restore(opened.state)
         if workers.rank == 0:
             log.info("going on after step %d of %d", finished, job.steps)
     file = MetricsFile(os.path.join(job.out, METRICS), finished) if workers.rank == 0 else None

@@ -14,20 +14,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.embedder import Embedder
-from cpt_ray.model.encoder import Encoder, collate
+from cpt_ray.model.encoder import collate
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import (
-    ModelInfo,
     ModelOptions,
     load_backbone,
     load_tokenizer,
     new_language_model,
     save_language_model,
-    save_model,
     weights_identity,
 )
+from tests.model.written import write_model
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
 TEXTS = ["parse [a] date", "x", "def f(x):\n    return {1: [x]}", "long " * 60, "[(]) {} ünïcode 日本"]
@@ -46,17 +44,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def folder(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    backbone = load_backbone(SMALL, len(tokenizer), seed=3)
-    encoder = Encoder(backbone, Delimiters.of(tokenizer))
-    info = ModelInfo(
-        delimiters=encoder.delimiters.to_dict(),
-        max_x_tokens=20,
-        max_y_tokens=40,
-        temperature=0.05,
-        embedding_dimension=32,
-    )
     target = str(tmp_path_factory.mktemp("model"))
-    save_model(encoder, tokenizer, info, target, backbone.state_dict())
+    write_model(target, tokenizer, SMALL, tokens=len(tokenizer), x=20, y=40)
     return target
 
 
@@ -81,23 +70,14 @@ def test_a_tokenizer_without_padding_is_exported_whole(tmp_path: Path, special: 
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("!", "="), ("[", "p")], **special))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bare = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
-    backbone = load_backbone(SMALL, len(words), seed=3)
-    encoder = Encoder(backbone, Delimiters.of(bare))
-    info = ModelInfo(
-        delimiters=encoder.delimiters.to_dict(),
-        max_x_tokens=20,
-        max_y_tokens=40,
-        temperature=0.05,
-        embedding_dimension=32,
-    )
-    save_model(encoder, bare, info, str(tmp_path), backbone.state_dict())
+    encoder = write_model(str(tmp_path), bare, SMALL, tokens=len(words), x=20, y=40)
     assert bare.pad_token is None
-    assert backbone.config.vocab_size == len(words)
+    assert encoder.backbone.config.vocab_size == len(words)
     texts = [*TEXTS, "!", "!=", "a != b", "!!!", "<|pad|>", "<|pad|> [UNK] !=", "a"]
     ours = Embedder(str(tmp_path)).embed(texts, side)
     theirs = getattr(sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu"), call)(texts)
     assert np.abs(theirs - ours).max() < 1e-5
-    most = info.max_x_tokens if side == "x" else info.max_y_tokens
+    most = 20 if side == "x" else 40
     ids, last = collate([encoder.delimiters.wrap(row, side) for row in encode(bare, texts, most)], encoder.delimiters)
     with torch.no_grad():
         assert np.abs(encoder.eval()(ids, last).numpy() - ours).max() < 1e-5

@@ -16,10 +16,8 @@ from cpt_ray.artifacts import Ledger, build, read_manifest, read_table
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.candidates import CandidateOptions
-from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.tokenizer import TokenizerOptions, train_tokenizer
-from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, save_model
+from cpt_ray.model.weights import ModelOptions
 from cpt_ray.pairs.batches import BatchOptions
 from cpt_ray.pairs.make import publish_pairs
 from cpt_ray.pairs.schema import Pair, pairs_table
@@ -28,6 +26,7 @@ from cpt_ray.train.hard_negatives import MineOptions
 from cpt_ray.train.options import TrainOptions
 from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, train
 from pipelines.tracked import Tracked, TrackingOptions
+from tests.model.written import write_model
 
 WORDS = ["".join(chr(97 + (i // 26**k + i * (2 * k + 1)) % 26) for k in range(4)) for i in range(200)]
 TRAIN = TrainOptions(workers=0, engine="reference", precision="fp32", learning_rate=5e-3, evaluate_every=4)
@@ -39,17 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     tokenizer: PreTrainedTokenizerFast = train_tokenizer(WORDS, TokenizerOptions(vocabulary=300))
     assert set(pre_tokenizers.ByteLevel.alphabet()) <= set(tokenizer.get_vocab())
     options = ModelOptions(hidden_size=32, layers=1, heads=2, feedforward=64, context=64)
-    backbone = load_backbone(options, len(tokenizer), seed=3)
-    encoder = Encoder(backbone, Delimiters.of(tokenizer))
-    info = ModelInfo(
-        delimiters=encoder.delimiters.to_dict(),
-        max_x_tokens=16,
-        max_y_tokens=24,
-        temperature=0.05,
-        embedding_dimension=32,
-    )
     folder = str(tmp_path_factory.mktemp("model"))
-    save_model(encoder, tokenizer, info, folder, backbone.state_dict())
+    write_model(folder, tokenizer, options, tokens=len(tokenizer), x=16, y=24)
     return folder
 
 
