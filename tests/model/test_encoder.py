@@ -18,7 +18,7 @@ from transformers import (
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
+from cpt_ray.model.encoder import CHUNK_COST, Encoder, chunks_by_tokens, collate
 
 MARKS = Delimiters(x=(1, 2), y=(3, 4))
 WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -104,3 +104,17 @@ def test_chunks_hold_their_budget() -> None:
     assert sum(int(lengths[rows].max()) * len(rows) for rows in chunks) < 1.15 * lengths.sum()
     with pytest.raises(UserError, match="chunk_tokens"):
         chunks_by_tokens(lengths, 50)
+
+
+def test_a_chunk_ends_where_it_is_full_or_where_padding_costs_more_than_another_chunk() -> None:
+    """Few long and many short texts under a generous budget: padding is bounded, and no chunk ends without a reason."""
+    budget = 16_384
+    lengths = np.sort(np.random.default_rng(0).integers(4, 130, 600))[::-1]
+    chunks = chunks_by_tokens(lengths, budget)
+    firsts = np.concatenate([rows[:1] for rows in chunks])
+    for rows, following in zip(chunks, [*firsts[1:], None], strict=True):
+        padding = lengths[rows].max() - lengths[rows]
+        assert padding.sum() <= CHUNK_COST
+        if following is not None:
+            full = lengths[rows].max() * (len(rows) + 1) > budget
+            assert full or padding.sum() + lengths[rows].max() - lengths[following] > CHUNK_COST
