@@ -4,16 +4,20 @@ A causal language model's state at a closing delimiter says what comes next, har
 embeddings share one large direction; all texts then look alike, and the first hundreds of steps go into undoing it. The
 paper is silent here, these choices are ours:
 
-1. the mean is taken out of the token embeddings, and they are brought to a standard deviation;
-2. the closing delimiters' own embeddings are made small, since they are the same for every text of a side;
-3. queries and keys are made small, so that the delimiter looks at all tokens before it learns where to look.
+1. the topmost layers, which know most of the next word, start anew (for BERT: Zhang et al., arXiv 2006.05987, section 5);
+2. the mean is taken out of the token embeddings, and they are brought to a standard deviation;
+3. the closing delimiters' own embeddings are made small, since they are the same for every text of a side;
+4. queries and keys are made small, so that the delimiter looks at all tokens before it learns where to look.
 """
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from pydantic import Field
 from torch import nn
+from transformers import PreTrainedModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
@@ -23,6 +27,7 @@ from cpt_ray.options import Options
 class StartOptions(Options):
     """What is done to the initial weights before the first step; by default nothing."""
 
+    reset_layers: int = Field(0, ge=0, description="layers, counted from the top, that get new weights")
     embedding_std: float | None = Field(
         None, gt=0, description="centre the token embeddings and scale them to this deviation; null: as they are"
     )
@@ -31,9 +36,14 @@ class StartOptions(Options):
 
 
 @torch.no_grad()
-def prepare(backbone: nn.Module, delimiters: Delimiters, options: StartOptions) -> None:
-    """Change the weights in place. UserError where the architecture has no separate query and key projections."""
-    table = backbone.get_input_embeddings().weight  # type: ignore[operator]
+def prepare(backbone: PreTrainedModel, delimiters: Delimiters, options: StartOptions, seed: int) -> None:
+    """Change the weights in place; `seed` is that of new ones.
+
+    UserError where the model has fewer layers, or its architecture no separate query and key projections.
+    """
+    if options.reset_layers:
+        _reset(backbone, options.reset_layers, seed)
+    table = cast(nn.Embedding, backbone.get_input_embeddings()).weight
     if options.embedding_std is not None:
         table.sub_(table.mean(dim=0, keepdim=True))
         table.mul_(options.embedding_std / table.std())
@@ -50,3 +60,22 @@ def prepare(backbone: nn.Module, delimiters: Delimiters, options: StartOptions) 
         for projection in found:
             for parameter in projection.parameters():
                 parameter.mul_(options.attention_scale)
+
+
+def _reset(backbone: PreTrainedModel, count: int, seed: int) -> None:
+    """New weights, as the architecture draws them, for the last `count` layers."""
+    depth = backbone.config.num_hidden_layers
+    if count > depth:
+        raise UserError(
+            f"{count} layers cannot start anew, the model has {depth}",
+            where="model.start.reset_layers",
+            fix=f"give at most {depth}",
+        )
+    layers = next(m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in layers[depth - count :]:
+            tensors: tuple[Any, ...] = (*layer.parameters(), *layer.buffers())
+            for tensor in tensors:
+                tensor._is_hf_initialized = False  # else what was read from a file would silently stay
+            layer.apply(backbone._init_weights)

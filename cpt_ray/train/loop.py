@@ -145,7 +145,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     if options.gradient_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
     delimiters = Delimiters.of(tokenizer)
-    prepare(backbone, delimiters, job.model.start)
+    prepare(backbone, delimiters, job.model.start, options.seed)
     encoder = Encoder(backbone, delimiters, autocast=options.precision == "bf16")
     flops = flops_per_token(encoder)
     opened = open_engine(encoder, job, workers)
