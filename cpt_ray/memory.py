@@ -1,4 +1,4 @@
-"""Memory of everything a run starts: proportional set size of this process and its descendants, and the peak."""
+"""Memory: what everything that a run starts uses, its peak, and a bound on what PyTorch keeps of past shapes."""
 
 from __future__ import annotations
 

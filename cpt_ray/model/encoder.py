@@ -98,9 +98,10 @@ def collate(sequences: Sequence[np.ndarray], delimiters: Delimiters) -> tuple[Te
 
 
 def chunks_by_tokens(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Positions sorted by falling length, cut so that rows x longest row <= `budget` in each chunk.
+    """Positions (int64) sorted by falling length, cut so that rows x longest row <= `budget` tokens in each chunk.
 
-    A chunk ends earlier where one row more would bring its padding over CHUNK_COST: then two chunks are cheaper.
+    `lengths` is (rows,), in tokens, at least 1. A chunk ends earlier where one row more would bring its padding over
+    CHUNK_COST: then two chunks are cheaper. UserError where a row alone exceeds the budget.
     """
     if len(lengths) and int(lengths.max()) > budget:
         raise UserError(

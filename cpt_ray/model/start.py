@@ -65,16 +65,17 @@ def prepare(backbone: PreTrainedModel, delimiters: Delimiters, options: StartOpt
 def _reset(backbone: PreTrainedModel, count: int, seed: int) -> None:
     """New weights, as the architecture draws them, for the last `count` layers."""
     depth = backbone.config.num_hidden_layers
-    if count > depth:
+    stacks = (m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+    layers = next(stacks, nn.ModuleList())
+    if count > len(layers):
         raise UserError(
-            f"{count} layers cannot start anew, the model has {depth}",
+            f"{count} layers cannot start anew, the model has {len(layers)}",
             where="model.start.reset_layers",
-            fix=f"give at most {depth}",
+            fix=f"give at most {len(layers)}",
         )
-    layers = next(m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for layer in layers[depth - count :]:
+        for layer in layers[-count:]:
             tensors: tuple[Any, ...] = (*layer.parameters(), *layer.buffers())
             for tensor in tensors:
                 tensor._is_hf_initialized = False  # else what was read from a file would silently stay

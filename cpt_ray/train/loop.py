@@ -25,15 +25,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.start import prepare
-from cpt_ray.model.weights import (
-    ModelInfo,
-    ModelOptions,
-    configuration,
-    load_backbone,
-    load_tokenizer,
-    save_model,
-    weights_identity,
-)
+from cpt_ray.model.weights import ModelInfo, ModelOptions, configuration, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
@@ -44,7 +36,7 @@ from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
 from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.steps import CHECKPOINTS, Job, open_engine, run_steps
+from cpt_ray.train.steps import CHECKPOINTS, Job, job_identity, open_engine, run_steps
 from cpt_ray.train.temperature import Temperature
 
 
@@ -114,8 +106,6 @@ def train_model(
             where=f"{where}.steps",
             fix="lower it, or materialise more batches (batches.epochs or batches.steps)",
         )
-    # Checkpoints of another order, or of other first weights, must not be taken up.
-    identity = f"{order.digest}/{weights_identity(model.init)}/{model.model_dump_json(exclude={'init', 'attention'})}"
     job = ContrastiveJob(
         options=options,
         model=model,
@@ -128,7 +118,7 @@ def train_model(
         max_x_tokens=most_x,
         max_y_tokens=most_y,
         on_metrics=on_metrics,
-        identity=identity,
+        identity=job_identity(order, model),
     )
     Path(job.out).mkdir(parents=True, exist_ok=True)
     Path(job.scratch).mkdir(parents=True, exist_ok=True)

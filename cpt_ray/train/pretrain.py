@@ -23,13 +23,7 @@ from transformers import PreTrainedModel
 
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import (
-    ModelOptions,
-    load_language_model,
-    load_tokenizer,
-    save_language_model,
-    weights_identity,
-)
+from cpt_ray.model.weights import ModelOptions, load_language_model, load_tokenizer, save_language_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
@@ -38,7 +32,7 @@ from cpt_ray.train.loop import TrainResult, config_of, context_of, peak_memory_m
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import EngineOptions, check_engine
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.steps import Job, open_engine, run_steps
+from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
 
 TILE = 256
 
@@ -168,7 +162,7 @@ def pretrain(
         steps=options.steps or count,
         out=os.path.abspath(out),
         scratch=os.path.abspath(scratch),
-        identity=f"{order.digest}/{weights_identity(model.init)}/{model.model_dump_json(exclude={'init', 'attention'})}",
+        identity=job_identity(order, model),
         on_metrics=on_metrics,
         model=model,
         heldout=os.path.abspath(heldout) if heldout else None,

@@ -17,7 +17,9 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.errors import UserError
+from cpt_ray.model.weights import ModelOptions, weights_identity
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.progress import progress
 from cpt_ray.train.checkpoint import Checkpoints, Kind
@@ -42,6 +44,11 @@ class Job:
     scratch: str
     identity: str
     on_metrics: OnMetrics | None
+
+
+def job_identity(order: Manifest, model: ModelOptions) -> str:
+    """Of a job on the batches of `order` from the first weights of `model`, which are known by content, not by path."""
+    return f"{order.digest}/{weights_identity(model.init)}/{model.model_dump_json(exclude={'init', 'attention'})}"
 
 
 class Opened(NamedTuple):
