@@ -6,7 +6,8 @@
 
 Run as `make run && make bench-ablations`. Model and options are the demo's code model; every training is an artifact in
 `--work`, so a second run goes on where the first stopped. Each is measured as the demo is: held-out distributions, 1,000
-candidates, several disjoint draws. docs/experiments.md says what came out.
+candidates, several disjoint draws. `--code` takes the pairs from elsewhere: a large batch wants more pairs than the demo has
+(benchmarks/packages.txt says how to come by them). docs/experiments.md says what came out.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ CLEAN, DUPLICATES, REPEATS = "clean", "duplicates", "repeats"
 """Training pairs: the demo's; of all mined functions, no duplicate removed; of those alone whose docstring or code another
 has too. The held-out pairs are the demo's in all three."""
 
+BATCH, WEIGHTS, MASKING = EXPERIMENTS = ("batch", "weights", "masking")
+
 SHORTER = {"max_x_tokens": 24, "max_y_tokens": 32}
 WARMUP = 0.2
 """What differs from the demo's code model, in all trainings alike: texts are cut shorter so that more of them can be seen in
@@ -66,6 +69,7 @@ class Plan(Options):
     masking_examples: int = 32_768
     seeds: int = 1
     weights: tuple[bool, ...] = (True, False)
+    experiments: tuple[str, ...] = EXPERIMENTS
 
     @property
     def steps(self) -> int:
@@ -113,11 +117,13 @@ def settings(plan: Plan) -> list[Setting]:
     """Every training once: all experiments with one seed, then with the next; the largest batch, which may not fit, first."""
     found = []
     for seed in range(plan.seeds):
-        for pretrained in plan.weights:
+        for pretrained in plan.weights if BATCH in plan.experiments else ():
             sizes = [Setting(size, plan.examples, seed, pretrained=pretrained) for size in plan.batch_sizes]
             found += [*reversed(sizes), *(replace(one, examples=one.batch_size * plan.steps) for one in sizes)]
-        found.append(Setting(plan.batch_size, plan.lengths[0], seed, pretrained=False))
-        for corpus in (DUPLICATES, REPEATS):
+        for examples in plan.lengths if WEIGHTS in plan.experiments else ():
+            ours = Setting(plan.batch_size, examples, seed)
+            found += [ours, replace(ours, pretrained=False)]
+        for corpus in (DUPLICATES, REPEATS) if MASKING in plan.experiments else ():
             masked = Setting(plan.batch_size, plan.masking_examples, seed, corpus)
             found += [masked, replace(masked, mask=False)]
     return list(dict.fromkeys(found))
@@ -130,18 +136,19 @@ def rate_factor(batch_size: int, tuned_at: int) -> float:
 
 
 class Bench:
-    """Trains and measures settings on the artifacts of a finished demo; `demo` is only read."""
+    """Trains and measures settings from the first weights of a finished demo, on the pairs in `code`; both are only read."""
 
-    def __init__(self, folder: str, work: str, options: demo.PipelineOptions) -> None:
-        self.demo, self.work, self.steps = os.path.abspath(folder), os.path.abspath(work), options.code_model
-        self.initial = self.at("initial")
+    def __init__(self, folder: str, code: str, work: str, options: demo.PipelineOptions) -> None:
+        self.code, self.work, self.steps = os.path.abspath(code), os.path.abspath(work), options.code_model
+        self.initial = posixpath.join(os.path.abspath(folder), "initial")
         self.model = options.initial.model
         self.heldout = read_side(self.at("code_pairs"), HELDOUT)
         self.candidates = options.evaluation
         self.blocks = draw_blocks(self.heldout, self.candidates)
 
     def at(self, name: str) -> str:
-        return posixpath.join(self.demo, name)
+        """An artifact of `cpt-ray code-pairs`, or of the demo, which has the same."""
+        return posixpath.join(self.code, name)
 
     def measure(self, setting: Setting) -> Measured:
         """Train, unless it stands, and search."""
@@ -271,11 +278,11 @@ def rows(measured: Sequence[Measured], plan: Plan) -> list[dict[str, Any]]:
             peer = f"B={before[0].setting.batch_size}" if before else None
             found.append(_row(f"{case}, B={size}", now, peer, before))
             before = now
-    for examples in plan.lengths:
+    for examples in plan.lengths if WEIGHTS in plan.experiments else ():
         ours = Setting(plan.batch_size, examples, 0)
         random = _seeds(measured, replace(ours, pretrained=False))
         found.append(_row(f"pretrained weights, {examples} examples", _seeds(measured, ours), "random weights", random))
-    for corpus in (DUPLICATES, REPEATS):
+    for corpus in (DUPLICATES, REPEATS) if MASKING in plan.experiments else ():
         masked = Setting(plan.batch_size, plan.masking_examples, 0, corpus)
         unmasked = _seeds(measured, replace(masked, mask=False))
         found.append(_row(f"masking, {corpus}", _seeds(measured, masked), "no mask", unmasked))
@@ -285,7 +292,7 @@ def rows(measured: Sequence[Measured], plan: Plan) -> list[dict[str, Any]]:
 def _by_size(measured: Sequence[Measured], plan: Plan) -> dict[str, dict[int, list[Measured]]]:
     """The runs of each batch size: at equal examples and at equal steps, from random and from pretrained weights."""
     found = {}
-    for pretrained in plan.weights:
+    for pretrained in plan.weights if BATCH in plan.experiments else ():
         weights = "pretrained" if pretrained else "random"
         for case in ("examples", "steps"):
             found[f"equal {case}, {weights} weights"] = {
@@ -349,28 +356,33 @@ def run_row(each: Measured) -> dict[str, Any]:
 
 def draw_figures(measured: Sequence[Measured], plan: Plan) -> dict[str, Figure]:
     """One figure for each question."""
-    sizes = {
-        case: {size: [one.mrr for one in runs] for size, runs in each.items()}
-        for case, each in _by_size(measured, plan).items()
-    }
-    weights = {}
-    for examples in plan.lengths:
-        ours = Setting(plan.batch_size, examples, 0)
-        steps = examples // plan.batch_size
-        weights[f"language model, {steps} steps"] = _curve(_seeds(measured, ours))
-        weights[f"random, {steps} steps"] = _curve(_seeds(measured, replace(ours, pretrained=False)))
-    masks = {}
-    for corpus, label in ((DUPLICATES, "all duplicates left in"), (REPEATS, "only pairs that repeat")):
-        masked = Setting(plan.batch_size, plan.masking_examples, 0, corpus)
-        masks[label] = {
-            "mask": [each.mrr for each in _seeds(measured, masked)],
-            "no mask": [each.mrr for each in _seeds(measured, replace(masked, mask=False))],
+    found = {}
+    if BATCH in plan.experiments:
+        sizes = {
+            case: {size: [one.mrr for one in runs] for size, runs in each.items()}
+            for case, each in _by_size(measured, plan).items()
         }
-    return {
-        "batch-size": draw.scaling(sizes, "Batch size: held-out search", "pairs in a batch", "MRR among 1,000"),
-        "initial-weights": draw.curves(weights, ["heldout_mrr"], "Initial weights: held-out search", "MRR among 512"),
-        "masking": draw.contrast(masks, "Masking of false negatives", "MRR among 1,000"),
-    }
+        found["batch-size"] = draw.scaling(sizes, "Batch size: held-out search", "pairs in a batch", "MRR among 1,000")
+    if WEIGHTS in plan.experiments:
+        weights = {}
+        for examples in plan.lengths:
+            ours = Setting(plan.batch_size, examples, 0)
+            steps = examples // plan.batch_size
+            weights[f"language model, {steps} steps"] = _curve(_seeds(measured, ours))
+            weights[f"random, {steps} steps"] = _curve(_seeds(measured, replace(ours, pretrained=False)))
+        found["initial-weights"] = draw.curves(
+            weights, ["heldout_mrr"], "Initial weights: held-out search", "MRR among 512"
+        )
+    if MASKING in plan.experiments:
+        masks = {}
+        for corpus, label in ((DUPLICATES, "all duplicates left in"), (REPEATS, "only pairs that repeat")):
+            masked = Setting(plan.batch_size, plan.masking_examples, 0, corpus)
+            masks[label] = {
+                "mask": [each.mrr for each in _seeds(measured, masked)],
+                "no mask": [each.mrr for each in _seeds(measured, replace(masked, mask=False))],
+            }
+        found["masking"] = draw.contrast(masks, "Masking of false negatives", "MRR among 1,000")
+    return found
 
 
 def _curve(runs: Sequence[Measured]) -> list[dict[str, float]]:
@@ -406,6 +418,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usual = Plan()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", default="outputs/demo", help="folder of a finished demo")
+    parser.add_argument("--code", help="folder of `cpt-ray code-pairs` to train and measure on; by default the demo's")
     parser.add_argument("--work", default="outputs/ablations", help="where trainings are kept")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(usual.batch_sizes))
     parser.add_argument("--examples", type=int, default=usual.examples, help="pairs that a training sees")
@@ -414,6 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--masking-examples", type=int, default=usual.masking_examples)
     parser.add_argument("--seeds", type=int, default=usual.seeds)
+    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS), help="experiments to run")
     parser.add_argument("--pretrained-only", action="store_true", help="batch sizes from pretrained weights alone")
     parser.add_argument("--results", default=str(ROOT / "benchmarks" / "results"), help="folder of ablations.json")
     parser.add_argument("--figures", default=str(ROOT / "docs" / "figures"), help="folder of the SVG files")
@@ -427,8 +441,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             masking_examples=given.masking_examples,
             seeds=given.seeds,
             weights=(True,) if given.pretrained_only else usual.weights,
+            experiments=tuple(given.only),
         )
-        bench = Bench(given.demo, given.work, options)
+        bench = Bench(given.demo, given.code or given.demo, given.work, options)
         measured = []
         for setting in settings(plan):
             measured.append(bench.measure(setting))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import posixpath
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpt_ray import artifacts
 from cpt_ray.artifacts import Ledger, Manifest, run_shards
@@ -62,7 +63,18 @@ class PipelineOptions(Steps):
     repositories: tuple[RepositoryOptions, ...] = Field(
         (), description="git repositories to mine; none: the packages installed here and the standard library"
     )
+    site_packages: tuple[str, ...] = Field(
+        (),
+        description="more folders of installed packages, mined with those installed here: another environment's"
+        " site-packages, or what `pip install --target` filled",
+    )
     output: str = Field("code", description="folder under cluster.outputs")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PipelineOptions:
+        if self.repositories and self.site_packages:
+            raise ValueError("give repositories or site_packages; run it twice, with two outputs, for both")
+        return self
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
@@ -72,7 +84,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     if options.repositories:
         shards, work, inputs = repository_shards(options.repositories), mine_repository_shard, None
     else:
-        found = distributions()
+        found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
     with connect(options.cluster):
         made = make(out, shards, work, options, inputs)
@@ -163,6 +175,18 @@ def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[st
             }
         )
     return shards
+
+
+def packages(site_packages: Sequence[str]) -> list[Distribution]:
+    """What is installed here and in the folders `site_packages`. UserError for the first of them that holds nothing."""
+    for name in site_packages:
+        if not distributions([name], standard_library=False):
+            raise UserError(
+                "no installed package is there",
+                where=f"site_packages: {name}",
+                fix="give a folder of packages and their .dist-info, such as .venv/lib/python3.11/site-packages",
+            )
+    return distributions([*sys.path, *site_packages])
 
 
 def check_test_urls(test_urls: Sequence[str]) -> None:

@@ -1,0 +1,58 @@
+"""Pairs from more packages than those installed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.errors import UserError
+from pipelines import code_pairs, config
+
+CODE = '''
+def shout(text):
+    """Writes a text in capitals."""
+    loud = text.upper()
+    return loud + "!"
+'''
+
+
+def install(folder: Path, name: str) -> str:
+    """A package as pip leaves it in a folder."""
+    record = folder / f"{name}-1.0.dist-info"
+    record.mkdir(parents=True)
+    (folder / f"{name}.py").write_text(CODE)
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (record / "RECORD").write_text(f"{name}.py,,\n")
+    return str(folder)
+
+
+def test_packages_of_other_folders_are_mined_beside_those_installed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, and where both have a package, it is the one installed here."""
+    here, there = install(tmp_path / "here", "loud"), install(tmp_path / "there", "loud")
+    install(Path(there), "louder")
+    options = code_pairs.PipelineOptions(site_packages=(there,))
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.path", [here])
+        found = {one.name: one for one in code_pairs.packages(options.site_packages)}
+    assert set(found) == {"python", "loud", "louder"}
+    assert (found["loud"].root, found["louder"].root) == (here, there)
+    (shard,) = code_pairs.installed_shards([found["louder"]])
+    table, ledger = code_pairs.mine_installed_shard(shard, options.mine)
+    assert table["group"].to_pylist() == ["louder"]
+    ledger.check("test")
+
+
+def test_a_folder_without_packages_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        code_pairs.packages([str(tmp_path)])
+    assert str(tmp_path) in caught.value.where
+    assert caught.value.fix
+
+
+def test_repositories_and_packages_are_two_runs() -> None:
+    """Neither is left out without a word."""
+    with pytest.raises(UserError, match="repositories or site_packages"):
+        config.load("code_pairs", code_pairs.PipelineOptions, ["site_packages=[there]", "repositories=[{path: here}]"])
