@@ -49,8 +49,8 @@ from cpt_ray.model.weights import ModelOptions, load_backbone, load_tokenizer, n
 from cpt_ray.pairs.batches import BatchOptions
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
+from cpt_ray.train.flops import TRAINING, weights_of
 from cpt_ray.train.grad_cache import GradCache, Pairs
-from cpt_ray.train.loop import flops_per_token
 from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.temperature import Temperature
 
@@ -163,7 +163,7 @@ def ours(folder: str, batch: int, steps: int, device: str, peak_tflops: float, *
     )
     found = timed(lambda: cache.step(data, RATE, 0.0).loss, batch, steps, device)
     if peak_tflops:
-        flops = flops_per_token(encoder) * int(data.lengths().sum())
+        flops = TRAINING * weights_of(encoder.backbone).products(int(data.lengths().sum()), texts=len(data.pool()))
         found["mfu"] = flops / found["seconds"] / (peak_tflops * 1e12)
     return found
 

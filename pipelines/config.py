@@ -90,7 +90,8 @@ def validating() -> Iterator[None]:
 def choices(pipeline: str) -> dict[str, list[str]]:
     """What `key=<file>` on the command line chooses among: the groups of `conf/<pipeline>.yaml` and their files."""
     listed = yaml.safe_load((CONF / f"{pipeline}.yaml").read_text())["defaults"]
-    groups = [key for entry in listed if isinstance(entry, dict) for key in entry]
+    # An optional group follows the choice of another.
+    groups = [key for entry in listed if isinstance(entry, dict) for key in entry if not key.startswith("optional ")]
     return {key: sorted(path.stem for path in (CONF / key.partition("@")[0]).glob("*.yaml")) for key in groups}
 
 
@@ -184,5 +185,8 @@ def _explain(error: Exception, options: type[BaseModel], overrides: Sequence[str
     variable = re.search(r"Environment variable '([^']+)' not found", text)
     if variable:
         name = variable.group(1)
-        return UserError(f"the environment variable {name} is not set", fix=f"export {name}=... before the command")
+        return UserError(
+            f"the environment variable {name} is not set",
+            fix=f"export {name}=... before the command, or give the key itself",
+        )
     return UserError(text.splitlines()[0], where=" ".join(overrides), fix="overrides are written key=value")

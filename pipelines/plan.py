@@ -40,6 +40,17 @@ def run(options: PipelineOptions) -> Plan:
         f" {plan.hours:,.1f} hours on {options.plan.cluster.devices} devices",
         highlight=False,
     )
+    kept = options.train.keep_graphs_mb
+    if plan.keep_graphs_mb > kept:
+        note = f"{plan.hours_kept:,.1f} hours with train.keep_graphs_mb={plan.keep_graphs_mb} instead of {kept}, which fits"
+    else:
+        note = f"train.keep_graphs_mb={plan.keep_graphs_mb} is all that fits or is of use"
+    console().print(note, highlight=False)
+    console().print(
+        f"each worker starts with the whole model in host memory: {plan.host_bytes / 1e9:,.1f} GB, times the workers of a"
+        " node",
+        highlight=False,
+    )
     return plan
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import posixpath
 from typing import Any
 
@@ -21,7 +22,7 @@ from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.options import Options
 from cpt_ray.pairs.corpus import CorpusOptions, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.splits import SplitOptions
-from cpt_ray.train.options import check_engine
+from cpt_ray.train.options import check_divisible, check_engine, result_options
 from cpt_ray.train.packing import PackOptions, build_windows
 from cpt_ray.train.pretrain import PretrainOptions, pretrain
 from pipelines import reads
@@ -29,6 +30,8 @@ from pipelines.cli import script
 from pipelines.config import at, under, validating
 from pipelines.summary import print_artifacts
 from pipelines.tracked import Tracked, TrackingOptions
+
+log = logging.getLogger("cpt_ray")
 
 MAX_TOKENS = 1 << 30
 """Nothing is truncated when texts are packed."""
@@ -49,7 +52,15 @@ class Steps(Options):
     def _possible(self) -> Steps:
         with validating():
             check_engine(self.pretrain, "pretrain")
+            check_divisible(self.dealt, self.windows.batch_size, "windows.batch_size")
         return self
+
+    @property
+    def dealt(self) -> PretrainOptions:
+        """`pretrain` with as many workers as a batch has windows at most: more would have nothing to do."""
+        most, given = self.windows.batch_size, self.pretrain
+        elastic = None if given.elastic_workers is None else min(given.elastic_workers, most)
+        return given.model_copy(update={"workers": min(given.workers, most), "elastic_workers": elastic})
 
 
 class PipelineOptions(Steps):
@@ -158,20 +169,19 @@ def make_weights(
 ) -> Manifest:
     """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl."""
     order = read_manifest(windows)
-    params: dict[str, Any] = {
-        "model": steps.model.model_dump(mode="json", exclude={"start"}),
-        "pretrain": result_options(steps.pretrain),
-    }
-    with build(
-        path, step="initial", version=1, params=params, inputs={"windows": order, "tokenizer": identity}
-    ) as work:
+    params = {"model": result_options(steps.model, "start"), "pretrain": result_options(steps.pretrain)}
+    inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
+    with build(path, step="initial", version=1, params=params, inputs=inputs, keep_other=True) as work:
         if work.manifest is not None:
             return work.manifest
-        total = steps.pretrain.steps or int(order.extra["batches"])
+        options = steps.dealt
+        if options.workers < steps.pretrain.workers:
+            log.info("%d of %d workers: a batch has no more windows", options.workers, steps.pretrain.workers)
+        total = options.steps or int(order.extra["batches"])
         live = tracked.live("initial", work.identity, f"{work.path}/metrics.jsonl", total)
         with live, under("pretrain", PretrainOptions):
             result = pretrain(
-                steps.pretrain,
+                options,
                 steps.model,
                 windows=windows,
                 tokenizer=tokenizer,
@@ -183,14 +193,6 @@ def make_weights(
         ledger = Ledger.of("windows", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
         extra = {"steps": result.steps, "peak_memory_mb": result.peak_memory_mb, "last": result.metrics[-1]}
         return work.publish(ledger, rows=seen, extra=extra)
-
-
-def result_options(options: Any) -> dict[str, Any]:
-    """Training options without those that say how it is run and cannot change what comes out."""
-    how = {"workers", "elastic_workers", "threads", "gpu", "max_failures", "checkpoint_every", "keep_checkpoints"}
-    how |= {"portable_checkpoints"}
-    plain: dict[str, Any] = options.model_dump(mode="json")
-    return {name: value for name, value in plain.items() if name not in how}
 
 
 if __name__ == "__main__":

@@ -13,17 +13,16 @@ from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.errors import UserError
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.pairs.batches import BatchOptions, build_batches
 from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.sweep.grid import SweepOptions, run_sweep, trials
-from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature, result_options
 from pipelines import reads, train
 from pipelines.cli import script
 from pipelines.config import under, validating
-from pipelines.pretrain import MAX_TOKENS, result_options
+from pipelines.pretrain import MAX_TOKENS
 from pipelines.summary import console
 from pipelines.tracked import Tracked, TrackingOptions
 
@@ -49,14 +48,9 @@ class PipelineOptions(train.Steps):
 
 def check(grid: SweepOptions, steps: train.Steps) -> None:
     """UserError for a grid that cannot be trained, before anything starts."""
-    workers = max(steps.train.workers, 1)
     for trial in trials(grid):
-        if trial.batch_size % workers:
-            raise UserError(
-                f"a batch of {trial.batch_size:,} pairs cannot be divided by {workers} workers",
-                where="batch_sizes",
-                fix="choose batch sizes that are multiples of the number of workers",
-            )
+        check_divisible(steps.train, trial.batch_size, "batch_sizes")
+        check_temperature(steps.train, trial.temperature, "temperatures")
 
 
 def run(options: PipelineOptions) -> Manifest:
@@ -104,12 +98,13 @@ def make(
         "initial": weights,
     }
     params = {
-        "sweep": sweep.model_dump(mode="json"),
+        "sweep": sweep.model_dump(mode="json", exclude={"concurrent"}),
+        "model": result_options(model),
         "train": result_options(options),
         "batches": batches.model_dump(mode="json", exclude={"batch_size", "steps", "epochs"}),
     }
     points = trials(sweep)
-    with build(path, step="sweep", version=1, params=params, inputs=inputs) as work:
+    with build(path, step="sweep", version=2, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         table = read_side(pairs, TRAIN)

@@ -23,11 +23,11 @@ from cpt_ray.options import Options
 from cpt_ray.pairs.batches import BatchOptions, build_batches
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import train_model
-from cpt_ray.train.options import TrainOptions, check_engine
+from cpt_ray.train.options import TrainOptions, check_divisible, check_engine, result_options
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.config import at, under, validating
-from pipelines.pretrain import MAX_TOKENS, result_options
+from pipelines.pretrain import MAX_TOKENS
 from pipelines.summary import print_artifacts
 from pipelines.tracked import Tracked, TrackingOptions
 
@@ -45,13 +45,7 @@ class Steps(Options):
     def _divisible(self) -> Steps:
         with validating():
             check_engine(self.train, "train")
-        workers = max(self.train.workers, 1)
-        if self.batches.batch_size % workers:
-            nearest = -(-self.batches.batch_size // workers) * workers
-            raise ValueError(
-                f"batches.batch_size={self.batches.batch_size} cannot be divided by train.workers={workers};"
-                f" use batches.batch_size={nearest}"
-            )
+            check_divisible(self.train, self.batches.batch_size, "batches.batch_size")
         return self
 
 
@@ -130,12 +124,9 @@ def make_model(
     """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files and metrics.jsonl."""
     order = read_manifest(batches)
     weights = weights_identity(model.init)
-    params = {
-        "model": model.model_dump(mode="json", exclude={"init"}),
-        "train": result_options(options),
-    }
+    params = {"model": result_options(model), "train": result_options(options)}
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
-    with build(path, step="model", version=1, params=params, inputs=inputs) as work:
+    with build(path, step="model", version=1, params=params, inputs=inputs, keep_other=True) as work:
         if work.manifest is not None:
             return work.manifest
         total = options.steps or int(order.extra["batches"])

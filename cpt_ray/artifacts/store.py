@@ -1,8 +1,8 @@
 """Published directories: written under a temporary name, appearing whole or not at all.
 
 `build` opens (or goes on with) the temporary directory `<path>.building`. It survives a kill, and is reused by the next
-run when step, version, parameters and inputs are the same; otherwise it is cleared. `publish` writes the manifest and
-renames the directory into place. A second build with the same identity finds it done.
+run when step, version, parameters and inputs are the same; otherwise it is cleared, or kept beside if that is asked for.
+`publish` writes the manifest and renames the directory into place. A second build with the same identity finds it done.
 """
 
 from __future__ import annotations
@@ -100,22 +100,35 @@ class Work:
         )
         _write_json(fs, posixpath.join(building, MANIFEST), self.manifest.model_dump(mode="json"))
         _move_into_place(fs, building, fsspec.core.url_to_fs(self.target)[1])
+        for other in _kept(fs, building):
+            fs.rm(other, recursive=True)
         self.done = True
         return self.manifest
 
 
 @contextmanager
 def build(
-    path: str, *, step: str, version: int, params: object, inputs: Mapping[str, str | Manifest] | None = None
+    path: str,
+    *,
+    step: str,
+    version: int,
+    params: object,
+    inputs: Mapping[str, str | Manifest] | None = None,
+    keep_other: bool = False,
 ) -> Iterator[Work]:
     """Open the build of the artifact at `path`; `work.done` says that it already stands, identical.
 
     `params` is a JSON-able mapping or an Options; `inputs` maps a name to a manifest or a digest. Raises UserError when
     another process is building the same artifact.
+
+    A build of another identity that was killed is cleared. With `keep_other` the newest of them is kept, as long as there
+    is something in its scratch folder, until the artifact is published; it goes on when it is asked for again. That is
+    for work that takes days and depends on nothing outside its own directory.
     """
     digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in (inputs or {}).items()}
     plain = json.loads(canonical(params))
     identity = identity_of(step, version, plain, digests)
+    recipe = {"identity": identity, "step": step, "version": version, "params": plain, "inputs": digests}
     fs, target = fsspec.core.url_to_fs(path)
     building = target.rstrip("/") + BUILDING
     with _only_builder(fs, target):
@@ -125,8 +138,8 @@ def build(
             yield Work(path, path, True, standing, step, version, plain, digests, identity, False)
             return
         if standing is not None:
-            log.info("%s: building again: %s", path, "; ".join(_differences(standing, step, version, plain, digests)))
-        resumed = _open_building(fs, building, identity)
+            log.info("%s: building again: %s", path, _differences(standing.model_dump(), recipe))
+        resumed = _open_building(fs, building, recipe, keep_other)
         yield Work(path, path.rstrip("/") + BUILDING, False, None, step, version, plain, digests, identity, resumed)
 
 
@@ -160,19 +173,57 @@ def _manifest_or_none(fs: AbstractFileSystem, target: str) -> Manifest | None:
         return Manifest.model_validate_json(source.read())
 
 
-def _open_building(fs: AbstractFileSystem, building: str, identity: str) -> bool:
-    """Make the temporary directory, or keep it if a killed build of the same identity left it; True if kept."""
+def _open_building(fs: AbstractFileSystem, building: str, recipe: dict[str, Any], keep_other: bool) -> bool:
+    """Make the temporary directory, or take the one that a killed build of the same identity left; True if taken."""
     marker = posixpath.join(building, IDENTITY)
+    left: dict[str, Any] = {}
     if fs.exists(marker):
         with fs.open(marker, "r") as source:
-            text = source.read()
-        if text and json.loads(text).get("identity") == identity:
+            left = json.loads(source.read() or "{}")
+        if left.get("identity") == recipe["identity"]:
             return True
+    own = _beside(building, recipe)
     if fs.exists(building):
-        fs.rm(building, recursive=True)
+        _clear(fs, building, left, recipe, keep_other)
+    if fs.exists(own):
+        fs.mv(own, building, recursive=True)
+        return True
     fs.makedirs(building, exist_ok=True)
-    _write_json(fs, marker, {"identity": identity})
+    _write_json(fs, marker, recipe)
     return False
+
+
+def _clear(
+    fs: AbstractFileSystem, building: str, left: dict[str, Any], recipe: dict[str, Any], keep_other: bool
+) -> None:
+    """Make room for the build of `recipe` where that of `left` was killed, with a word about what is lost."""
+    if "identity" in left and keep_other and fs.find(posixpath.join(building, SCRATCH)):
+        for older in _kept(fs, building):
+            if older != _beside(building, recipe):
+                fs.rm(older, recursive=True)
+        fs.mv(building, _beside(building, left), recursive=True)
+        log.warning(
+            "%s was unfinished and of other options (%s); it is kept in %s until this one is finished: set the options"
+            " back to go on with it",
+            building,
+            _differences(left, recipe),
+            _beside(building, left),
+        )
+        return
+    if set(fs.find(building)) - {posixpath.join(building, IDENTITY)}:
+        log.warning("%s was unfinished and of other options (%s): removed", building, _differences(left, recipe))
+    fs.rm(building, recursive=True)
+
+
+def _beside(building: str, recipe: dict[str, Any]) -> str:
+    """Where the build of `recipe` is kept while one of another identity is under way."""
+    return f"{building}.{recipe['identity'][:8]}"
+
+
+def _kept(fs: AbstractFileSystem, building: str) -> list[str]:
+    """The builds that are kept beside `building`."""
+    names = fs.ls(posixpath.dirname(building), detail=False)
+    return [name for name in names if posixpath.basename(name).startswith(posixpath.basename(building) + ".")]
 
 
 def _finish_interrupted_publish(fs: AbstractFileSystem, building: str, target: str) -> None:
@@ -208,20 +259,32 @@ def _write_json(fs: AbstractFileSystem, name: str, value: object) -> None:
     fs.mv(name + ".tmp", name)
 
 
-def _differences(
-    standing: Manifest, step: str, version: int, params: dict[str, Any], inputs: dict[str, str]
-) -> list[str]:
-    """What changed since the standing artifact was made, for the log."""
-    changed = [] if standing.step == step else [f"step {standing.step} -> {step}"]
-    if standing.version != version:
-        changed.append(f"version of the step {standing.version} -> {version}")
-    for name in sorted({*standing.params, *params}):
-        if standing.params.get(name) != params.get(name):
-            changed.append(f"{name} {standing.params.get(name)!r} -> {params.get(name)!r}"[:200])
-    for name in sorted({*standing.inputs, *inputs}):
-        if standing.inputs.get(name) != inputs.get(name):
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What changed from one recipe to the other, for the log."""
+    if "step" not in before:  # an earlier version wrote its identity alone
+        return "its identity differs"
+    changed = [] if before["step"] == now["step"] else [f"step {before['step']} -> {now['step']}"]
+    if before["version"] != now["version"]:
+        changed.append(f"version of the step {before['version']} -> {now['version']}")
+    old, new = _flat(before["params"]), _flat(now["params"])
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            changed.append(f"{name} {old.get(name)!r} -> {new.get(name)!r}"[:200])
+    for name in sorted({*before["inputs"], *now["inputs"]}):
+        if before["inputs"].get(name) != now["inputs"].get(name):
             changed.append(f"the input {name} is another")
-    return changed or ["its identity differs"]
+    return "; ".join(changed) or "its identity differs"
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
 
 
 @contextmanager

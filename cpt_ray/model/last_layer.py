@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
@@ -21,15 +21,36 @@ LLAMA_LIKE = ("llama", "qwen2")
 
 def hidden_at(backbone: PreTrainedModel, ids: Tensor, last: Tensor) -> Tensor:
     """(B, D) last hidden state, after the final norm, at position `last` (B,) of the right-padded `ids` (B, T)."""
-    kind = backbone.config.model_type
-    # Layers are called without a mask, which the eager kernel would take for attention to both sides.
-    causal_by_itself = backbone.config._attn_implementation != "eager"
-    if kind in LLAMA_LIKE and causal_by_itself and not _windowed(backbone):
+    kind = _kind(backbone)
+    if kind == "llama":
         return _llama(backbone, ids, last)
-    if kind == "gpt2" and causal_by_itself:
+    if kind == "gpt2":
         return _gpt2(backbone, ids, last)
     hidden = backbone(input_ids=ids, use_cache=False).last_hidden_state
     return hidden[torch.arange(len(ids), device=ids.device), last]
+
+
+def once_a_text(backbone: Any) -> list[nn.Module]:
+    """What `hidden_at` runs at one position of each text; empty where it computes all of them."""
+    kind = _kind(backbone)
+    if kind == "llama":
+        layer = backbone.layers[-1]
+        return [layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp]
+    if kind == "gpt2":
+        layer = backbone.h[-1]
+        return [layer.attn.c_proj, layer.mlp]
+    return []
+
+
+def _kind(backbone: PreTrainedModel) -> str | None:
+    """Whose last layer this is, of those that can be computed at one position."""
+    # Layers are called without a mask, which the eager kernel would take for attention to both sides.
+    if backbone.config._attn_implementation == "eager":
+        return None
+    kind = backbone.config.model_type
+    if kind in LLAMA_LIKE and not _windowed(backbone):
+        return "llama"
+    return "gpt2" if kind == "gpt2" else None
 
 
 def _windowed(backbone: PreTrainedModel) -> bool:

@@ -12,6 +12,8 @@ paper is silent here, these choices are ours:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -33,6 +35,17 @@ class StartOptions(Options):
     )
     closing_scale: float = Field(1.0, ge=0, description="factor on the embeddings of the closing delimiters")
     attention_scale: float = Field(1.0, ge=0, description="factor on the query and key projections of every layer")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, the CPU's random numbers are those of `seed`; afterwards all goes on as if nothing had been drawn.
+
+    `torch.manual_seed` would seed the GPUs as well, and with them the dropout of all workers alike.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 @torch.no_grad()
@@ -73,8 +86,7 @@ def _reset(backbone: PreTrainedModel, count: int, seed: int) -> None:
             where="model.start.reset_layers",
             fix=f"give at most {len(layers)}",
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for layer in layers[-count:]:
             tensors: tuple[Any, ...] = (*layer.parameters(), *layer.buffers())
             for tensor in tensors:

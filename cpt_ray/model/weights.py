@@ -28,7 +28,7 @@ from cpt_ray.artifacts.store import MANIFEST, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters, Side
 from cpt_ray.model.encoder import Encoder
-from cpt_ray.model.start import StartOptions
+from cpt_ray.model.start import StartOptions, seeded
 from cpt_ray.options import Options
 
 PAD = "<|pad|>"
@@ -113,9 +113,11 @@ def configuration(options: ModelOptions, vocabulary: int) -> Any:
 def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
     """A causal language model with fresh weights (fp32), equal for equal options and seed."""
     config = configuration(options, vocabulary)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, attn_implementation=options.attention, dtype=torch.float32)
+    try:
+        with seeded(seed):
+            return AutoModelForCausalLM.from_config(config, attn_implementation=options.attention, dtype=torch.float32)
+    except (ImportError, ValueError) as error:
+        raise _no_attention(options, error) from error
 
 
 def load_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
@@ -187,6 +189,11 @@ def weights_identity(init: str) -> str:
     return digest.hexdigest()
 
 
+def settled(init: str) -> str:
+    """`init` for a process with another working directory: a folder's absolute path, anything else as it is."""
+    return os.path.abspath(init) if os.path.isdir(init) else init
+
+
 _FIX_INIT = "give a hub id, a folder written by save_pretrained, or init=new"
 
 
@@ -201,12 +208,48 @@ def _pretrained(kind: Any, options: ModelOptions) -> PreTrainedModel:
             attn_implementation=options.attention,
             trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
+        if isinstance(error, ImportError) or "attention" in str(error).lower():
+            raise _no_attention(options, error) from error
         raise UserError(f"no weights can be read: {_first_line(error)}", where=options.init, fix=_FIX_INIT) from error
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise UserError(f"the initial weights hold NaN or infinity in {name}", where=options.init, fix=_FIX_INIT)
+    _check_causal(model, options.init)
     return model
+
+
+@torch.no_grad()
+def _check_causal(model: PreTrainedModel, init: str) -> None:
+    """UserError where the states of a text change with what follows it: no mask is ever passed, so padding would."""
+    refused = UserError(
+        "this model looks at what follows a token: it is not a causal decoder",
+        where=init,
+        fix="give a causal language model, such as those of GPT-2, GPT-NeoX, Llama or Qwen2",
+    )
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise refused
+    kernel = model.config._attn_implementation
+    try:
+        model.config._attn_implementation = "eager" if kernel == "flash_attention_2" else kernel  # that one needs a GPU
+        ids = torch.arange(1, 9)[None] % cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
+        alone, followed = (model.base_model(input_ids=part).last_hidden_state for part in (ids[:, :4], ids))
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"this model cannot be run on token ids: {_first_line(error)}", where=init, fix=refused.fix
+        ) from error
+    finally:
+        model.config._attn_implementation = kernel
+    if (alone - followed[:, :4]).abs().max() > 1e-4 * alone.abs().max():  # rounding moves it by some 1e-6
+        raise refused
+
+
+def _no_attention(options: ModelOptions, error: Exception) -> UserError:
+    return UserError(
+        f"attention={options.attention} is not to be had: {_first_line(error)}",
+        where="model.attention",
+        fix="use eager" if options.attention == "sdpa" else "use sdpa",
+    )
 
 
 def _set_dropout(config: Any, rate: float) -> None:

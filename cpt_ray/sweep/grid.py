@@ -19,15 +19,15 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.store import build, read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions
+from cpt_ray.model.weights import ModelOptions, settled
 from cpt_ray.options import Options
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
-from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.options import HeldoutMetric, TrainOptions, more_is_better, result_options
 
 log = logging.getLogger("cpt_ray")
 
-VERSION = 1
+VERSION = 2
 
 DRIVER_MEMORY = 256 << 20
 """Bytes that a trial's own driver asks for. Some resource it must ask for, and with a share of a CPU its workers would not
@@ -40,7 +40,7 @@ class SweepOptions(Options):
     batch_sizes: list[int] = Field([256, 512], min_length=1, description="pairs of a global batch")
     temperatures: list[float] = Field([0.05, 0.2], min_length=1, description="initial temperatures")
     examples: int = Field(8192, ge=1, description="pairs that every trial sees, whatever its batch size")
-    metric: str = Field("heldout_mrr", description="held-out metric that ranks the trials, higher is better")
+    metric: HeldoutMetric = Field("heldout_mrr", description="held-out metric that ranks the trials")
     concurrent: int = Field(1, ge=1, description="trials at a time; each needs all of its workers' resources")
 
 
@@ -96,10 +96,14 @@ def run_sweep(
 ) -> list[TrialResult]:
     """Train every trial that has not been trained, and return all, best first.
 
-    `orders` gives the published order of each batch size; `inputs` names what else identifies a trial (the initial weights).
+    `orders` gives the published order of each batch size; `inputs` names what else identifies a trial: the initial
+    weights by their content, since a path says nothing of it.
     `on_metrics(trial)` makes the callback of a trial, in this process; the callback goes to the trial's rank 0.
     """
     points = trials(options)
+    # Tune's trials have working directories of their own.
+    model = model.model_copy(update={"init": settled(model.init)})
+    tokenizer = None if tokenizer is None else settled(tokenizer)
     for size in options.batch_sizes:
         if size not in orders:
             raise UserError(f"no order of batches of {size:,}", where="batch_sizes", fix="materialise it")
@@ -130,7 +134,7 @@ def run_sweep(
         else:
             _tune(jobs, options, str(Path(out).absolute()))
     results = [_result(trial, str(Path(out, trial.name)), options.metric) for trial in points]
-    return sorted(results, key=lambda result: (-result.score, result.trial.name))
+    return sorted(results, key=lambda result: (-more_is_better(options.metric, result.score), result.trial.name))
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class _Job:
     on_metrics: OnMetrics | None
 
     def build(self) -> Any:
-        params = {"train": self.train.model_dump(mode="json"), "model": self.model.model_dump(mode="json")}
+        params = {"train": result_options(self.train), "model": result_options(self.model)}
         return build(self.folder, step="trial", version=VERSION, params=params, inputs=self.inputs)
 
 
@@ -204,18 +208,14 @@ def _tune(jobs: list[_Job], options: SweepOptions, out: str) -> None:
             )
 
 
-def _result(trial: Trial, folder: str, metric: str) -> TrialResult:
+def _result(trial: Trial, folder: str, metric: HeldoutMetric) -> TrialResult:
     manifest = read_manifest(folder)
     metrics = read_metrics(str(Path(folder, METRICS)))
-    scores = [row[metric] for row in metrics if metric in row]
-    if not scores:
-        known = sorted({name for row in metrics for name in row if name.startswith("heldout_")})
-        raise UserError(f"no metric {metric!r}; there are: {', '.join(known)}", where="metric", fix="name one")
     return TrialResult(
         trial=trial,
         params={"batch_size": trial.batch_size, "temperature": trial.temperature},
         metrics=metrics,
-        score=scores[-1],
+        score=next(row[metric] for row in reversed(metrics) if metric in row),
         seconds=manifest.seconds,
         folder=folder,
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
-from cpt_ray.train.options import HeldoutMetric
+from cpt_ray.train.options import HeldoutMetric, more_is_better
 
 FILE = "best.pt"
 
@@ -31,8 +31,7 @@ class BestModel:
         if self._metric is None or self._metric not in metrics:
             return
         value = metrics[self._metric]
-        lower = self._metric == "heldout_loss"
-        if self._value is not None and (value >= self._value if lower else value <= self._value):
+        if self._value is not None and more_is_better(self._metric, value) <= more_is_better(self._metric, self._value):
             return
         self._value = value
         weights = engine.export()
@@ -47,5 +46,5 @@ class BestModel:
         if self._value is None:
             return None
         self._workers.barrier()  # rank 0 has written it
-        found = torch.load(self._path, weights_only=True)
+        found = torch.load(self._path, weights_only=True, map_location="cpu")
         return int(found["step"]), found["weights"], found["state"]

@@ -75,9 +75,6 @@ class Checkpoints:
         """
         self._writer.wait()
         target = _folder(self.folder, step)
-        if (target / COMPLETE).exists():
-            return
-        self.workers.barrier()  # the others have looked before rank 0 begins
         if self.workers.rank == 0:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
@@ -109,28 +106,32 @@ class Checkpoints:
             self._writer.wait()
 
     def newest(self) -> Path | None:
-        """The newest complete checkpoint, or None. UserError if it was saved by a run of another kind."""
+        """The newest checkpoint that all workers see complete, or None. UserError if a run of another kind saved it."""
         complete = self._complete()
-        if not complete:
+        step = _step(complete[-1]) if complete else -1
+        # A network file system may show it to one worker before another.
+        step = -int(self.workers.max(torch.tensor(float(-step), device=self.workers.device)))
+        if step < 0:
             return None
-        saved = json.loads((complete[-1] / COMPLETE).read_text())["kind"]
-        portable = (complete[-1] / PORTABLE).exists()
+        newest = _folder(self.folder, step)
+        saved = json.loads((newest / COMPLETE).read_text())["kind"]
+        portable = (newest / PORTABLE).exists()
         for name, value in asdict(self.kind).items():
             if saved.get(name) != value and not (portable and name in SHARDING):
                 raise UserError(
                     f"this checkpoint was saved with {name}={saved.get(name)}, and the run has {name}={value}",
-                    where=str(complete[-1]),
+                    where=str(newest),
                     fix=f"set {name} back, or remove the checkpoints to start again"
                     + (", next time with portable_checkpoints=true" if name in SHARDING else ""),
                 )
-        return complete[-1]
+        return newest
 
     def elsewhere(self) -> dict[str, dict[str, torch.Tensor]] | None:
         """Whole weights and moments of the newest checkpoint when it was sharded otherwise than this run, else None."""
         newest = self.newest()
         if newest is None or json.loads((newest / COMPLETE).read_text())["kind"] == asdict(self.kind):
             return None
-        return torch.load(newest / PORTABLE, weights_only=True)
+        return torch.load(newest / PORTABLE, weights_only=True, map_location="cpu", mmap=True)
 
     def restore(
         self, engine: Engine, elsewhere: dict[str, dict[str, torch.Tensor]] | None = None
@@ -143,7 +144,7 @@ class Checkpoints:
         if newest is None:
             return None
         finished = _step(newest)
-        state = torch.load(newest / "state.pt", weights_only=True)
+        state = torch.load(newest / "state.pt", weights_only=True, map_location="cpu")
         if elsewhere is not None:
             engine.take_over(elsewhere, finished)
             return finished, state

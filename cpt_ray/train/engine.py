@@ -5,10 +5,11 @@ Two implementations: DeepSpeed (ZeRO 0 to 3) and the single-process reference th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from cpt_ray.train.collectives import Workers
@@ -72,8 +73,24 @@ class Engine(Protocol):
         ...
 
 
+@contextmanager
+def evaluating(engine: Engine) -> Iterator[None]:
+    """Inside, the engine's module has no dropout and makes no graphs."""
+    engine.module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        engine.module.train()
+
+
 def make_engine(module: nn.Module, options: EngineOptions, workers: Workers) -> Engine:
-    """The engine that the options ask for; implementations are imported only when they are used."""
+    """The engine that the options ask for; implementations are imported only when they are used.
+
+    The module trains from here on: what transformers reads from a folder comes in evaluation mode, without dropout and
+    gradient checkpointing.
+    """
+    module.train()
     if options.engine == "reference":
         from cpt_ray.train.engine_reference import ReferenceEngine
 

@@ -10,14 +10,14 @@ with every trap set explicitly, and never read from a file:
                               no whole gradient, the accumulation boundary set by hand at the last of them
     ZeRO 0                    `no_sync` around them, then one all-reduce
     Adam                      torch.optim.AdamW is passed in, so DeepSpeed compiles no optimiser of its own
-    misspelt keys             are ignored by DeepSpeed without an error; refused here
+    misspelt keys             are ignored by DeepSpeed without an error; refused here, by `check_engine`
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,18 +39,33 @@ TAG = "engine"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def deepspeed_config(options: EngineOptions, device: str) -> dict[str, Any]:
-    """DeepSpeed's whole configuration. UserError for a key of `options.deepspeed` that DeepSpeed would ignore."""
+OURS = {"stage": "zero_stage", "offload_optimizer": "offload", "cpu_offload": "offload"}
+"""Keys of zero_optimization that options of their own set, which checkpoints and checks go by."""
+
+
+def check_zero_keys(keys: Iterable[str], where: str) -> None:
+    """UserError for a key of `options.deepspeed` that DeepSpeed would ignore, or that an option of ours sets."""
     known = set(DeepSpeedZeroConfig.model_fields) | {
         field.alias for field in DeepSpeedZeroConfig.model_fields.values() if field.alias
     }
-    unknown = sorted(set(options.deepspeed) - known)
-    if unknown:
-        raise UserError(
-            f"DeepSpeed's zero_optimization has no key {unknown[0]!r} and would ignore it",
-            where=f"deepspeed.{unknown[0]}",
-            fix="correct the key; only keys of zero_optimization can be set here",
-        )
+    for key in sorted(keys):
+        if key in OURS:
+            raise UserError(
+                f"{OURS[key]} sets DeepSpeed's {key!r}",
+                where=f"{where}.{key}",
+                fix=f"leave it out, and set {OURS[key]}",
+            )
+        if key not in known:
+            raise UserError(
+                f"DeepSpeed's zero_optimization has no key {key!r} and would ignore it",
+                where=f"{where}.{key}",
+                fix="correct the key; only keys of zero_optimization can be set here",
+            )
+
+
+def deepspeed_config(options: EngineOptions, device: str) -> dict[str, Any]:
+    """DeepSpeed's whole configuration."""
+    check_zero_keys(options.deepspeed, "deepspeed")
     zero: dict[str, Any] = {
         "stage": options.zero_stage,
         "overlap_comm": False,
@@ -86,11 +101,16 @@ class DeepSpeedEngine:
         self._stage = options.zero_stage
         self._by_chunk = options.reduce == "chunk"
         _prepare(workers)
-        self.module = module.to(workers.device)
+        config = deepspeed_config(options, workers.device.type)
+        groups = parameter_groups(module, options)
+        if options.precision == "bf16_weights":  # DeepSpeed would, but on the device, which may not hold them in fp32
+            for parameter in module.parameters():
+                parameter.data = parameter.data.bfloat16()
+        self.module = _cut(module, config, workers.device) if self._stage == 3 else module.to(workers.device)
         if options.compile:
             self.module.compile()
         optimiser = torch.optim.AdamW(
-            parameter_groups(module, options),
+            groups,
             lr=options.learning_rate,
             betas=(options.beta1, options.beta2),
             eps=options.eps,
@@ -98,7 +118,7 @@ class DeepSpeedEngine:
         self._engine, *_ = deepspeed.initialize(
             model=self.module,
             optimizer=optimiser,
-            config=deepspeed_config(options, workers.device.type),
+            config=config,
             dist_init_required=False,
         )
 
@@ -149,6 +169,10 @@ class DeepSpeedEngine:
 
     def whole(self) -> dict[str, dict[str, Tensor]]:
         found: dict[str, dict[str, Tensor]] = {}
+        if self._stage in (1, 2):
+            # DeepSpeed links moments to parameters once, when the first of its groups has stepped and the others have none.
+            self._engine.optimizer._hp_optimizer_states_linked = False
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
         for name, parameter in self._engine.module.named_parameters():
             if self._stage == 0:
                 whole = whole_of(parameter, self._engine.optimizer.state[parameter])
@@ -174,7 +198,7 @@ class DeepSpeedEngine:
             zeros = {key: torch.zeros_like(flat, requires_grad=False) for key in MOMENTS}
             optimiser.optimizer.state[flat] = {"step": torch.tensor(float(steps)), **zeros}
         for name, parameter in parameters.items():
-            for key in MOMENTS:
+            for key in ("weight", *MOMENTS):
                 value = moments[name][key].flatten()
                 if self._stage == 3:
                     group, offset, size = optimiser.grad_position[optimiser.get_param_id(parameter)]
@@ -187,7 +211,9 @@ class DeepSpeedEngine:
                     own = value[place.start : place.start + place.numel]
                     flat = _flat_of(sharded, mapping.hp_fragment)
                     start = mapping.hp_fragment_address.start
-                optimiser.optimizer.state[flat][key].narrow(0, start, len(own)).copy_(own)
+                # DeepSpeed has made the fp32 weights from the module's, which may have been rounded to bf16.
+                target = flat.detach() if key == "weight" else optimiser.optimizer.state[flat][key]
+                target.narrow(0, start, len(own)).copy_(own)
 
     def export(self) -> dict[str, Tensor]:
         trained = dict(self._engine.module.named_parameters())
@@ -226,6 +252,14 @@ class _Handing(TorchCheckpointEngine):
 
     def save(self, state_dict: Any, path: str) -> None:
         self._put(state_dict, path)
+
+
+def _cut(module: nn.Module, config: dict[str, Any], device: torch.device) -> nn.Module:
+    """Each weight goes to the device by itself and is cut there: it need not hold them all at once."""
+    deepspeed.zero.Init(module=module, config_dict_or_path=config)
+    for part in module.modules():
+        part._buffers = {name: None if one is None else one.to(device) for name, one in part._buffers.items()}
+    return module
 
 
 def _flat_of(sharded: list[Tensor], fragment: Tensor) -> Tensor:

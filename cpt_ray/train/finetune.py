@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import posixpath
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -193,33 +194,55 @@ def _negative_held_out(pairs: pa.Table) -> np.ndarray:
 
 
 def _rows(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    with _open(path) as source:
-        reader = csv.DictReader(source, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [name for name in columns if name not in (reader.fieldnames or [])]
-        if missing:
-            raise UserError(
-                f"the first line names no column {missing[0]!r}", where=path, fix=f"it must name {', '.join(columns)}"
-            )
+    reader = csv.DictReader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    missing = [name for name in columns if name not in (reader.fieldnames or [])]
+    if missing:
+        raise UserError(
+            f"the first line names no column {missing[0]!r}", where=path, fix=f"it must name {', '.join(columns)}"
+        )
+    try:
         for number, row in enumerate(reader, 2):
             yield number, {name: row[name] or "" for name in columns}
+    except csv.Error as error:  # a field of 131,072 characters or more, for one
+        raise UserError(str(error), where=f"{path}, line {reader.reader.line_num}", fix="correct the line") from error
 
 
 def _triplets(path: str) -> Iterator[list[str]]:
-    with _open(path) as source:
-        for number, line in enumerate(source, 1):
-            fields = line.rstrip("\r\n").split("\t")
-            if len(fields) != 3:
-                raise UserError(
-                    f"{len(fields)} columns instead of 3", where=f"{path}, line {number}", fix="query, relevant, other"
-                )
-            yield fields
+    for number, line in enumerate(_lines(path), 1):
+        fields = line.rstrip("\r\n").split("\t")
+        if len(fields) != 3:
+            raise UserError(
+                f"{len(fields)} columns instead of 3", where=f"{path}, line {number}", fix="query, relevant, other"
+            )
+        yield fields
+
+
+def _lines(path: str) -> Iterator[str]:
+    """UserError with the line where the file is damaged, or is no UTF-8."""
+    number = 0
+    try:
+        with _open(path) as source:
+            for line in source:
+                number += 1
+                line.encode()  # a byte that is no UTF-8 was read as a surrogate, which cannot be written
+                yield line
+    except UnicodeEncodeError as error:
+        byte = ord(error.object[error.start]) & 0xFF
+        raise UserError(
+            f"byte {byte:#04x} is no UTF-8", where=f"{path}, line {number}", fix="write the file as UTF-8"
+        ) from error
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(
+            f"the compressed file is damaged: {error}", where=f"{path}, line {number + 1}", fix="fetch it again"
+        ) from error
 
 
 def _open(path: str) -> io.TextIOBase:
     check_source(path)
     fs, target = fsspec.core.url_to_fs(path)
     raw = fs.open(target, "rb")
-    return io.TextIOWrapper(gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw, encoding="utf-8", newline="")
+    plain = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
+    return io.TextIOWrapper(plain, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _digest(path: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -114,12 +115,13 @@ def plan(lengths: list[np.ndarray], budget: int) -> list[list[np.ndarray]]:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did, over all ranks."""
+    """What one step did, over all ranks. `masked` logits were left out, which leaves so many `negatives` for a query."""
 
     loss: float
     temperature: float
     grad_norm: float
     masked: int
+    negatives: float
     correct: float
     pairs: int
     tokens: int
@@ -148,6 +150,13 @@ class GradCache:
         self._dropout = dropout
         self._bytes_per_token: float | None = None
 
+    def state(self) -> dict[str, Any]:
+        """What was measured, so that a run that goes on keeps the same graphs, and adds up in the same order."""
+        return {"bytes_per_token": self._bytes_per_token}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._bytes_per_token = state["bytes_per_token"]
+
     def step(self, batch: Pairs, rate: float, temperature_rate: float) -> Step:
         """One optimiser step on a global batch that every rank holds. FloatingPointError if the loss is not finite."""
         loss, numbers = self.gradients(batch)
@@ -160,6 +169,7 @@ class GradCache:
             temperature=self.temperature.value,
             grad_norm=norm,
             masked=loss.masked,
+            negatives=len(batch) * (1 + batch.per_row) - 1 - loss.masked / len(batch),
             correct=loss.correct,
             pairs=len(batch),
             **numbers,

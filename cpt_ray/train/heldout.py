@@ -11,7 +11,7 @@ from torch import Tensor
 from cpt_ray.model.encoder import collate
 from cpt_ray.ranking import TILE_BYTES, Judgement, metrics, place
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Engine
+from cpt_ray.train.engine import Engine, evaluating
 from cpt_ray.train.grad_cache import Pairs, deal, plan
 from cpt_ray.train.loss import Keys, contrastive_loss
 from cpt_ray.train.temperature import Temperature
@@ -34,11 +34,20 @@ def retrieval(x: Tensor, y: Tensor, keys: Keys) -> dict[str, float]:
     return {f"heldout_{name}": value for name, value in found.items()}
 
 
-@torch.no_grad()
 def evaluate(
     engine: Engine, pairs: Pairs, temperature: Temperature, workers: Workers, chunk_tokens: int
 ) -> dict[str, float]:
-    """Held-out loss (at the present temperature) and retrieval over all `pairs`; the same on every rank."""
+    """Held-out loss (at the present temperature) and retrieval; the same on every rank.
+
+    Over all `pairs` but the last few that the ranks cannot share equally.
+    """
+    with evaluating(engine):
+        return _evaluate(engine, pairs, temperature, workers, chunk_tokens)
+
+
+def _evaluate(
+    engine: Engine, pairs: Pairs, temperature: Temperature, workers: Workers, chunk_tokens: int
+) -> dict[str, float]:
     usable = len(pairs) // workers.count * workers.count
     parts = [pairs.part(rows) for rows in deal(pairs.part(np.arange(usable)).lengths(), workers.count)]
     chunks = plan([np.array([len(ids) for ids in part.x + part.y]) for part in parts], chunk_tokens)[workers.rank]

@@ -1,6 +1,7 @@
 """Runs a training function on Ray Train workers, or in this process; the function itself knows nothing of Ray.
 
-A worker that dies is replaced and the group starts again from the last complete checkpoint. Every run of Ray has a name of
+A worker that dies is replaced and the group starts again from the last complete checkpoint. A mistake of the user that one
+worker meets ends the run at once, on all of them: the others wait for it in a collective. Every run of Ray has a name of
 its own: with a name used before, Ray would silently take up its own record of that run, and ours is the checkpoint.
 """
 
@@ -27,12 +28,16 @@ Train = Callable[[Any, Workers], Result]
 def launch(train: Train[Result], job: Any, options: EngineOptions, scratch: str) -> Result:
     """Run `train(job, workers)` on `options.workers` workers and return what rank 0 returned.
 
-    `scratch` is a folder that all workers see. A UserError in a worker is raised here, and is never tried again.
+    `scratch` is a folder that all workers see. A UserError in a worker is raised here, and is never tried again; so is
+    one when workers died more often than `options.max_failures`, or when the cluster has no room for them.
     """
     if options.workers == 0:
         torch.set_num_threads(options.threads)
-        return train(job, _alone(options))
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+        try:
+            return train(job, _alone(options))
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(error) from error
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     resources = {"CPU": float(options.threads)} | ({"GPU": 1.0} if options.gpu else {})
@@ -53,32 +58,80 @@ def launch(train: Train[Result], job: Any, options: EngineOptions, scratch: str)
             name=f"run-{uuid.uuid4().hex[:8]}",
             storage_path=str(storage),
             failure_config=FailureConfig(**failures),
+            callbacks=[_end_at_user_errors()],
         ),
         torch_config=TorchConfig(backend="nccl" if options.gpu else "gloo"),
     )
-    result: Any = trainer.fit()
-    returned = result.return_value
-    shutil.rmtree(storage, ignore_errors=True)
-    if isinstance(returned, UserError):
-        raise returned
-    return returned
+    try:
+        result: Any = trainer.fit()
+    except TrainingFailedError as error:
+        raise _explained(error, options) from error
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    return result.return_value
+
+
+def _end_at_user_errors() -> Any:
+    """A callback of Ray's controller, which may not try again after what it raises."""
+    from ray.train import UserCallback
+
+    class EndAtUserErrors(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for error in worker_exceptions.values():
+                if (meant := _user_error(error)) is not None:
+                    raise meant
+
+    return EndAtUserErrors()
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that `error` is, or that it was raised from."""
+    while error is not None and not isinstance(error, UserError):
+        error = getattr(error, "controller_failure", None) or getattr(error, "cause", None) or error.__cause__
+    return error
+
+
+def _explained(error: Any, options: EngineOptions) -> UserError:
+    """What Ray Train's failure means for the user."""
+    if (meant := _user_error(error)) is not None:
+        return meant
+    wanted = f"{options.workers} workers of {options.threads} CPUs" + (" and a GPU" if options.gpu else "")
+    failures = getattr(error, "worker_failures", {})
+    if not failures:
+        return UserError(
+            f"Ray could not start {wanted}: {_last_line(error)}",
+            where="cluster.workers",
+            fix="ask for what the cluster has (cluster.workers, cluster.threads, cluster.gpu); `ray status` shows it",
+        )
+    rank, failure = sorted(failures.items())[0]
+    return UserError(
+        f"workers died more than max_failures={options.max_failures} times, worker {rank} last: {_last_line(failure)}",
+        where="train.max_failures",
+        fix="look into the workers' logs under /tmp/ray/session_latest/logs; the same command goes on from the checkpoint",
+    )
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
 
 
 def _worker(config: dict[str, Any]) -> Any:
-    """On each worker: set threads, find the group, run. Errors of the user are returned, so that Ray does not retry."""
+    """On each worker: set threads, find the group, run."""
     options: EngineOptions = config["options"]
     torch.set_num_threads(options.threads)
     logging.basicConfig(level=logging.INFO)
     try:
         return config["train"](config["job"], Workers.of_process_group())
-    except UserError as error:
-        return error
     except torch.OutOfMemoryError as error:
-        return UserError(
-            f"a worker's GPU is out of memory: {str(error).splitlines()[0]}",
-            where="chunk_tokens",
-            fix="lower chunk_tokens or keep_graphs_mb, or see `cpt-ray plan` for what shards or recomputes more",
-        )
+        raise _out_of_memory(error) from error
+
+
+def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
+    return UserError(
+        f"a GPU is out of memory: {str(error).splitlines()[0]}",
+        where="chunk_tokens",
+        fix="lower chunk_tokens or keep_graphs_mb, or see `cpt-ray plan` for what shards or recomputes more",
+    )
 
 
 def _alone(options: EngineOptions) -> Workers:

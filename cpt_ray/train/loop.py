@@ -18,17 +18,25 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import nn
 
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.start import prepare
-from cpt_ray.model.weights import ModelInfo, ModelOptions, configuration, load_backbone, load_tokenizer, save_model
+from cpt_ray.model.weights import (
+    ModelInfo,
+    ModelOptions,
+    configuration,
+    load_backbone,
+    load_tokenizer,
+    save_model,
+    settled,
+)
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
+from cpt_ray.train.flops import TRAINING, weights_of
 from cpt_ray.train.grad_cache import GradCache, Pairs, Step
 from cpt_ray.train.heldout import evaluate
 from cpt_ray.train.launch import launch
@@ -88,7 +96,8 @@ def train_model(
         raise UserError("new weights need a tokenizer", where="model.init", fix="give the tokenizer's folder")
     order = read_manifest(batches)
     size, most_x, most_y = (int(order.params[name]) for name in ("batch_size", "max_x_tokens", "max_y_tokens"))
-    known = tokenizer or model.init
+    model = model.model_copy(update={"init": settled(model.init)})
+    known = settled(tokenizer or model.init)
     words = load_tokenizer(known)
     Delimiters.of(words)
     config = config_of(model, len(words))
@@ -96,6 +105,12 @@ def train_model(
     tokens = size // max(options.workers, 1) * (most_x + most_y + 2 * ADDED)
     check_chunk(options, config, tokens, where)
     count = len(BatchReader(batches))
+    if heldout is not None and read_manifest(heldout).rows < (most := options.elastic_workers or options.workers):
+        raise UserError(
+            f"{read_manifest(heldout).rows} held-out pairs are fewer than {most} workers",
+            where="heldout_pairs",
+            fix="hold more out, or use fewer workers",
+        )
     if options.best and heldout is None:
         raise UserError(
             f"best={options.best} needs held-out pairs", where=f"{where}.best", fix="give some, or leave it out"
@@ -129,15 +144,15 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     """The work of one worker. All of them run every line; only rank 0 writes metrics and the model."""
     started = time.monotonic()
     options = job.options
-    torch.manual_seed(options.seed + workers.rank)  # dropout; new weights have a generator of their own
     tokenizer = load_tokenizer(job.tokenizer)
     backbone = load_backbone(job.model, len(tokenizer), options.seed)
     if options.gradient_checkpointing:
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        backbone.activation_checkpointing_enable({"use_reentrant": False})
     delimiters = Delimiters.of(tokenizer)
     prepare(backbone, delimiters, job.model.start, options.seed)
     encoder = Encoder(backbone, delimiters, autocast=options.precision == "bf16")
-    flops = flops_per_token(encoder)
+    counted = weights_of(backbone)
+    torch.manual_seed(options.seed + workers.rank)  # dropout; a checkpoint brings its own state
     opened = open_engine(encoder, job, workers)
     engine = opened.engine
     temperature = Temperature(options.temperature, trained=options.train_temperature, device=workers.device)
@@ -157,8 +172,14 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         before = time.monotonic()
         factor = rate_factor(number, job.steps, options)
         rate = options.learning_rate * factor
-        did = cache.step(Pairs.of(table, encoder.delimiters), rate, options.temperature_rate * factor)
+        batch = Pairs.of(table, encoder.delimiters)
+        did = cache.step(batch, rate, options.temperature_rate * factor)
+        flops = TRAINING * counted.products(did.tokens, texts=len(batch.pool()))
         return _metrics(did, rate, time.monotonic() - before, flops, job, workers)
+
+    def restore(state: dict[str, Any]) -> None:
+        temperature.restore(state["temperature"])
+        cache.restore(state["cache"])
 
     best = BestModel(os.path.join(job.scratch, CHECKPOINTS), options.best, workers)
 
@@ -176,8 +197,8 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         take,
         evaluate=look,
         evaluate_every=options.evaluate_every,
-        state=lambda: {"temperature": temperature.state()},
-        restore=lambda state: temperature.restore(state["temperature"]),
+        state=lambda: {"temperature": temperature.state(), "cache": cache.state()},
+        restore=restore,
     )
     if (found := best.load()) is None:
         exported, state = job.steps, engine.export()
@@ -209,7 +230,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
 def _metrics(
     did: Step, rate: float, seconds: float, flops: float, job: ContrastiveJob, workers: Workers
 ) -> dict[str, float]:
-    """Logged by step. `mfu` counts the FLOPs that a token needs, not what gradient caching recomputes."""
+    """Logged by step. `mfu` counts the `flops` that the texts need, not what gradient caching recomputes."""
     metrics = {
         "loss": did.loss,
         "temperature": did.temperature,
@@ -217,24 +238,16 @@ def _metrics(
         "lr": rate,
         "in_batch_accuracy": did.correct,
         "masked_pairs": float(did.masked),
+        "negatives": did.negatives,
         "pairs_per_second": did.pairs / seconds,
         "tokens_per_second": did.tokens / seconds,
         "padding_share": 1 - did.tokens / did.padded_tokens,
         "recomputed_share": 1 - did.kept_chunks / did.chunks,
     }
     if job.options.peak_tflops:
-        metrics["mfu"] = flops * did.tokens / seconds / (workers.count * job.options.peak_tflops * 1e12)
+        metrics["mfu"] = flops / seconds / (workers.count * job.options.peak_tflops * 1e12)
     assert all(math.isfinite(value) for value in metrics.values()), metrics
     return metrics
-
-
-def flops_per_token(encoder: nn.Module) -> float:
-    """6 N, forward and backward, where N counts the weights of matrix products: an embedding is looked up, not multiplied.
-
-    Attention scores are left out, as is usual. ZeRO must not have cut the weights yet.
-    """
-    looked_up = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Embedding)}
-    return 6.0 * sum(p.numel() for p in encoder.parameters() if p.ndim >= 2 and id(p) not in looked_up)
 
 
 def peak_memory_mb(workers: Workers) -> float:

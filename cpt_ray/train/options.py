@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,6 +11,8 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
 Precision = Literal["fp32", "bf16", "bf16_weights"]
+TRAINED_TEMPERATURES = (0.01, 1.0)
+"""Bounds of the temperature while it is trained: the lower is CLIP's, the upper is ours."""
 HeldoutMetric = Literal["heldout_mrr", "heldout_recall_at_1", "heldout_recall_at_10", "heldout_loss"]
 
 
@@ -36,7 +39,9 @@ class EngineOptions(Options):
     )
     offload: bool = Field(False, description="keep the optimiser's state in host memory (ZeRO 1 to 3)")
     deepspeed: dict[str, Any] = Field(
-        default_factory=dict, description="more keys of DeepSpeed's zero_optimization section; unknown ones are refused"
+        default_factory=dict,
+        description="more keys of DeepSpeed's zero_optimization section; unknown ones are refused, and those that"
+        " zero_stage and offload set",
     )
     precision: Precision = Field(
         "bf16",
@@ -68,7 +73,9 @@ class TrainOptions(EngineOptions):
     """Contrastive training."""
 
     steps: int | None = Field(None, ge=1, description="stop after this many batches; null: all of them")
-    temperature: float = Field(0.07, gt=0, description="initial temperature; logits are cosine / temperature")
+    temperature: float = Field(
+        0.07, gt=0, description="initial temperature, 0.01 to 1 if it is trained; logits are cosine / temperature"
+    )
     train_temperature: bool = Field(True, description="learn the temperature")
     temperature_rate: float = Field(1e-2, gt=0, description="peak learning rate of the log-temperature")
     mask_false_negatives: bool = Field(
@@ -89,6 +96,32 @@ class TrainOptions(EngineOptions):
     peak_tflops: float = Field(
         0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"
     )
+
+
+HOW = frozenset(
+    {
+        *("workers", "elastic_workers", "threads", "gpu", "max_failures"),
+        *("engine", "zero_stage", "reduce", "offload", "compile", "gradient_checkpointing"),
+        *("chunk_tokens", "keep_graphs_mb", "tile_rows", "micro_batch_tokens", "peak_tflops"),
+        *("checkpoint_every", "portable_checkpoints", "keep_checkpoints"),
+        *("init", "attention"),  # the model's; first weights are known by their content
+    }
+)
+"""Options that say how training is run. What comes out is the same within rounding, so a run goes on when they change.
+
+Not among them: `precision`, which is more than rounding; `deepspeed`, whose keys may be too, or lay checkpoints out
+otherwise; and `evaluate_every`, by which `best` chooses.
+"""
+
+
+def result_options(options: Options, *besides: str) -> dict[str, Any]:
+    """Options of training or of its model that are part of what comes out; `besides` names more that are not."""
+    return options.model_dump(mode="json", exclude={*HOW, *besides})
+
+
+def more_is_better(metric: HeldoutMetric, value: float) -> float:
+    """`value` of `metric`, turned round where less is better."""
+    return -value if metric == "heldout_loss" else value
 
 
 def check_engine(options: EngineOptions, where: str) -> None:
@@ -124,6 +157,36 @@ def check_engine(options: EngineOptions, where: str) -> None:
             where=f"{where}.elastic_workers",
             fix="make it larger, or leave it out",
         )
+    if isinstance(options, TrainOptions):
+        check_temperature(options, options.temperature, f"{where}.temperature")
+    if options.deepspeed:
+        from cpt_ray.train.engine_deepspeed import check_zero_keys  # heavy: only for those who set keys of its own
+
+        check_zero_keys(options.deepspeed, f"{where}.deepspeed")
+
+
+def check_divisible(options: EngineOptions, batch_size: int, where: str) -> None:
+    """UserError when some number of workers that there may be does not divide the batch; `where` names its size."""
+    counts = range(max(options.workers, 1), max(options.elastic_workers or options.workers, 1) + 1)
+    for workers in counts:
+        if batch_size % workers:
+            together = math.lcm(*counts)
+            raise UserError(
+                f"a batch of {batch_size:,} cannot be divided by {workers} workers",
+                where=where,
+                fix=f"use a multiple of {together}, such as {-(-batch_size // together) * together}",
+            )
+
+
+def check_temperature(options: TrainOptions, initial: float, where: str) -> None:
+    """UserError for an initial temperature that the first step would silently move to a bound."""
+    lowest, highest = TRAINED_TEMPERATURES
+    if options.train_temperature and not lowest <= initial <= highest:
+        raise UserError(
+            f"a trained temperature stays between {lowest:g} and {highest:g}, and this one starts at {initial:g}",
+            where=where,
+            fix="start within the bounds, or set train_temperature=false",
+        )
 
 
 def check_batch(options: TrainOptions, batch_size: int, longest: int, context: int, where: str) -> None:
@@ -131,13 +194,7 @@ def check_batch(options: TrainOptions, batch_size: int, longest: int, context: i
 
     `longest` is the longest side in tokens with its delimiters.
     """
-    for workers in range(max(options.workers, 1), max(options.elastic_workers or options.workers, 1) + 1):
-        if batch_size % workers:
-            raise UserError(
-                f"a batch of {batch_size:,} pairs cannot be divided by {workers} workers",
-                where=f"{where}.workers",
-                fix="choose a batch_size that is a multiple of the number of workers",
-            )
+    check_divisible(options, batch_size, "batches.batch_size")
     if longest > options.chunk_tokens:
         raise UserError(
             f"a text of {longest} tokens with its delimiters does not fit chunk_tokens={options.chunk_tokens}",

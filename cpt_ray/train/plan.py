@@ -7,18 +7,20 @@ test holds the figures). The trainer itself measures, once, before it decides ho
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import torch
 from pydantic import Field
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED
 from cpt_ray.model.weights import ModelOptions, configuration
 from cpt_ray.options import Options
+from cpt_ray.train.flops import FORWARD, TRAINING, weights_of
 from cpt_ray.train.options import TrainOptions, check_engine
 
 GB = 1e9
@@ -66,7 +68,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan for the ZeRO stage that the options ask for, and the memory of all stages to compare with."""
+    """A plan for the ZeRO stage that the options ask for, and the memory of all stages to compare with.
+
+    `hours` is with the options' keep_graphs_mb, `hours_kept` with `keep_graphs_mb`, which is what fits and can be of use.
+    """
 
     parameters: int
     longest: int
@@ -76,7 +81,13 @@ class Plan:
     steps: int
     tokens: float
     hours: float
-    kept_share: float
+    keep_graphs_mb: int
+    hours_kept: float
+
+    @property
+    def host_bytes(self) -> float:
+        """Of one worker at the start: it makes or reads the whole model, in fp32, before its device gets its part."""
+        return self.parameters * 4.0
 
 
 def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) -> Plan:
@@ -84,12 +95,14 @@ def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) ->
     check_engine(train.model_copy(update={"workers": options.cluster.devices}), "train")
     devices = options.cluster.devices
     if options.batch_size % devices:
+        nearest = -(-options.batch_size // devices) * devices
         raise UserError(
             f"a batch of {options.batch_size:,} pairs cannot be divided by {devices} devices",
             where="plan.cluster.devices",
-            fix="choose a batch_size that is a multiple of the number of devices",
+            fix=f"use plan.batch_size={nearest}, or a number of devices that divides the batch",
         )
-    config, parameters = _size(options, model)
+    config, shape = _shape(options, model)
+    parameters = sum(p.numel() for p in shape.parameters())
     longest = max(options.max_x_tokens, options.max_y_tokens) + ADDED
     context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
     if longest > context:
@@ -119,13 +132,28 @@ def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) ->
     mean = (options.max_x_tokens + options.max_y_tokens) * options.filled + 2 * ADDED
     tokens = steps * options.batch_size * mean
     of_a_device = options.batch_size * mean / devices
-    room = max(chosen.chunk_tokens - min(train.chunk_tokens, chosen.chunk_tokens), 0)
-    kept = min(room / of_a_device, 1.0)
-    # 6 N FLOPs for a token whose graph was kept, 8 N for one that is embedded twice, 2 N more with checkpointing.
-    per_parameter = 8 - 2 * kept + (2 if train.gradient_checkpointing else 0)
+    fits = min(chosen.chunk_tokens, of_a_device)  # tokens
+    products = weights_of(shape).products(tokens, texts=2 * steps * options.batch_size)
     speed = devices * options.cluster.tflops * 1e12 * options.cluster.utilisation
-    hours = per_parameter * parameters * tokens / speed / 3600
-    return Plan(parameters, longest, per_token, stages, chosen, steps, tokens, hours, kept)
+
+    def hours(graphs: float) -> float:
+        """With room for the graphs of so many tokens, as the trainer uses it."""
+        kept = 1.0 if graphs >= of_a_device else max(graphs - train.chunk_tokens, 0.0) / of_a_device
+        # A graph that is not kept costs a second forward pass, and checkpointing one more.
+        return (TRAINING + FORWARD * (1 - kept + train.gradient_checkpointing)) * products / speed / 3600
+
+    return Plan(
+        parameters=parameters,
+        longest=longest,
+        bytes_per_token=per_token,
+        stages=stages,
+        chosen=chosen,
+        steps=steps,
+        tokens=tokens,
+        hours=hours(min((train.keep_graphs_mb << 20) / per_token, fits)),
+        keep_graphs_mb=math.ceil(fits * per_token / (1 << 20)),
+        hours_kept=hours(fits),
+    )
 
 
 def activation_bytes(config: Any, train: TrainOptions) -> float:
@@ -163,7 +191,8 @@ def check_chunk(options: TrainOptions, config: Any, tokens: int, where: str) -> 
         )
 
 
-def _size(options: PlanOptions, model: ModelOptions) -> tuple[Any, int]:
+def _shape(options: PlanOptions, model: ModelOptions) -> tuple[Any, PreTrainedModel]:
+    """The configuration, and a model without memory."""
     if model.init == "new":
         config = configuration(model, options.vocabulary)
     else:
@@ -173,9 +202,10 @@ def _size(options: PlanOptions, model: ModelOptions) -> tuple[Any, int]:
             raise UserError(
                 "no configuration can be read", where=model.init, fix="give a hub id or a folder"
             ) from error
+    # A package for faster attention need not be installed where a plan is made; it changes no count.
+    kernel = {"attn_implementation": "eager"} if model.attention == "eager" else {}
     with torch.device("meta"):
-        shape = AutoModel.from_config(config)
-    return config, sum(p.numel() for p in shape.parameters())
+        return config, AutoModel.from_config(config, **kernel)
 
 
 def _memory(

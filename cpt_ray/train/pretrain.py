@@ -23,18 +23,20 @@ from transformers import PreTrainedModel
 
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions, load_language_model, load_tokenizer, save_language_model
+from cpt_ray.model.weights import ModelOptions, load_language_model, load_tokenizer, save_language_model, settled
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Engine
+from cpt_ray.train.engine import Engine, evaluating
 from cpt_ray.train.launch import launch
 from cpt_ray.train.loop import TrainResult, config_of, context_of, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
-from cpt_ray.train.options import EngineOptions, check_engine
+from cpt_ray.train.options import EngineOptions, check_divisible, check_engine
 from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
 
 TILE = 256
+SCALES = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
+"""Keys of configurations whose models change their logits after the head, which `LanguageModel` would leave out."""
 
 
 class PretrainOptions(EngineOptions):
@@ -127,16 +129,13 @@ def pretrain(
     of which batch 0 is the evaluation set. A killed run goes on from `scratch` when called again.
     """
     check_engine(options, where)
+    model = model.model_copy(update={"init": settled(model.init)})
     order = read_manifest(windows)
     size, context = int(order.params["batch_size"]), int(order.params["context"])
-    for workers in range(max(options.workers, 1), max(options.elastic_workers or options.workers, 1) + 1):
-        if size % workers:
-            raise UserError(
-                f"a batch of {size} windows cannot be divided by {workers} workers",
-                where=f"{where}.workers",
-                fix="choose a batch_size that is a multiple of the number of workers",
-            )
-    most = context_of(config_of(model, len(load_tokenizer(tokenizer))))
+    check_divisible(options, size, "windows.batch_size")
+    config = config_of(model, len(load_tokenizer(tokenizer)))
+    check_logits(config, model.init)
+    most = context_of(config)
     if context > most:
         raise UserError(
             f"windows of {context} tokens do not fit the model's context of {most}",
@@ -166,23 +165,53 @@ def pretrain(
         on_metrics=on_metrics,
         model=model,
         heldout=os.path.abspath(heldout) if heldout else None,
-        tokenizer=tokenizer,
+        tokenizer=settled(tokenizer),
     )
     Path(job.out).mkdir(parents=True, exist_ok=True)
     Path(job.scratch).mkdir(parents=True, exist_ok=True)
     return launch(language_modelling, job, options, job.scratch)
 
 
+def check_logits(config: Any, init: str) -> None:
+    """UserError for a model that scales or caps its logits, of which its configuration tells."""
+    config = config.get_text_config()
+    for key in SCALES:
+        if getattr(config, key, None) not in (None, 1):
+            raise UserError(
+                f"this model changes its logits by {key}={getattr(config, key)}, which pretraining does not",
+                where=init,
+                fix="train on from another model, or contrastively (cpt-ray train), where no logits are used",
+            )
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel, init: str) -> None:
+    """UserError for a model whose logits are not those of its head over its last hidden state."""
+    head = model.get_output_embeddings()
+    if head is not None:
+        ids = torch.arange(1, 9)[None] % len(head.weight)
+        theirs, ours = model(input_ids=ids).logits, head(model.base_model(input_ids=ids).last_hidden_state)
+        if (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max():  # else more than rounding
+            return
+    raise UserError(
+        "this model's logits are not those of its head over its last hidden state, as pretraining has them",
+        where=init,
+        fix="train on from another model, or contrastively (cpt-ray train), where no logits are used",
+    )
+
+
 def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
     """The work of one worker."""
     started = time.monotonic()
     options = job.options
-    torch.manual_seed(options.seed + workers.rank)
     tokenizer = load_tokenizer(job.tokenizer)
     language_model = load_language_model(job.model, len(tokenizer), options.seed)
+    if job.model.init != "new":
+        check_head(language_model, job.model.init)
     if options.gradient_checkpointing:
-        language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        language_model.activation_checkpointing_enable({"use_reentrant": False})
     module = LanguageModel(language_model, autocast=options.precision == "bf16")
+    torch.manual_seed(options.seed + workers.rank)  # dropout; a checkpoint brings its own state
     opened = open_engine(module, job, workers)
     engine = opened.engine
     heldout = _windows(BatchReader(job.heldout)[0]) if job.heldout else None
@@ -227,11 +256,11 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
     )
 
 
-@torch.no_grad()
 def _loss(engine: Engine, ids: Tensor, workers: Workers, options: PretrainOptions) -> float:
     ids = ids[: len(ids) // workers.count * workers.count]
     parts = _micro_batches(ids, workers, options.micro_batch_tokens)
-    total = sum(float(engine.embed(part.to(workers.device))) * len(part) for part in parts)
+    with evaluating(engine):
+        total = sum(float(engine.embed(part.to(workers.device))) * len(part) for part in parts)
     return float(workers.sum(torch.tensor(total, dtype=torch.float64, device=workers.device))) / len(ids)
 
 

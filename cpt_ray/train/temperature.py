@@ -12,23 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cpt_ray.train.options import TRAINED_TEMPERATURES
+
 
 class Temperature:
-    """temperature = exp(-tau); `highest` bounds exp(tau), as CLIP bounds it by 100."""
+    """temperature = exp(-tau), within TRAINED_TEMPERATURES while it is trained."""
 
     def __init__(
         self,
         initial: float,
         *,
         trained: bool = True,
-        highest: float = 100.0,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.tau = nn.Parameter(torch.tensor(math.log(1 / initial), dtype=dtype, device=device))
-        self._most = math.log(highest)
         self._trained = trained
         self._optimiser = torch.optim.Adam([self.tau], betas=betas, eps=eps)
 
@@ -43,7 +43,8 @@ class Temperature:
         self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.step()
         with torch.no_grad():
-            self.tau.clamp_(0.0, self._most)
+            lowest, highest = TRAINED_TEMPERATURES
+            self.tau.clamp_(-math.log(highest), -math.log(lowest))
 
     def state(self) -> dict[str, Any]:
         return {"tau": self.tau.detach().cpu(), "optimiser": self._optimiser.state_dict()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -103,6 +104,64 @@ def test_leftovers_of_other_parameters_are_not_used(tmp_path):
     (tmp_path / "a.building" / "stray.parquet").write_bytes(b"")
     _run(tmp_path / "a")
     assert not (tmp_path / "a" / "stray.parquet").exists()
+
+
+def _train(path: Path, rate: float, step: int | None, **options: bool) -> tuple[bool, list[str]]:
+    """A build whose resume state is the file of its newest step, killed after `step`, or published if that is None.
+
+    Returns whether it went on, and the states that it found.
+    """
+    params = {"train": {"rate": rate, "seed": 0}}
+    with build(str(path), step="model", version=1, params=params, **options) as work:
+        found = sorted(os.listdir(work.scratch))
+        if step is None:
+            work.publish(Ledger.of("steps", read=1, kept=1), rows=1)
+        else:
+            Path(work.scratch, f"step-{step}").write_text("weights")
+        return work.resumed, found
+
+
+@pytest.fixture
+def logged(monkeypatch, caplog):
+    """What our logger says, also where a command before has set it up for the screen."""
+    monkeypatch.setattr(logging.getLogger("cpt_ray"), "propagate", True)
+    return caplog
+
+
+def test_clearing_what_a_killed_build_left_says_what_differs(tmp_path, logged):
+    """The folder and the key whose value is another, also where it is nested; an empty build is no loss."""
+    _train(tmp_path / "a", 0.1, 7)
+    assert not logged.records
+    assert _train(tmp_path / "a", 0.2, 7) == (False, [])
+    assert f"{tmp_path}/a.building" in logged.text
+    assert "train.rate 0.1 -> 0.2" in logged.text
+    assert "seed" not in logged.text
+    logged.clear()
+    for params in ({"p": 1}, {"p": 2}):
+        with build(str(tmp_path / "b"), step="s", version=1, params=params) as work:
+            assert work.scratch
+    assert not logged.records
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a.building", "b.building"]
+
+
+def test_a_costly_build_is_kept_beside_one_of_other_parameters(tmp_path, logged):
+    """Set back, it goes on; the one that was tried in between is kept in its place. Publishing ends both."""
+    path, keep = tmp_path / "a", {"keep_other": True}
+    _train(path, 0.1, 7, **keep)
+    assert _train(path, 0.2, 3, **keep) == (False, [])
+    assert "train.rate 0.1 -> 0.2" in logged.text
+    assert "set the options back" in logged.text
+    assert _train(path, 0.1, 8, **keep) == (True, ["step-7"])
+    assert _train(path, 0.2, 4, **keep) == (True, ["step-3"])
+    assert _train(path, 0.3, 1, **keep) == (False, [])
+    assert len(list(tmp_path.glob("a.building*"))) == 2, "only the last one is kept"
+    assert _train(path, 0.1, 1, **keep) == (False, [])
+    assert _train(path, 0.3, None, **keep) == (True, ["step-1"])
+    assert [found.name for found in tmp_path.iterdir() if found.is_dir()] == ["a"]
+    logged.clear()
+    with logged.at_level(logging.INFO, "cpt_ray"):
+        _train(path, 0.4, 1)
+    assert "train.rate 0.3 -> 0.4" in logged.text
 
 
 def test_a_ledger_that_does_not_balance_stops_the_run(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tomllib
@@ -10,18 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import cli
+from pipelines import cli, config, demo
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RAY = next(re.search(r"==([\d.]+)", d).group(1) for d in PROJECT["dependencies"] if d.startswith("ray["))
 
 
-def _runs(command: str) -> None:
-    """`cpt-ray ...` as written in a template composes: the pipeline and every key in it exist."""
-    words = command.split()
-    assert words[0].endswith("cpt-ray")
-    assert cli.main([*words[1:], "--print-config"]) == 0
+def _composes(words: list[str]) -> None:
+    """`<pipeline> key=value ...` as written in a template passes every check that is made before anything starts."""
+    assert cli.main([*words, "--print-config"]) == 0
 
 
 def test_kuberay_job(monkeypatch):
@@ -34,16 +33,43 @@ def test_kuberay_job(monkeypatch):
     assert spec["backoffLimit"] > 0
     assert spec["activeDeadlineSeconds"] > 0
     assert spec["rayClusterSpec"]["rayVersion"] == RAY
-    _runs(spec["entrypoint"])
+    program, *words = spec["entrypoint"].split()
+    assert program == "cpt-ray"
+    _composes(words)
 
 
-def test_slurm_script(monkeypatch):
-    """The script is valid shell, and its default command composes."""
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+def test_slurm_script(monkeypatch, tmp_path, nodes):
+    """What the script runs without arguments, as its own shell says, composes."""
+    for name, prints in (("scontrol", "echo node-0"), ("srun", "printf '%s\\n' \"$@\"")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{prints}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CPT_RAY_OUTPUTS": "/outputs"}
+    environment |= {"SLURM_JOB_NODELIST": "node-[0-3]", "SLURM_NNODES": str(nodes)}
+    script = ["bash", str(ROOT / "deploy/slurm.sh")]
+    words = subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout.split("\n")
+    assert words[words.index("--min-nodes") + 1] == str(nodes)
     monkeypatch.setenv("CPT_RAY_OUTPUTS", "/outputs")
-    subprocess.run(["bash", "-n", str(ROOT / "deploy/slurm.sh")], check=True)
-    text = (ROOT / "deploy/slurm.sh").read_text()
-    default = re.search(r"set -- (.*)", text).group(1)
-    _runs("cpt-ray " + re.sub(r'"cluster.workers=.*"', "cluster.workers=16", default))
+    _composes([word for word in words[words.index(".venv/bin/cpt-ray") + 1 :] if word])
+
+
+def test_commands_of_the_platform_page(monkeypatch):
+    """The commands that docs/platform.md shows compose where the variable is not set."""
+    monkeypatch.delenv("CPT_RAY_OUTPUTS", raising=False)
+    text = (ROOT / "docs/platform.md").read_text()
+    commands = re.findall(r"`(?:[^`]* )?(?:cpt-ray |python -m pipelines\.)([a-z_]+(?: [^` ]+)*)`", text)
+    assert len(commands) > 1
+    for command in commands:
+        _composes(command.split())
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8, 16, 32])
+def test_the_demo_runs_on_any_usual_number_of_gpus(workers):
+    """Its first weights come from batches of four windows, which are work for four workers at most."""
+    words = ["cluster=gpus", "cluster.outputs=x", f"cluster.workers={workers}"]
+    options = config.load("demo", demo.PipelineOptions, words)
+    assert options.code_model.train.workers == workers
+    assert options.initial.dealt.workers == min(workers, options.initial.windows.batch_size)
 
 
 def test_image_has_the_pinned_ray():

@@ -150,7 +150,7 @@ def test_a_taken_port_is_an_error_not_a_hang() -> None:
         serve_pages({}, int(served.address.rpartition(":")[2])),
     ):
         pass
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_rendered_as_an_artifact_and_served(installed: list[Distribution], tmp_path: Path) -> None:

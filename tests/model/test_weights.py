@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
@@ -20,6 +20,7 @@ from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import (
     ModelOptions,
     load_backbone,
+    load_language_model,
     load_tokenizer,
     new_language_model,
     save_language_model,
@@ -159,3 +160,56 @@ def test_bad_weights_are_user_errors(tokenizer: Any, tmp_path: Path) -> None:
         Embedder(str(tmp_path))
     with pytest.raises(UserError, match="heads"):
         new_language_model(SMALL.model_copy(update={"heads": 5}), 64, seed=0)
+
+
+SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+MORE: dict[str, dict[str, Any]] = {"codegen": {"rotary_dim": 4}, "qwen2": {"num_key_value_heads": 4}}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "llama", "qwen2", "codegen", "bert", "roberta", "t5"])
+def test_only_causal_decoders_are_taken(tmp_path: Path, kind: str) -> None:
+    """A model that looks to the right would embed a text by its padding; no mask tells it not to."""
+    AutoModel.from_config(AutoConfig.for_model(kind, **SIZES, **MORE.get(kind, {}))).save_pretrained(tmp_path)
+    attention: Any = "eager" if kind == "codegen" else "sdpa"
+    options = ModelOptions(init=str(tmp_path), attention=attention)
+    if kind not in ("bert", "roberta", "t5"):
+        assert load_backbone(options, 97, seed=0).config._attn_implementation == attention
+        return
+    with pytest.raises(UserError, match="causal") as caught:
+        load_backbone(options, 97, seed=0)
+    assert caught.value.where == str(tmp_path)
+
+
+def test_an_encoder_with_a_head_is_refused_too(tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("bert", **SIZES)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="causal"):
+        load_language_model(ModelOptions(init=str(tmp_path)), 97, seed=0)
+
+
+@pytest.mark.parametrize("error", [ImportError("it is not installed"), ValueError("no such Attention here")])
+@pytest.mark.parametrize("new", [True, False])
+def test_an_attention_that_is_not_there_is_a_user_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, new: bool
+) -> None:
+    """flash_attention_2 is a package of its own, and not every model can use it."""
+    new_language_model(SMALL, 64, seed=0).save_pretrained(tmp_path)
+
+    def fails(*arguments: Any, **settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", fails)
+    monkeypatch.setattr(AutoModel, "from_pretrained", fails)
+    options = SMALL.model_copy(update={"attention": "flash_attention_2", "init": "new" if new else str(tmp_path)})
+    with pytest.raises(UserError, match="flash_attention_2") as caught:
+        load_backbone(options, 64, seed=0)
+    assert caught.value.where == "model.attention"
+
+
+def test_new_weights_leave_every_generator_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the GPUs too, which dropout draws from: each worker has seeded them for itself."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.get_rng_state()
+    new_language_model(SMALL, 64, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not seeded

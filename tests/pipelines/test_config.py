@@ -88,12 +88,20 @@ def test_an_error_names_the_key_as_it_is_typed():
 @pytest.mark.parametrize(
     ("pipeline", "overrides", "key"),
     [
-        ("train", ["pairs=x", "batches.batch_size=9"], "batches.batch_size=9"),
+        ("train", ["pairs=x", "batches.batch_size=9"], "batches.batch_size"),
+        ("train", ["pairs=x", "batches.batch_size=8", "train.elastic_workers=3"], "batches.batch_size"),
+        ("demo", ["code_model.batches.batch_size=9"], "code_model.batches.batch_size"),
+        ("pretrain", ["windows.batch_size=9"], "windows.batch_size"),
+        ("pretrain", ["windows.batch_size=8", "pretrain.elastic_workers=3"], "windows.batch_size"),
+        ("demo", ["initial.windows.batch_size=9"], "initial.windows.batch_size"),
+        ("demo", ["initial.windows.batch_size=9", "cluster.workers=8"], "initial.windows.batch_size"),
         ("train", ["pairs=x", "train.zero_stage=0", "train.offload=true"], "train.offload"),
         ("demo", ["code_model.train.zero_stage=0", "code_model.train.offload=true"], "code_model.train.offload"),
         ("sweep", ["pairs=x", "sweep.batch_sizes=[31]"], "sweep.examples"),
         ("sweep", ["pairs=x", "sweep.batch_sizes=[31]", "sweep.examples=31"], "sweep.batch_sizes"),
         ("demo", ["sweep.grid.batch_sizes=[31]"], "sweep.grid.examples"),
+        ("sweep", ["pairs=x", "sweep.metric=heldout_mr"], "sweep.metric: Input should be 'heldout_mrr'"),
+        ("sweep", ["pairs=x", "sweep.temperatures=[0.001]"], "sweep.temperatures"),
         ("pretrain", ["pretrain.reduce=chunk", "pretrain.zero_stage=1"], "pretrain.reduce"),
         ("demo", ["initial.pretrain.reduce=chunk", "initial.pretrain.zero_stage=1"], "initial.pretrain.reduce"),
         ("hard_negatives", ["pairs=x", "trained=y", "mine.first=99"], "mine: the window of ranks 99 to 100"),
@@ -110,13 +118,15 @@ def test_impossible_combinations_name_the_keys_of_the_command(pipeline, override
     assert f"\n  {key}" in str(error.value)
 
 
-def test_a_variable_that_is_not_set_is_named(monkeypatch):
-    """cluster=gpus keeps its artifacts where CPT_RAY_OUTPUTS says."""
+@pytest.mark.parametrize("cluster", ["gpus", "job"])
+def test_a_variable_that_is_not_set_is_named(monkeypatch, cluster):
+    """A cluster keeps its artifacts where CPT_RAY_OUTPUTS says: no folder that one node alone sees can stand in."""
     monkeypatch.delenv("CPT_RAY_OUTPUTS", raising=False)
     module = importlib.import_module("pipelines.crawl")
+    chosen = f"cluster={cluster}"
     with pytest.raises(UserError, match="CPT_RAY_OUTPUTS is not set"):
-        config.load("crawl", module.PipelineOptions, ["cluster=gpus"])
-    assert config.load("crawl", module.PipelineOptions, ["cluster=gpus", "cluster.outputs=x"]).cluster.outputs == "x"
+        config.load("crawl", module.PipelineOptions, [chosen])
+    assert config.load("crawl", module.PipelineOptions, [chosen, "cluster.outputs=x"]).cluster.outputs == "x"
 
 
 def test_help_names_the_groups_that_the_command_has(conf, capsys):

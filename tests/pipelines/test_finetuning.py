@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 from pathlib import Path
@@ -23,6 +24,7 @@ from cpt_ray.pairs.make import publish_pairs
 from cpt_ray.pairs.schema import Pair, pairs_table
 from cpt_ray.pairs.splits import SplitOptions, split_pairs
 from cpt_ray.train.hard_negatives import MineOptions
+from cpt_ray.train.loop import train_model
 from cpt_ray.train.options import TrainOptions
 from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, train
 from pipelines.tracked import Tracked, TrackingOptions
@@ -68,15 +70,42 @@ def pairs(tmp_path: Path) -> str:
     return path
 
 
-def fine_tuned(out: str, pairs: str, model: str, hard: int) -> dict[str, Any]:
+def fine_tuned(out: str, pairs: str, model: str, hard: int, **changes: Any) -> dict[str, Any]:
     """The manifests of `cpt-ray train` on `pairs`, without Ray."""
     steps = train.Steps(
         batches=BatchOptions(batch_size=8, steps=8, hard_negatives=hard, max_x_tokens=16, max_y_tokens=24),
-        train=TRAIN,
+        train=TRAIN.model_copy(update=changes),
         heldout_pairs=16,
     )
     with Tracked(TrackingOptions(), out, "train", out, steps) as tracked:
         return train.make(out, "model", pairs, ModelOptions(init=model), steps, tracked)
+
+
+def test_a_killed_training_goes_on_however_it_is_run_and_is_kept_beside_another(
+    pairs: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the options of a killed run `chunk_tokens` may change, as its error asks, and it goes on from its checkpoint. A
+    learning rate is another training; set back, the first goes on."""
+    out = str(tmp_path / "out")
+
+    def dies(step: int, metrics: dict[str, float]) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    steps: list[int] = []
+    with monkeypatch.context() as until:
+        until.setattr(train, "train_model", functools.partial(train_model, on_metrics=dies))
+        for changes in ({"checkpoint_every": 2}, {"learning_rate": 1e-4}):
+            with pytest.raises(KeyboardInterrupt):
+                fine_tuned(out, pairs, model, 0, **changes)
+    monkeypatch.setattr(
+        train, "train_model", functools.partial(train_model, on_metrics=lambda step, _: steps.append(step))
+    )
+    made = fine_tuned(out, pairs, model, 0, chunk_tokens=64, keep_graphs_mb=0)
+    assert steps == [5, 6, 7, 8]
+    assert made[f"{out}/model"].resumed
+    assert not list(Path(out).glob("model.building*"))
+    assert fine_tuned(out, pairs, model, 0, tile_rows=2) == made
 
 
 def test_nli_to_a_trained_model(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -82,9 +84,39 @@ def test_a_sweep_goes_on_by_trial(given: dict[str, Any]) -> None:
     assert again == results
 
 
-def test_a_missing_order_or_metric_is_a_user_error(given: dict[str, Any]) -> None:
+def test_how_and_where_it_runs_trains_nothing_again_and_another_model_does(given: dict[str, Any]) -> None:
+    """Of the first weights the content counts, not the path; workers, chunks and folders are no part of a trial."""
+    one = SWEEP.model_copy(update={"batch_sizes": [16], "temperatures": [0.1]})
+    trained: list[str] = []
+
+    def train(options: TrainOptions, model: ModelOptions, **changes: Any) -> list[str]:
+        trained.clear()
+        run_sweep(
+            one,
+            options,
+            model,
+            **(given | changes),
+            on_metrics=lambda trial: lambda step, _: trained.append(trial.name),
+        )
+        return trained
+
+    assert train(TRAIN, SMALL)
+    moved = shutil.move(given["out"], given["out"] + "-moved")
+    how = TRAIN.model_copy(update={"threads": 2, "chunk_tokens": 64, "keep_checkpoints": 1})
+    elsewhere = SMALL.model_copy(update={"init": "/elsewhere", "attention": "eager"})
+    assert not train(how, elsewhere, out=moved)
+    assert train(TRAIN, SMALL.model_copy(update={"feedforward": 64}), out=moved)
+
+
+def test_a_lower_loss_is_the_better_one(given: dict[str, Any]) -> None:
+    loss = SWEEP.model_copy(update={"batch_sizes": [16], "metric": "heldout_loss"})
+    results = run_sweep(loss, TRAIN, SMALL, **given)
+    assert [result.score for result in results] == [result.metrics[-1]["heldout_loss"] for result in results]
+    assert results[0].score < results[1].score
+
+
+def test_a_missing_order_or_metric_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="batch_sizes"):
         run_sweep(SWEEP, TRAIN, SMALL, **(given | {"orders": {8: given["orders"][8]}}))
-    one = SWEEP.model_copy(update={"batch_sizes": [16], "temperatures": [0.1], "metric": "heldout_mr"})
-    with pytest.raises(UserError, match="heldout_mrr"):
-        run_sweep(one, TRAIN, SMALL, **given)
+    with pytest.raises(ValidationError, match="heldout_mrr"):
+        SweepOptions(metric="heldout_mr")

@@ -43,6 +43,31 @@ def test_nli_pairs_have_the_contradiction_as_hard_negative(tmp_path: Path) -> No
     assert counts["pairs"].dropped == {"no_contradiction": 1}
 
 
+@pytest.mark.parametrize("read", [read_nli, read_triplets])
+@pytest.mark.parametrize("damage", ["latin-1", "no gzip", "cut short", "altered", "field"])
+def test_a_damaged_file_is_a_user_error_that_names_the_line(tmp_path: Path, read: Any, damage: str) -> None:
+    """Not gzip at all, cut short, altered inside, in another encoding, or with an endless field."""
+    header = "label\tpremise\thypothesis\n" if read is read_nli else "a\tb\tc\n"
+    text = header + "entailment\tone caf\u00e9\ttwo\n" * 300
+    path = tmp_path / ("pairs.tsv" if damage in ("latin-1", "field") else "pairs.tsv.gz")
+    whole = bytearray(gzip.compress(np.random.default_rng(0).bytes(1 << 16).hex().encode()))
+    if damage == "altered":
+        whole[len(whole) // 2] ^= 255
+    content = {
+        "latin-1": text.encode("latin-1"),
+        "field": (header + "x" * 200_000 + ("" if read is read_nli else "\tb") + "\n").encode(),
+        "no gzip": text.encode(),
+        "cut short": gzip.compress(text.encode())[:-20],
+        "altered": bytes(whole),
+    }
+    path.write_bytes(content[damage])
+    with pytest.raises(UserError) as caught:
+        read(str(path))
+    line = 1 if damage in ("no gzip", "altered") else 2
+    if damage != "cut short":
+        assert caught.value.where == f"{path}, line {line}"
+
+
 def test_triplets_are_read_in_ms_marcos_layout(tmp_path: Path) -> None:
     """Three columns without a header, compressed or not; a wrong line is named."""
     path = tmp_path / "triples.tsv.gz"

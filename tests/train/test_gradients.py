@@ -19,6 +19,7 @@ def test_the_reference_engine_equals_the_oracle(chunks: str) -> None:
     assert compare(oracle(cell), distributed(cell, Workers.alone())).largest <= BOUND
 
 
+@pytest.mark.timeout(1500)  # two processes that wait for each other at every step
 def test_two_ranks_under_zero_equal_the_oracle() -> None:
     """DeepSpeed ZeRO 0, 2 and 3 on two gloo ranks, with masks, hard negatives and unequal lengths."""
     cells = [

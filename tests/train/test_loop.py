@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.train import writer
+from cpt_ray.model.weights import ModelOptions, load_tokenizer, new_language_model, save_language_model
+from cpt_ray.train import grad_cache, writer
 from cpt_ray.train.checkpoint import Checkpoints, Kind
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
@@ -111,8 +112,84 @@ def test_an_incomplete_checkpoint_does_not_count(corpus: Any, tokenizer: str, pl
     newest = Path(places["scratch"], "checkpoints", "step-00000008")
     (newest / "reference.pt").write_bytes(b"cut")
     seen: list[int] = []
-    train(corpus, tokenizer, places, on_metrics=lambda step, metrics: seen.append(step))
+    with pytest.raises(Killed):
+        train(corpus, tokenizer, places, on_metrics=lambda step, metrics: seen.append(step) or stop(step, metrics))
     assert seen[0] == 5
+    seen.clear()
+    train(corpus, tokenizer, places, on_metrics=lambda step, metrics: seen.append(step))
+    assert seen[0] == 9  # what was cut short has been written again
+
+
+def test_a_run_that_goes_on_keeps_the_same_graphs(
+    corpus: Any, tokenizer: str, places: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a token costs is measured once a run, not once a process: another batch would measure another cost, other graphs
+    would be kept, and sums in another order are no longer equal to the bit."""
+
+    def stop(step: int, metrics: dict[str, float]) -> None:
+        if step == 6:
+            raise Killed
+
+    def again(*arguments: Any) -> None:
+        raise AssertionError("measured again")
+
+    with pytest.raises(Killed):
+        train(corpus, tokenizer, places, {"keep_graphs_mb": 2}, on_metrics=stop)
+    monkeypatch.setattr(grad_cache, "saved_bytes", again)
+    metrics = train(corpus, tokenizer, places, {"keep_graphs_mb": 2}).metrics
+    assert all(0 < row["recomputed_share"] < 1 for row in metrics[1:])
+
+
+@pytest.fixture
+def folder(corpus: Any, tokenizer: str, tmp_path: Path) -> str:
+    """A language model's weights and tokenizer, as `from_pretrained` reads them: in evaluation mode."""
+    path = str(tmp_path / "initial")
+    model = new_language_model(SMALL, len(load_tokenizer(tokenizer)), seed=0)
+    save_language_model(model, load_tokenizer(tokenizer), path, model.state_dict())
+    return path
+
+
+def test_weights_from_a_folder_train_as_new_ones_do(corpus: Any, folder: str, tmp_path: Path) -> None:
+    """Dropout and activation checkpointing are on in the steps, though `from_pretrained` gives a model in evaluation mode;
+    held-out figures are without dropout, and equal those of no dropout before the first step."""
+
+    def at(name: str) -> dict[str, str]:
+        return {"out": str(tmp_path / name / "out"), "scratch": str(tmp_path / name / "scratch")}
+
+    def first_rows(name: str, changes: dict[str, Any], **model: Any) -> list[dict[str, float]]:
+        given = SMALL.model_copy(update={"init": folder, **model})
+        return train(corpus, folder, at(name), {"steps": 1, "keep_graphs_mb": 0} | changes, given).metrics
+
+    plain, dropped = first_rows("plain", {}), first_rows("dropped", {}, dropout=0.5)
+    assert dropped[0] == plain[0]
+    assert abs(dropped[1]["loss"] - plain[1]["loss"]) > 0.01
+    saved: list[int] = []
+    forward = LlamaMLP.forward
+
+    def counted(self: Any, *arguments: Any, **more: Any) -> Any:
+        saved.append(1)
+        return forward(self, *arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LlamaMLP, "forward", counted)
+        first_rows("again", {"evaluate_every": 100})
+        usual = len(saved)
+        saved.clear()
+        first_rows("checkpointed", {"evaluate_every": 100, "gradient_checkpointing": True})
+    assert len(saved) > usual
+
+
+def test_folders_are_known_from_any_working_directory(
+    corpus: Any, folder: str, places: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's workers have working directories of their own: what they are given is absolute."""
+    monkeypatch.chdir(Path(folder).parent)
+    jobs: list[Any] = []
+    monkeypatch.setattr("cpt_ray.train.loop.launch", lambda work, job, options, scratch: jobs.append(job))
+    train(corpus, "initial", places, model=SMALL.model_copy(update={"init": "initial"}))
+    assert (jobs[0].model.init, jobs[0].tokenizer) == (folder, folder)
+    train(corpus, "initial", places)
+    assert (jobs[1].model.init, jobs[1].tokenizer) == ("new", folder)
 
 
 def test_old_checkpoints_are_removed(corpus: Any, tokenizer: str, places: Any) -> None:
@@ -203,7 +280,7 @@ def test_divergence_names_the_batch(corpus: Any, tokenizer: str, places: Any) ->
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"workers": 5, "engine": "deepspeed"}, "train.workers"),
+        ({"workers": 5, "engine": "deepspeed"}, "batches.batch_size"),
         ({"workers": 2}, "train.engine"),
         ({"chunk_tokens": 20}, "train.chunk_tokens"),
         ({"precision": "bf16_weights", "engine": "deepspeed", "zero_stage": 1}, "train.precision"),

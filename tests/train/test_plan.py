@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from transformers import AutoModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import ModelOptions, configuration, new_language_model
+from cpt_ray.train.flops import FORWARD, weights_of
 from cpt_ray.train.grad_cache import saved_bytes
 from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.plan import ClusterSize, PlanOptions, activation_bytes, make_plan
@@ -80,6 +82,27 @@ def test_what_cannot_fit_is_refused_with_what_could() -> None:
     with pytest.raises(UserError) as caught:
         make_plan(small, preset("cpt-l"), chunked)
     assert caught.value.fix == "use zero_stage=3"
+
+
+def test_hours_are_those_of_the_flops_that_the_trainer_counts() -> None:
+    """Six a weight and token, and two more for what is embedded twice: with keep_graphs_mb as the trainer takes it."""
+    cluster = ClusterSize(devices=8, tflops=100, utilisation=0.5)
+    options = PlanOptions(cluster=cluster, batch_size=12288)
+
+    def flops(keep_graphs_mb: int) -> float:
+        plan = make_plan(options, preset("cpt-s"), TrainOptions(keep_graphs_mb=keep_graphs_mb))
+        return plan.hours * 3600 * 8 * 100e12 * 0.5
+
+    plan = make_plan(options, preset("cpt-s"), TrainOptions())
+    with torch.device("meta"):
+        shape = AutoModel.from_config(configuration(preset("cpt-s"), options.vocabulary))
+    once = FORWARD * weights_of(shape).products(plan.tokens, texts=2 * plan.steps * 12288)
+    assert flops(0) == pytest.approx(4 * once)
+    assert flops(512) == pytest.approx(4 * once)  # not one chunk's graph fits beside the one at work
+    assert 512 < plan.keep_graphs_mb < 80e9 / 2**20
+    assert 3 * once < flops(plan.keep_graphs_mb) < 4 * once
+    assert plan.hours_kept == pytest.approx(flops(plan.keep_graphs_mb) / (3600 * 8 * 100e12 * 0.5), rel=1e-3)
+    assert flops(10 * plan.keep_graphs_mb) == pytest.approx(flops(plan.keep_graphs_mb), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ import torch.multiprocessing as mp
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import ModelOptions
 from cpt_ray.train.collectives import Workers
+from cpt_ray.train.engine import make_engine
 from cpt_ray.train.loop import ContrastiveJob, contrastive
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
 
+pytestmark = pytest.mark.timeout(1500)  # every group of processes imports DeepSpeed anew
 STEPS = 12
 
 
@@ -80,10 +82,10 @@ def _worker(rank: int, job: ContrastiveJob, workers: int, store: str) -> None:
 
 
 def test_a_run_goes_on_however_it_is_sharded(corpus: Any, tokenizer: str, tmp_path: Path) -> None:
-    """One process, then two ranks under ZeRO 2, 3 and 0, then one process again: each takes up the other's checkpoint."""
+    """Two ranks under ZeRO 1, one process, two under ZeRO 2, 3 and 0, one again: each takes up the other's checkpoint."""
     run(corpus, tokenizer, tmp_path / "whole", 0, 0, STEPS + 1)
     moved = tmp_path / "moved"
-    for workers, stage, stop in ((0, 0, 3), (2, 2, 5), (2, 3, 7), (2, 0, 9), (0, 0, STEPS + 1)):
+    for workers, stage, stop in ((2, 1, 3), (0, 0, 5), (2, 2, 7), (2, 3, 9), (2, 0, 11), (0, 0, STEPS + 1)):
         run(corpus, tokenizer, moved, workers, stage, stop)
         assert read_metrics(str(moved / METRICS))[-1]["step"] == min(stop, STEPS)
     expected, got = (read_metrics(str(tmp_path / name / METRICS)) for name in ("whole", "moved"))
@@ -103,3 +105,30 @@ def test_without_portable_checkpoints_another_sharding_is_refused(corpus: Any, t
         run(corpus, tokenizer, tmp_path / "run", 0, 0, STEPS + 1, portable=False)
     assert "set zero_stage back" in caught.value.fix
     assert "portable_checkpoints" in caught.value.fix
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_fp32_masters_of_bf16_weights_are_taken_over(stage: int, tmp_path: Path) -> None:
+    """They are what the other sharding had, not its weights rounded to bf16."""
+    mp.spawn(_takes_over, (stage, str(tmp_path / "store")), nprocs=2)
+
+
+def _takes_over(rank: int, stage: int, store: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Linear(5, 3))
+    given = {
+        name: {key: torch.rand_like(value) for key in ("weight", "exp_avg", "exp_avg_sq")}
+        for name, value in module.named_parameters()
+    }
+    for name, value in module.named_parameters():
+        value.data.copy_(given[name]["weight"])
+    options = TrainOptions(workers=2, zero_stage=stage, precision="bf16_weights")
+    engine = make_engine(module, options, Workers.of_process_group())
+    engine.take_over(given, 4)
+    found = engine.export()
+    if rank == 0:
+        for name, values in given.items():
+            assert torch.equal(found[name], values["weight"]), name

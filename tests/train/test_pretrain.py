@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import ModelOptions
 from cpt_ray.train.packing import PackOptions, pack
-from cpt_ray.train.pretrain import PretrainOptions, TokenLoss, pretrain
+from cpt_ray.train.pretrain import PretrainOptions, TokenLoss, check_head, check_logits, pretrain
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
 
@@ -105,9 +105,46 @@ def test_pretraining_learns_resumes_and_writes_a_standard_folder(corpus: Any, to
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"workers": 3}, "pretrain.workers"), ({"micro_batch_tokens": 16}, "pretrain.micro_batch_tokens")],
+    [({"workers": 3}, "windows.batch_size"), ({"micro_batch_tokens": 16}, "pretrain.micro_batch_tokens")],
 )
 def test_impossible_options_are_refused(corpus: Any, tokenizer: str, places: Any, changes: Any, key: str) -> None:
     with pytest.raises(UserError) as caught:
         pretrain(PretrainOptions(**changes), SMALL, windows=corpus["windows"], tokenizer=tokenizer, **places)
     assert caught.value.where == key
+
+
+HEADS = {
+    "gpt2": {},
+    "llama": {},
+    "codegen": {"rotary_dim": 4},
+    "granite": {"logits_scaling": 4.0},
+    "cohere": {"logit_scale": 0.25},
+    "gemma2": {"final_logit_softcapping": 30.0},
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_logits_that_are_not_the_heads_alone_are_refused(kind: str) -> None:
+    """By the configuration, which names its key, and by the model itself; the loss would silently be another."""
+    sizes = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = AutoConfig.for_model(kind, **sizes, **HEADS[kind], pad_token_id=None)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if kind in ("gpt2", "llama", "codegen"):
+        check_logits(config, "here")
+        check_head(model, "here")
+        return
+    (key,) = HEADS[kind]
+    with pytest.raises(UserError, match=key):
+        check_logits(config, "here")
+    if kind != "gemma2":  # so small a model has logits that are far from the cap
+        with pytest.raises(UserError, match="head"):
+            check_head(model, "here")
+
+
+def test_pretraining_looks_at_the_configuration_first(corpus: Any, tokenizer: str, places: Any, tmp_path: Path) -> None:
+    sizes = {"vocab_size": 257, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    AutoConfig.for_model("granite", **sizes, logits_scaling=4.0).save_pretrained(tmp_path)
+    model = ModelOptions(init=str(tmp_path))
+    with pytest.raises(UserError, match="logits_scaling") as caught:
+        pretrain(PretrainOptions(workers=0), model, windows=corpus["windows"], tokenizer=tokenizer, **places)
+    assert caught.value.where == str(tmp_path)

@@ -58,7 +58,7 @@ def serve(answers: Mapping[str, Answer]) -> Iterator[Site]:
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield site
     finally:
@@ -79,7 +79,6 @@ def run_crawl(tmp_path: object) -> Callable[..., Manifest]:
             "allow_private": ("127.0.0.1/32",),
             "delay": 0.0,
             "backoff": 0.01,
-            "timeout": 5.0,
             **changes,
         }
         options = CrawlOptions(**values)  # type: ignore[arg-type]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cpt_ray.web.archive import Record, read_archive
@@ -74,8 +75,10 @@ def test_every_cut(tmp_path: Path, packed: bool) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(at=st.floats(0, 0.9999), flip=st.integers(1, 255), packed=st.booleans(), length=st.integers(1, 30))
+@example(at=158.5 / 241, flip=20, packed=False, length=1)  # the length becomes 472
 def test_damage_costs_the_damaged_records_only(tmp_path: Path, at: float, flip: int, packed: bool, length: int) -> None:
-    """Overwrite some bytes of one record: the others are read; in a packed file the damaged one is reported."""
+    """Overwrite some bytes of one record: the others are read, but what a plain record takes along that now states a
+    larger length; in a packed file the damaged one is reported."""
     parts = members(packed)
     which, hurt = 2, bytearray(parts[2])
     start = int(at * len(hurt))
@@ -83,7 +86,11 @@ def test_damage_costs_the_damaged_records_only(tmp_path: Path, at: float, flip: 
         hurt[i] ^= flip
     found = read(tmp_path / "a.warc", b"".join([*parts[:which], bytes(hurt), *parts[which + 1 :]]))
     sound = {r.url: r for r in found if r.reason is None}
-    assert {"http://h/0", "http://h/1", "http://h/4"} <= sound.keys()
+    assert {"http://h/0", "http://h/1"} <= sound.keys()
+    # A larger length in a plain file is believed: nothing else says where the record ends.
+    before, after = (re.search(rb"Content-Length:\s*(\d+)", data) for data in (parts[which], hurt))
+    if packed or not after or int(after[1]) <= int(before[1]):
+        assert "http://h/4" in sound
     if packed:
         assert "http://h/3" in sound
         untouched = sound.get("http://h/2")

@@ -84,11 +84,11 @@ def test_decode_never_fails(body: bytes, declared: str | None) -> None:
 
 def test_traps() -> None:
     """What would keep the parser busy for minutes is found in an instant; large ordinary pages pass."""
-    started = time.monotonic()
+    started = time.thread_time()  # this thread's own work: what else the machine does is not counted
     assert trap("<div>" * 30_000 + "x") == "nested_too_deep"
     assert trap("<x-y>" * 30_000) == "nested_too_deep"
     assert trap("<p " + " ".join(f"a{i}=1" for i in range(30_000)) + ">") == "too_many_attributes"
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
     assert trap("<p>word<br>" * 20_000) is None
     assert trap("<div><span>a</span><img src=x></div>" * 5_000) is None
     assert trap("<div>" * (MAX_DEPTH - 1) + "</div>" * (MAX_DEPTH - 1) + "<p>" * 3000) is None

@@ -27,9 +27,9 @@ def test_base_and_nofollow() -> None:
 
 def test_many_links_are_read_in_linear_time() -> None:
     """Stepping through the parser's collection would take a minute here."""
-    started = time.monotonic()
+    started = time.thread_time()  # this thread's own work: what else the machine does is not counted
     assert len(page_links("".join(f'<a href="/{i}">x</a>' for i in range(20_000)), URL)) == 20_000
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_sitemaps() -> None:

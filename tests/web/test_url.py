@@ -74,10 +74,10 @@ def test_join(link: str, expected: str | None) -> None:
 
 def test_long_links_cost_no_time() -> None:
     """The fast path's pattern has no two ways to match one text."""
-    started = time.monotonic()
+    started = time.thread_time()  # this thread's own work: what else the machine does is not counted
     join("http://h/", "/" + "a" * 50_000 + "!")
     join("http://h/", "/" + "a/" * 50_000 + "!")
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_scope() -> None:

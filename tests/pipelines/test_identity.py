@@ -1,0 +1,83 @@
+"""What is trained again and what is not: the parameters by which the pipelines' models are found again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cpt_ray.artifacts import fingerprint
+from cpt_ray.model.weights import ModelOptions
+from cpt_ray.pairs.batches import BatchOptions
+from cpt_ray.sweep.grid import SweepOptions
+from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.pretrain import PretrainOptions
+from pipelines import pretrain, sweep, train
+
+HOW = {"workers": 4, "elastic_workers": 8, "engine": "reference", "zero_stage": 3, "reduce": "chunk", "compile": True}
+HOW |= {"offload": True, "gradient_checkpointing": True, "portable_checkpoints": True, "checkpoint_every": 7}
+TRAINED_HOW = HOW | {"chunk_tokens": 64, "keep_graphs_mb": 0, "tile_rows": 8, "peak_tflops": 9.0}
+MODEL_HOW = {"init": "/elsewhere", "attention": "eager"}
+
+
+class _Asked(Exception):
+    """Carries the parameters of a build instead of opening it."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Calls `make` and returns a fingerprint of the parameters that it asks `build` for; a training is kept beside."""
+
+    def build(path: str, *, step: str, params: Any, keep_other: bool = False, **rest: Any) -> None:
+        assert keep_other == (step in ("initial", "model"))
+        raise _Asked(fingerprint(params))
+
+    for pipeline in (pretrain, sweep, train):
+        monkeypatch.setattr(pipeline, "build", build)
+        monkeypatch.setattr(pipeline, "read_manifest", lambda path: SimpleNamespace(digest=path))
+        monkeypatch.setattr(pipeline, "weights_identity", lambda init: "weights")
+
+    def call(make: Any, *arguments: Any) -> str:
+        with pytest.raises(_Asked) as found:
+            make(*arguments)
+        return str(found.value)
+
+    return call
+
+
+def test_a_model_is_what_it_is_however_it_was_trained(asked: Any) -> None:
+    def identity(options: TrainOptions, model: ModelOptions) -> str:
+        return asked(train.make_model, "path", "model", "batches", "heldout", model, options, None)
+
+    options, model = TrainOptions(), ModelOptions()
+    first = identity(options, model)
+    assert identity(options.model_copy(update=TRAINED_HOW), model.model_copy(update=MODEL_HOW)) == first
+    for change in ({"learning_rate": 1.0}, {"precision": "fp32"}, {"evaluate_every": 7}, {"best": "heldout_mrr"}):
+        assert identity(options.model_copy(update=change), model) != first
+    assert identity(options, model.model_copy(update={"layers": 2})) != first
+
+
+def test_first_weights_are_what_they_are_however_they_were_trained(asked: Any) -> None:
+    def identity(options: PretrainOptions, model: ModelOptions) -> str:
+        steps = pretrain.Steps().model_copy(update={"pretrain": options, "model": model})
+        return asked(pretrain.make_weights, "path", "windows", "tokenizer", "digest", steps, None)
+
+    options, model = PretrainOptions(), ModelOptions()
+    first = identity(options, model)
+    how = options.model_copy(update=HOW | {"micro_batch_tokens": 64})
+    assert identity(how, model.model_copy(update=MODEL_HOW)) == first
+    assert identity(options.model_copy(update={"seed": 1}), model) != first
+    assert identity(options, model.model_copy(update={"layers": 2})) != first
+
+
+def test_a_sweep_of_another_model_is_another_sweep(asked: Any) -> None:
+    def identity(options: TrainOptions, model: ModelOptions, grid: SweepOptions) -> str:
+        return asked(sweep.make, "out", "pairs", "heldout", model, BatchOptions(), options, grid, None)
+
+    options, model, grid = TrainOptions(), ModelOptions(), SweepOptions()
+    first = identity(options, model, grid)
+    assert identity(options, model.model_copy(update={"dropout": 0.1}), grid) != first
+    assert identity(options, model, grid.model_copy(update={"examples": 1024})) != first
+    how = options.model_copy(update=TRAINED_HOW), model.model_copy(update=MODEL_HOW)
+    assert identity(*how, grid.model_copy(update={"concurrent": 2})) == first

@@ -1,0 +1,43 @@
+"""Which options of training are part of what comes out, and which batches can be dealt to the workers."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray.errors import UserError
+from cpt_ray.model.weights import ModelOptions
+from cpt_ray.train.options import HOW, EngineOptions, TrainOptions, check_divisible, more_is_better, result_options
+from cpt_ray.train.pretrain import PretrainOptions
+
+ENGINE = {
+    *("precision", "learning_rate", "embedding_rate_factor", "schedule", "warmup", "final_rate", "weight_decay"),
+    *("beta1", "beta2", "eps", "clip", "seed", "steps", "evaluate_every", "deepspeed"),
+}
+
+
+def test_every_option_says_what_comes_out_or_how_it_is_run() -> None:
+    """A new option fails here until it is put on one side: in `HOW`, or below."""
+    temperature = {"temperature", "train_temperature", "temperature_rate"}
+    assert result_options(TrainOptions()).keys() == ENGINE | temperature | {"mask_false_negatives", "best"}
+    assert result_options(PretrainOptions()).keys() == ENGINE
+    model = {"architecture", "hidden_size", "layers", "heads", "feedforward", "context", "initializer_range", "dropout"}
+    assert result_options(ModelOptions()).keys() == model | {"start"}
+    assert result_options(ModelOptions(), "start").keys() == model
+    assert set() == HOW - {name for o in (TrainOptions, PretrainOptions, ModelOptions) for name in o.model_fields}
+
+
+def test_a_batch_is_divided_by_every_number_of_workers_that_there_may_be() -> None:
+    check_divisible(EngineOptions(workers=2, elastic_workers=4), 12, "batch_size")
+    check_divisible(EngineOptions(workers=0), 3, "batch_size")
+    for workers, most, refused, use in [(2, None, 2, 14), (2, 4, 2, 24), (3, 4, 3, 24), (1, 3, 2, 18)]:
+        options = EngineOptions(workers=workers, elastic_workers=most)
+        with pytest.raises(
+            UserError, match=rf"batch_size: a batch of 13 cannot be divided by {refused} workers"
+        ) as error:
+            check_divisible(options, 13, "batch_size")
+        assert error.value.fix.endswith(f" {use}")
+
+
+def test_of_a_loss_less_is_better() -> None:
+    assert more_is_better("heldout_mrr", 0.3) > more_is_better("heldout_mrr", 0.2)
+    assert more_is_better("heldout_loss", 0.2) > more_is_better("heldout_loss", 0.3)
