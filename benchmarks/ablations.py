@@ -68,8 +68,13 @@ class Plan(Options):
     batch_size: int = 1024
     masking_examples: int = 32_768
     seeds: int = 1
-    weights: tuple[bool, ...] = (True, False)
+    pretrained: tuple[bool, ...] = (True, False)
     experiments: tuple[str, ...] = EXPERIMENTS
+
+    @property
+    def weights(self) -> tuple[bool, ...]:
+        """First weights from which batch sizes are compared: pretrained or not."""
+        return self.pretrained if BATCH in self.experiments else ()
 
     @property
     def steps(self) -> int:
@@ -79,7 +84,13 @@ class Plan(Options):
     @property
     def lengths(self) -> list[int]:
         """Examples at which initial weights are compared, few and many, in batches of `batch_size`."""
-        return [self.batch_size * self.steps, self.examples][: len(self.weights)]
+        lengths = [self.batch_size * self.steps, self.examples][: len(self.pretrained)]
+        return lengths if WEIGHTS in self.experiments else []
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """Training pairs with and without mask."""
+        return (DUPLICATES, REPEATS) if MASKING in self.experiments else ()
 
 
 @dataclass(frozen=True)
@@ -117,13 +128,13 @@ def settings(plan: Plan) -> list[Setting]:
     """Every training once: all experiments with one seed, then with the next; the largest batch, which may not fit, first."""
     found = []
     for seed in range(plan.seeds):
-        for pretrained in plan.weights if BATCH in plan.experiments else ():
+        for pretrained in plan.weights:
             sizes = [Setting(size, plan.examples, seed, pretrained=pretrained) for size in plan.batch_sizes]
             found += [*reversed(sizes), *(replace(one, examples=one.batch_size * plan.steps) for one in sizes)]
-        for examples in plan.lengths if WEIGHTS in plan.experiments else ():
+        for examples in plan.lengths:
             ours = Setting(plan.batch_size, examples, seed)
             found += [ours, replace(ours, pretrained=False)]
-        for corpus in (DUPLICATES, REPEATS) if MASKING in plan.experiments else ():
+        for corpus in plan.corpora:
             masked = Setting(plan.batch_size, plan.masking_examples, seed, corpus)
             found += [masked, replace(masked, mask=False)]
     return list(dict.fromkeys(found))
@@ -278,11 +289,11 @@ def rows(measured: Sequence[Measured], plan: Plan) -> list[dict[str, Any]]:
             peer = f"B={before[0].setting.batch_size}" if before else None
             found.append(_row(f"{case}, B={size}", now, peer, before))
             before = now
-    for examples in plan.lengths if WEIGHTS in plan.experiments else ():
+    for examples in plan.lengths:
         ours = Setting(plan.batch_size, examples, 0)
         random = _seeds(measured, replace(ours, pretrained=False))
         found.append(_row(f"pretrained weights, {examples} examples", _seeds(measured, ours), "random weights", random))
-    for corpus in (DUPLICATES, REPEATS) if MASKING in plan.experiments else ():
+    for corpus in plan.corpora:
         masked = Setting(plan.batch_size, plan.masking_examples, 0, corpus)
         unmasked = _seeds(measured, replace(masked, mask=False))
         found.append(_row(f"masking, {corpus}", _seeds(measured, masked), "no mask", unmasked))
@@ -292,7 +303,7 @@ def rows(measured: Sequence[Measured], plan: Plan) -> list[dict[str, Any]]:
 def _by_size(measured: Sequence[Measured], plan: Plan) -> dict[str, dict[int, list[Measured]]]:
     """The runs of each batch size: at equal examples and at equal steps, from random and from pretrained weights."""
     found = {}
-    for pretrained in plan.weights if BATCH in plan.experiments else ():
+    for pretrained in plan.weights:
         weights = "pretrained" if pretrained else "random"
         for case in ("examples", "steps"):
             found[f"equal {case}, {weights} weights"] = {
@@ -357,13 +368,13 @@ def run_row(each: Measured) -> dict[str, Any]:
 def draw_figures(measured: Sequence[Measured], plan: Plan) -> dict[str, Figure]:
     """One figure for each question."""
     found = {}
-    if BATCH in plan.experiments:
+    if plan.weights:
         sizes = {
             case: {size: [one.mrr for one in runs] for size, runs in each.items()}
             for case, each in _by_size(measured, plan).items()
         }
         found["batch-size"] = draw.scaling(sizes, "Batch size: held-out search", "pairs in a batch", "MRR among 1,000")
-    if WEIGHTS in plan.experiments:
+    if plan.lengths:
         weights = {}
         for examples in plan.lengths:
             ours = Setting(plan.batch_size, examples, 0)
@@ -373,7 +384,7 @@ def draw_figures(measured: Sequence[Measured], plan: Plan) -> dict[str, Figure]:
         found["initial-weights"] = draw.curves(
             weights, ["heldout_mrr"], "Initial weights: held-out search", "MRR among 512"
         )
-    if MASKING in plan.experiments:
+    if plan.corpora:
         masks = {}
         for corpus, label in ((DUPLICATES, "all duplicates left in"), (REPEATS, "only pairs that repeat")):
             masked = Setting(plan.batch_size, plan.masking_examples, 0, corpus)
@@ -440,7 +451,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             batch_size=given.batch,
             masking_examples=given.masking_examples,
             seeds=given.seeds,
-            weights=(True,) if given.pretrained_only else usual.weights,
+            pretrained=(True,) if given.pretrained_only else usual.pretrained,
             experiments=tuple(given.only),
         )
         bench = Bench(given.demo, given.code or given.demo, given.work, options)

@@ -9,6 +9,7 @@ import functools
 import posixpath
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[st
 def packages(site_packages: Sequence[str]) -> list[Distribution]:
     """What is installed here and in the folders `site_packages`. UserError for the first of them that holds nothing."""
     for name in site_packages:
-        if not distributions([name], standard_library=False):
+        if not any(metadata.distributions(path=[name])):
             raise UserError(
                 "no installed package is there",
                 where=f"site_packages: {name}",

@@ -27,6 +27,7 @@ from cpt_ray.artifacts import parquet
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import File, Manifest, canonical, content_digest, identity_of, software
 from cpt_ray.errors import UserError
+from cpt_ray.options import flatten
 
 try:
     import fcntl
@@ -266,7 +267,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     changed = [] if before["step"] == now["step"] else [f"step {before['step']} -> {now['step']}"]
     if before["version"] != now["version"]:
         changed.append(f"version of the step {before['version']} -> {now['version']}")
-    old, new = _flat(before["params"]), _flat(now["params"])
+    old, new = flatten(before["params"]), flatten(now["params"])
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             changed.append(f"{name} {old.get(name)!r} -> {new.get(name)!r}"[:200])
@@ -274,17 +275,6 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if before["inputs"].get(name) != now["inputs"].get(name):
             changed.append(f"the input {name} is another")
     return "; ".join(changed) or "its identity differs"
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters by dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in params.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 @contextmanager

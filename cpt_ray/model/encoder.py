@@ -48,11 +48,6 @@ class Encoder(nn.Module):
         """D, the width of the embedding."""
         return int(self.backbone.config.hidden_size)
 
-    @property
-    def context(self) -> int:
-        """Longest delimited sequence the positions allow."""
-        return int(getattr(self.backbone.config, "max_position_embeddings", 0) or 1 << 30)
-
     def forward(self, ids: Tensor, last: Tensor) -> Tensor:
         by_matrices = self.autocast and ids.device.type == "cpu" and ids.shape[1] <= SHORT and torch.is_grad_enabled()
         with (

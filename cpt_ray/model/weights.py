@@ -110,6 +110,23 @@ def configuration(options: ModelOptions, vocabulary: int) -> Any:
     return config
 
 
+def config_of(model: ModelOptions, vocabulary: int) -> Any:
+    """The configuration of the model that the options name, new or not; its weights are not read."""
+    if model.init == "new":
+        return configuration(model, vocabulary)
+    try:
+        return AutoConfig.from_pretrained(model.init, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no model configuration can be read: {error}", where="model.init", fix="give a hub id or a folder"
+        ) from error
+
+
+def context_of(config: Any) -> int:
+    """Longest sequence of a model, in tokens; very many where its configuration names no limit."""
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+
+
 def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
     """A causal language model with fresh weights (fp32), equal for equal options and seed."""
     config = configuration(options, vocabulary)
@@ -189,8 +206,8 @@ def weights_identity(init: str) -> str:
     return digest.hexdigest()
 
 
-def settled(init: str) -> str:
-    """`init` for a process with another working directory: a folder's absolute path, anything else as it is."""
+def absolute(init: str) -> str:
+    """`init` for a process with another working directory, as Ray's are: a folder's whole path, a hub id as it is."""
     return os.path.abspath(init) if os.path.isdir(init) else init
 
 

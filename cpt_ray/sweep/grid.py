@@ -19,11 +19,11 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.store import build, read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions, settled
+from cpt_ray.model.weights import ModelOptions, absolute
 from cpt_ray.options import Options
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
-from cpt_ray.train.options import HeldoutMetric, TrainOptions, more_is_better, result_options
+from cpt_ray.train.options import HeldoutMetric, TrainOptions, merit, result_options
 
 log = logging.getLogger("cpt_ray")
 
@@ -102,8 +102,8 @@ def run_sweep(
     """
     points = trials(options)
     # Tune's trials have working directories of their own.
-    model = model.model_copy(update={"init": settled(model.init)})
-    tokenizer = None if tokenizer is None else settled(tokenizer)
+    model = model.model_copy(update={"init": absolute(model.init)})
+    tokenizer = None if tokenizer is None else absolute(tokenizer)
     for size in options.batch_sizes:
         if size not in orders:
             raise UserError(f"no order of batches of {size:,}", where="batch_sizes", fix="materialise it")
@@ -134,7 +134,7 @@ def run_sweep(
         else:
             _tune(jobs, options, str(Path(out).absolute()))
     results = [_result(trial, str(Path(out, trial.name)), options.metric) for trial in points]
-    return sorted(results, key=lambda result: (-more_is_better(options.metric, result.score), result.trial.name))
+    return sorted(results, key=lambda result: (-merit(options.metric, result.score), result.trial.name))
 
 
 @dataclass(frozen=True)

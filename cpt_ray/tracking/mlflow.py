@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cpt_ray.errors import UserError
+from cpt_ray.options import flatten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -302,17 +303,6 @@ class TrackedRun:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         return str(self._client.create_model_version(name, f"runs:/{self.id}/model", self.id).version)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; lists stay values."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def provenance_tags() -> dict[str, str]:

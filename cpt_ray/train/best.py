@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
-from cpt_ray.train.options import HeldoutMetric, more_is_better
+from cpt_ray.train.options import HeldoutMetric, merit
 
 FILE = "best.pt"
 
@@ -31,7 +31,7 @@ class BestModel:
         if self._metric is None or self._metric not in metrics:
             return
         value = metrics[self._metric]
-        if self._value is not None and more_is_better(self._metric, value) <= more_is_better(self._metric, self._value):
+        if self._value is not None and merit(self._metric, value) <= merit(self._metric, self._value):
             return
         self._value = value
         weights = engine.export()

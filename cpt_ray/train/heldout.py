@@ -41,25 +41,19 @@ def evaluate(
 
     Over all `pairs` but the last few that the ranks cannot share equally.
     """
-    with evaluating(engine):
-        return _evaluate(engine, pairs, temperature, workers, chunk_tokens)
-
-
-def _evaluate(
-    engine: Engine, pairs: Pairs, temperature: Temperature, workers: Workers, chunk_tokens: int
-) -> dict[str, float]:
     usable = len(pairs) // workers.count * workers.count
     parts = [pairs.part(rows) for rows in deal(pairs.part(np.arange(usable)).lengths(), workers.count)]
     chunks = plan([np.array([len(ids) for ids in part.x + part.y]) for part in parts], chunk_tokens)[workers.rank]
     own = parts[workers.rank]
     pool = own.x + own.y
     vectors: Tensor | None = None
-    for rows in chunks:
-        ids, last = collate([pool[row] for row in rows], pairs.delimiters)
-        part = engine.embed(ids.to(workers.device), last.to(workers.device)).detach()
-        if vectors is None:
-            vectors = part.new_empty(len(pool), part.shape[1])
-        vectors[rows] = part
+    with evaluating(engine):
+        for rows in chunks:
+            ids, last = collate([pool[row] for row in rows], pairs.delimiters)
+            part = engine.embed(ids.to(workers.device), last.to(workers.device))
+            if vectors is None:
+                vectors = part.new_empty(len(pool), part.shape[1])
+            vectors[rows] = part
     assert vectors is not None
     x, y, keys = vectors[: len(own)], vectors[len(own) :], own.keys(workers.device)
     loss = contrastive_loss(x, y, y[:0], temperature.tau, keys, workers)

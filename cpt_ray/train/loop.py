@@ -27,11 +27,12 @@ from cpt_ray.model.start import prepare
 from cpt_ray.model.weights import (
     ModelInfo,
     ModelOptions,
-    configuration,
+    absolute,
+    config_of,
+    context_of,
     load_backbone,
     load_tokenizer,
     save_model,
-    settled,
 )
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
@@ -96,8 +97,8 @@ def train_model(
         raise UserError("new weights need a tokenizer", where="model.init", fix="give the tokenizer's folder")
     order = read_manifest(batches)
     size, most_x, most_y = (int(order.params[name]) for name in ("batch_size", "max_x_tokens", "max_y_tokens"))
-    model = model.model_copy(update={"init": settled(model.init)})
-    known = settled(tokenizer or model.init)
+    model = model.model_copy(update={"init": absolute(model.init)})
+    known = absolute(tokenizer or model.init)
     words = load_tokenizer(known)
     Delimiters.of(words)
     config = config_of(model, len(words))
@@ -105,9 +106,10 @@ def train_model(
     tokens = size // max(options.workers, 1) * (most_x + most_y + 2 * ADDED)
     check_chunk(options, config, tokens, where)
     count = len(BatchReader(batches))
-    if heldout is not None and read_manifest(heldout).rows < (most := options.elastic_workers or options.workers):
+    most = options.elastic_workers or options.workers
+    if heldout is not None and (pairs := read_manifest(heldout).rows) < most:
         raise UserError(
-            f"{read_manifest(heldout).rows} held-out pairs are fewer than {most} workers",
+            f"{pairs} held-out pairs are fewer than {most} workers",
             where="heldout_pairs",
             fix="hold more out, or use fewer workers",
         )
@@ -257,22 +259,3 @@ def peak_memory_mb(workers: Workers) -> float:
     else:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return float(workers.sum(torch.tensor(own, dtype=torch.float64, device=workers.device)))
-
-
-def config_of(model: ModelOptions, vocabulary: int) -> Any:
-    """The configuration of the model that the options name; its weights are not read."""
-    if model.init == "new":
-        return configuration(model, vocabulary)
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(model.init, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no model configuration can be read: {error}", where="model.init", fix="give a hub id or a folder"
-        ) from error
-
-
-def context_of(config: Any) -> int:
-    """Longest sequence of a model."""
-    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)

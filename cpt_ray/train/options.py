@@ -119,8 +119,8 @@ def result_options(options: Options, *besides: str) -> dict[str, Any]:
     return options.model_dump(mode="json", exclude={*HOW, *besides})
 
 
-def more_is_better(metric: HeldoutMetric, value: float) -> float:
-    """`value` of `metric`, turned round where less is better."""
+def merit(metric: HeldoutMetric, value: float) -> float:
+    """By which values of `metric` are compared, higher is better: a loss counts negative."""
     return -value if metric == "heldout_loss" else value
 
 

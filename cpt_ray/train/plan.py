@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import torch
 from pydantic import Field
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED
-from cpt_ray.model.weights import ModelOptions, configuration
+from cpt_ray.model.weights import ModelOptions, config_of, context_of
 from cpt_ray.options import Options
 from cpt_ray.train.flops import FORWARD, TRAINING, weights_of
 from cpt_ray.train.options import TrainOptions, check_engine
@@ -104,7 +104,7 @@ def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) ->
     config, shape = _shape(options, model)
     parameters = sum(p.numel() for p in shape.parameters())
     longest = max(options.max_x_tokens, options.max_y_tokens) + ADDED
-    context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+    context = context_of(config)
     if longest > context:
         raise UserError(
             f"a text of {longest} tokens with its delimiters does not fit the model's context of {context}",
@@ -193,15 +193,7 @@ def check_chunk(options: TrainOptions, config: Any, tokens: int, where: str) -> 
 
 def _shape(options: PlanOptions, model: ModelOptions) -> tuple[Any, PreTrainedModel]:
     """The configuration, and a model without memory."""
-    if model.init == "new":
-        config = configuration(model, options.vocabulary)
-    else:
-        try:
-            config = AutoConfig.from_pretrained(model.init, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                "no configuration can be read", where=model.init, fix="give a hub id or a folder"
-            ) from error
+    config = config_of(model, options.vocabulary)
     # A package for faster attention need not be installed where a plan is made; it changes no count.
     kernel = {"attn_implementation": "eager"} if model.attention == "eager" else {}
     with torch.device("meta"):

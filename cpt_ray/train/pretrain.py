@@ -23,12 +23,20 @@ from transformers import PreTrainedModel
 
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions, load_language_model, load_tokenizer, save_language_model, settled
+from cpt_ray.model.weights import (
+    ModelOptions,
+    absolute,
+    config_of,
+    context_of,
+    load_language_model,
+    load_tokenizer,
+    save_language_model,
+)
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, evaluating
 from cpt_ray.train.launch import launch
-from cpt_ray.train.loop import TrainResult, config_of, context_of, peak_memory_mb
+from cpt_ray.train.loop import TrainResult, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import EngineOptions, check_divisible, check_engine
 from cpt_ray.train.schedule import rate_factor
@@ -37,6 +45,7 @@ from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
 TILE = 256
 SCALES = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
 """Keys of configurations whose models change their logits after the head, which `LanguageModel` would leave out."""
+_OTHER_MODEL = "train on from another model, or contrastively (cpt-ray train), where no logits are used"
 
 
 class PretrainOptions(EngineOptions):
@@ -129,7 +138,7 @@ def pretrain(
     of which batch 0 is the evaluation set. A killed run goes on from `scratch` when called again.
     """
     check_engine(options, where)
-    model = model.model_copy(update={"init": settled(model.init)})
+    model = model.model_copy(update={"init": absolute(model.init)})
     order = read_manifest(windows)
     size, context = int(order.params["batch_size"]), int(order.params["context"])
     check_divisible(options, size, "windows.batch_size")
@@ -165,7 +174,7 @@ def pretrain(
         on_metrics=on_metrics,
         model=model,
         heldout=os.path.abspath(heldout) if heldout else None,
-        tokenizer=settled(tokenizer),
+        tokenizer=absolute(tokenizer),
     )
     Path(job.out).mkdir(parents=True, exist_ok=True)
     Path(job.scratch).mkdir(parents=True, exist_ok=True)
@@ -173,20 +182,20 @@ def pretrain(
 
 
 def check_logits(config: Any, init: str) -> None:
-    """UserError for a model that scales or caps its logits, of which its configuration tells."""
+    """UserError for a model whose configuration says that it scales or caps its logits: known before anything starts."""
     config = config.get_text_config()
     for key in SCALES:
         if getattr(config, key, None) not in (None, 1):
             raise UserError(
                 f"this model changes its logits by {key}={getattr(config, key)}, which pretraining does not",
                 where=init,
-                fix="train on from another model, or contrastively (cpt-ray train), where no logits are used",
+                fix=_OTHER_MODEL,
             )
 
 
 @torch.no_grad()
 def check_head(model: PreTrainedModel, init: str) -> None:
-    """UserError for a model whose logits are not those of its head over its last hidden state."""
+    """UserError for a model whose logits are not those of its head over its last hidden state, whatever it is told by."""
     head = model.get_output_embeddings()
     if head is not None:
         ids = torch.arange(1, 9)[None] % len(head.weight)
@@ -196,7 +205,7 @@ def check_head(model: PreTrainedModel, init: str) -> None:
     raise UserError(
         "this model's logits are not those of its head over its last hidden state, as pretraining has them",
         where=init,
-        fix="train on from another model, or contrastively (cpt-ray train), where no logits are used",
+        fix=_OTHER_MODEL,
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.manifest import Manifest, canonical
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import ModelOptions, weights_identity
 from cpt_ray.pairs.batches import BatchReader
@@ -26,7 +26,7 @@ from cpt_ray.train.checkpoint import Checkpoints, Kind
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, make_engine
 from cpt_ray.train.metrics import METRICS, MetricsFile, OnMetrics
-from cpt_ray.train.options import EngineOptions
+from cpt_ray.train.options import EngineOptions, result_options
 
 log = logging.getLogger("cpt_ray")
 CHECKPOINTS = "checkpoints"
@@ -48,7 +48,7 @@ class Job:
 
 def job_identity(order: Manifest, model: ModelOptions) -> str:
     """Of a job on the batches of `order` from the first weights of `model`, which are known by content, not by path."""
-    return f"{order.digest}/{weights_identity(model.init)}/{model.model_dump_json(exclude={'init', 'attention'})}"
+    return f"{order.digest}/{weights_identity(model.init)}/{canonical(result_options(model))}"
 
 
 class Opened(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from benchmarks.ablations import Measured, Plan, Setting, rate_factor, rows, settings, with_duplicates
+from benchmarks.ablations import EXPERIMENTS, Measured, Plan, Setting, rate_factor, rows, settings, with_duplicates
 from cpt_ray.code.functions import MineOptions, Origin, Source, mine
 from cpt_ray.pairs.splits import SplitOptions, side
 from cpt_ray.sweep.grid import Trial, TrialResult
@@ -64,6 +64,14 @@ def test_every_training_stands_once_and_what_is_compared_is_equal_otherwise() ->
             masked = replace(usual, corpus=corpus, examples=16)
             assert {masked, replace(masked, mask=False)} <= set(found)
     assert PLAN.lengths == [32, 32]
+
+
+def test_one_experiment_by_itself_is_what_it_is_among_others() -> None:
+    """Its trainings and its rows, and none of another's."""
+    found = [PLAN.model_copy(update={"experiments": (one,)}) for one in EXPERIMENTS]
+    assert set().union(*(settings(plan) for plan in found)) == set(settings(PLAN))
+    alone = [row for plan in found for row in rows([measured(one) for one in settings(plan)], plan)]
+    assert alone == rows([measured(one) for one in settings(PLAN)], PLAN)
 
 
 def test_the_demo_s_own_rate_stands_at_its_own_batch_size() -> None:

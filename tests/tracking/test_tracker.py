@@ -12,7 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from cpt_ray.errors import UserError
-from cpt_ray.tracking.mlflow import KEY, PARENT, TrackedRun, Tracker, flatten, provenance_tags
+from cpt_ray.options import flatten
+from cpt_ray.tracking.mlflow import KEY, PARENT, TrackedRun, Tracker, provenance_tags
 
 
 @dataclass

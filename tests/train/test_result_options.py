@@ -6,7 +6,7 @@ import pytest
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import ModelOptions
-from cpt_ray.train.options import HOW, EngineOptions, TrainOptions, check_divisible, more_is_better, result_options
+from cpt_ray.train.options import HOW, EngineOptions, TrainOptions, check_divisible, merit, result_options
 from cpt_ray.train.pretrain import PretrainOptions
 
 ENGINE = {
@@ -39,5 +39,5 @@ def test_a_batch_is_divided_by_every_number_of_workers_that_there_may_be() -> No
 
 
 def test_of_a_loss_less_is_better() -> None:
-    assert more_is_better("heldout_mrr", 0.3) > more_is_better("heldout_mrr", 0.2)
-    assert more_is_better("heldout_loss", 0.2) > more_is_better("heldout_loss", 0.3)
+    assert merit("heldout_mrr", 0.3) > merit("heldout_mrr", 0.2)
+    assert merit("heldout_loss", 0.2) > merit("heldout_loss", 0.3)
