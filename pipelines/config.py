@@ -11,7 +11,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -41,7 +41,8 @@ def load(pipeline: str, options: type[T], overrides: Sequence[str] = (), values:
     ConfigStore.instance().store(name=f"{pipeline}_defaults", node=_defaults(options))
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose(config_name=pipeline, overrides=list(overrides))
+            opened = [_opened(override, mappings(options)) for override in overrides]
+            composed = compose(config_name=pipeline, overrides=opened)
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, options, overrides) from error
@@ -111,6 +112,22 @@ def keys(options: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str
         default = "required" if field.is_required() else _as_yaml(field.get_default(call_default_factory=True))
         found[prefix + name] = (default, field.description or "")
     return found
+
+
+def mappings(options: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The keys whose values are mappings with keys of the user's own."""
+    for name, field in options.model_fields.items():
+        nested = _model_in(field.annotation)
+        if nested is not None:
+            yield from mappings(nested, f"{prefix}{name}.")
+        elif get_origin(field.annotation) is dict:
+            yield prefix + name
+
+
+def _opened(override: str, mappings: Iterable[str]) -> str:
+    """Hydra refuses a key that no file has, but those of a mapping are the user's to choose: `++` adds them."""
+    key = override.partition("=")[0]
+    return f"++{override}" if any(key == name or key.startswith(f"{name}.") for name in mappings) else override
 
 
 def _as_yaml(value: Any) -> str:

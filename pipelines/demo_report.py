@@ -21,6 +21,7 @@ from cpt_ray.evaluate.report import Curve, DemoReport, Example, Hit, SearchResul
 from cpt_ray.memory import Peak
 from cpt_ray.options import Options
 from cpt_ray.train.metrics import METRICS, read_metrics
+from pipelines import sweep
 from pipelines.evaluate import print_search
 from pipelines.summary import console, reasons, shown
 from pipelines.tracked import Tracked
@@ -81,6 +82,7 @@ def write(
         code_search=SearchResult.model_validate(manifests["code_search"].extra["search"]),
         text_search=SearchResult.model_validate(manifests["text_search"].extra["search"]),
         sweep=[Trial.model_validate(row) for row in manifests["sweep"].extra["trials"]],
+        sweep_metric=sweep.column(manifests["sweep"].extra["metric"]),
         curves={label: _curve(made[name][0]) for name, label in MODELS.items()},
         pretrain={"language model": _curve(made["initial"][0])},
         examples=_examples(made, queries),

@@ -5,7 +5,6 @@ Each trial is an artifact of its own and a run in MLflow, so a killed sweep goes
 
 from __future__ import annotations
 
-import functools
 import posixpath
 
 from pydantic import Field, model_validator
@@ -13,23 +12,21 @@ from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
-from cpt_ray.pairs.batches import BatchOptions, build_batches
+from cpt_ray.model.weights import ModelOptions, weights_identity
+from cpt_ray.pairs.batches import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.sweep.grid import SweepOptions, run_sweep, trials
 from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature, result_options
 from pipelines import reads, train
 from pipelines.cli import script
 from pipelines.config import under, validating
-from pipelines.pretrain import MAX_TOKENS
 from pipelines.summary import console
 from pipelines.tracked import Tracked, TrackingOptions
 
 READS = {"pairs": "pairs", "model.init": "weights"}
 
 
-class PipelineOptions(train.Steps):
+class PipelineOptions(train.Common):
     """Options of `cpt-ray sweep`."""
 
     cluster: ClusterOptions = ClusterOptions()
@@ -40,17 +37,22 @@ class PipelineOptions(train.Steps):
     output: str = Field("sweep", description="folder under cluster.outputs")
 
     @model_validator(mode="after")
-    def _possible(self) -> PipelineOptions:
+    def _trainable(self) -> PipelineOptions:
         with validating(), under("sweep", SweepOptions):
             check(self.sweep, self)
         return self
 
 
-def check(grid: SweepOptions, steps: train.Steps) -> None:
+def check(grid: SweepOptions, steps: train.Common) -> None:
     """UserError for a grid that cannot be trained, before anything starts."""
     for trial in trials(grid):
         check_divisible(steps.train, trial.batch_size, "batch_sizes")
         check_temperature(steps.train, trial.temperature, "temperatures")
+
+
+def column(metric: str) -> str:
+    """What `metric` is called among a trial's metrics: those of held-out pairs go by their names alone, but for the loss."""
+    return metric if metric == "heldout_loss" else metric.removeprefix("heldout_")
 
 
 def run(options: PipelineOptions) -> Manifest:
@@ -62,9 +64,8 @@ def run(options: PipelineOptions) -> Manifest:
         connect(options.cluster),
         Tracked(options.tracking, options.cluster.folder(""), "sweep", f"sweep/{out}", options) as tracked,
     ):
-        steps = train.Steps(batches=options.batches, train=options.train, heldout_pairs=options.heldout_pairs)
         heldout = posixpath.join(out, "heldout")
-        train.make_batches(posixpath.join(out, "batches"), heldout, options.pairs, options.model.init, steps)
+        train.make_heldout(heldout, options.pairs, options.model.init, options)
         with under("sweep", SweepOptions):
             manifest = make(
                 out, options.pairs, heldout, options.model, options.batches, options.train, options.sweep, tracked
@@ -107,15 +108,12 @@ def make(
     with build(path, step="sweep", version=2, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        table = read_side(pairs, TRAIN)
-        encoder = functools.partial(encode, load_tokenizer(model.init), max_tokens=MAX_TOKENS)
+        side = read_side(pairs, TRAIN)
         orders = {}
         for size in sweep.batch_sizes:
             orders[size] = posixpath.join(folder, f"batches-{size}")
             sized = batches.model_copy(update={"batch_size": size, "steps": sweep.examples // size})
-            given: dict[str, str | Manifest] = {"pairs": inputs["pairs"], "tokenizer": weights}
-            with under("batches", BatchOptions):
-                build_batches(orders[size], table, encoder, sized, given)
+            train.make_order(orders[size], pairs, side, model.init, sized)
         results = run_sweep(
             sweep, options, model, orders=orders, heldout=heldout, out=folder, inputs={"initial": weights}
         )
@@ -126,14 +124,12 @@ def make(
             run.history(result.metrics)
             tracked.finish(result.trial.name, result.folder, manifest)
             last = result.metrics[-1]
-            found = {name: value for name, value in last.items() if name.startswith("heldout_")}
             rows.append(
                 {
                     "batch_size": result.trial.batch_size,
                     "temperature": result.trial.temperature,
                     "metrics": {
-                        **{name.removeprefix("heldout_"): v for name, v in found.items() if name != "heldout_loss"},
-                        "heldout_loss": found["heldout_loss"],
+                        **{column(name): value for name, value in last.items() if name.startswith("heldout_")},
                         "train_loss": last["loss"],
                         "final_temperature": last["temperature"],
                     },

@@ -10,6 +10,7 @@ import functools
 import posixpath
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
@@ -34,17 +35,26 @@ from pipelines.tracked import Tracked, TrackingOptions
 READS = {"pairs": "pairs", "model.init": "weights"}
 
 
-class Steps(Options):
-    """The steps from pairs to a model."""
+class Common(Options):
+    """What one training and a sweep of them are told alike."""
 
     batches: BatchOptions = BatchOptions()
     train: TrainOptions = TrainOptions()
     heldout_pairs: int = Field(512, ge=2, description="held-out pairs scored during training, at most")
 
     @model_validator(mode="after")
-    def _divisible(self) -> Steps:
+    def _possible(self) -> Common:
         with validating():
             check_engine(self.train, "train")
+        return self
+
+
+class Steps(Common):
+    """The steps from pairs to a model."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Steps:
+        with validating():
             check_divisible(self.train, self.batches.batch_size, "batches.batch_size")
         return self
 
@@ -95,21 +105,29 @@ def make(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tra
 
 def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps) -> dict[str, Manifest]:
     """The training order of the training pairs, and one batch of held-out pairs."""
-    tokenizer = open_tokenizer(init)
+    return {
+        batches: make_order(batches, pairs, read_side(pairs, TRAIN), init, steps.batches),
+        heldout: make_heldout(heldout, pairs, init, steps),
+    }
+
+
+def make_order(path: str, pairs: str, side: pa.Table, init: str, options: BatchOptions) -> Manifest:
+    """The order in which `side` of `pairs` is trained on or scored, in tokens of the weights at `init`."""
+    encoder = functools.partial(encode, open_tokenizer(init), max_tokens=MAX_TOKENS)
     inputs: dict[str, str | Manifest] = {"pairs": read_manifest(pairs), "tokenizer": weights_identity(init)}
-    encoder = functools.partial(encode, tokenizer, max_tokens=MAX_TOKENS)
+    with under("batches", BatchOptions):
+        return build_batches(path, side, encoder, options, inputs)
+
+
+def make_heldout(path: str, pairs: str, init: str, steps: Common) -> Manifest:
+    """One batch of held-out pairs."""
     unseen = read_side(pairs, HELDOUT)
     # No two members of a duplicate cluster stand in one batch, so there can be no more pairs than clusters.
     size = min(steps.heldout_pairs, pc.count_distinct(unseen["cluster"]).as_py())
     if size < 2:
         raise UserError("no two held-out pairs are of different clusters", where=pairs, fix="raise split.heldout_share")
     whole = {"batch_size": size, "steps": 1, "homogeneous": False, "weights": {}, "hard_negatives": 0}
-    held = steps.batches.model_copy(update=whole)
-    with under("batches", BatchOptions):
-        return {
-            batches: build_batches(batches, read_side(pairs, TRAIN), encoder, steps.batches, inputs),
-            heldout: build_batches(heldout, unseen, encoder, held, inputs),
-        }
+    return make_order(path, pairs, unseen, init, steps.batches.model_copy(update=whole))
 
 
 def make_model(

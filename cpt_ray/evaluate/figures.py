@@ -54,7 +54,7 @@ def curves(series: Mapping[str, Rows], columns: Sequence[str], title: str, label
 
 
 def sweep(trials: Sequence[tuple[int, float, float]], metric: str = "MRR") -> Figure:
-    """Heatmap over (batch size, initial temperature): each trial's metric in its cell, the best one framed."""
+    """Heatmap over (batch size, initial temperature) of trials, best first: each one's metric in its cell, the best bold."""
     batches = sorted({batch for batch, _, _ in trials})
     temperatures = sorted({temperature for _, temperature, _ in trials})
     grid = np.full((len(batches), len(temperatures)), np.nan)
@@ -62,12 +62,14 @@ def sweep(trials: Sequence[tuple[int, float, float]], metric: str = "MRR") -> Fi
         grid[batches.index(batch), temperatures.index(temperature)] = value
     figure = Figure(figsize=(1.6 + 1.5 * len(temperatures), 1.3 + 0.85 * len(batches)), layout="constrained")
     axes = figure.subplots()
-    low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
-    axes.imshow(grid, cmap=HEAT, vmin=low - 0.25 * (high - low + 1e-9), vmax=high + 1e-9, aspect="auto")
+    best = trials[0][2]
+    merit = grid if best == np.nanmax(grid) else -grid  # of a loss, the lowest is the darkest
+    low, high = float(np.nanmin(merit)), float(np.nanmax(merit))
+    axes.imshow(merit, cmap=HEAT, vmin=low - 0.25 * (high - low + 1e-9), vmax=high + 1e-9, aspect="auto")
     for row, column in np.ndindex(*grid.shape):
         value = float(grid[row, column])
         if not np.isnan(value):
-            dark = value > low + 0.2 * (high - low)
+            dark = merit[row, column] > low + 0.2 * (high - low)
             axes.text(
                 column,
                 row,
@@ -76,7 +78,7 @@ def sweep(trials: Sequence[tuple[int, float, float]], metric: str = "MRR") -> Fi
                 va="center",
                 fontsize=12,
                 color="#ffffff" if dark else "#16306f",
-                fontweight="bold" if value == high else "normal",
+                fontweight="bold" if value == best else "normal",
             )
     axes.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
     axes.set_yticks(range(len(batches)), [f"{b:,}" for b in batches])

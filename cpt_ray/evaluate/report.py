@@ -143,8 +143,8 @@ class DemoReport(Part):
     stages: dict[str, Stage]
     code_search: SearchResult
     text_search: SearchResult
-    sweep: list[Trial] = []
-    sweep_metric: str = "mrr"
+    sweep: list[Trial] = Field(default=[], description="best first")
+    sweep_metric: str = Field(default="mrr", description="of the trials' metrics, the one that ranks them")
     curves: dict[str, Curve] = {}
     pretrain: dict[str, Curve] = {}
     examples: list[Example] = []
@@ -179,7 +179,8 @@ def figures(report: DemoReport) -> dict[str, Figure]:
         drawn["temperature"] = draw.curves(series, ["temperature"], "Trained temperature", "exp(-tau)")
     if report.sweep:
         cells = [(t.batch_size, t.temperature, t.metrics[report.sweep_metric]) for t in report.sweep]
-        drawn["sweep"] = draw.sweep(cells, report.sweep_metric.upper().replace("_", " "))
+        words = report.sweep_metric.removeprefix("heldout_").replace("_", " ")
+        drawn["sweep"] = draw.sweep(cells, words.replace("mrr", "MRR"))
     rows = [
         (name if len(stage.units) < 2 else f"{name}: {unit}", count.read, count.kept, count.dropped)
         for name, stage in report.stages.items()

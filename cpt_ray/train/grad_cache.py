@@ -177,9 +177,9 @@ class GradCache:
 
     def gradients(self, batch: Pairs) -> tuple[Loss, dict[str, int]]:
         """Accumulate and reduce the gradients of the batch in the engine, without the optimiser's step."""
-        own, chunks, numbers = self._plan(batch)
+        own, chunks, room, numbers = self._plan(batch)
         pool = own.pool()
-        embeddings, graphs, states = self._first_pass(own, pool, chunks)
+        embeddings, graphs, states = self._first_pass(own, pool, chunks, room)
         numbers["kept_chunks"] = len(graphs)
         n = len(own)
         loss = contrastive_loss(
@@ -206,25 +206,28 @@ class GradCache:
                 del vectors
         return loss, numbers
 
-    def _plan(self, batch: Pairs) -> tuple[Pairs, list[np.ndarray], dict[str, int]]:
-        """This rank's pairs and chunks. Every rank plans for all, so no communication is needed to agree."""
+    def _plan(self, batch: Pairs) -> tuple[Pairs, list[np.ndarray], list[int], dict[str, int]]:
+        """This rank's pairs and chunks, and the most padded tokens that each chunk has on any rank.
+
+        Every rank plans for all, so no communication is needed to agree.
+        """
         parts = [batch.part(rows) for rows in deal(batch.lengths(), self.workers.count)]
         lengths = [np.array([len(ids) for ids in part.pool()], np.int64) for part in parts]
         plans = plan(lengths, self._budget)
         padded = sum(int(lengths[rank][rows].max()) * len(rows) for rank, chunks in enumerate(plans) for rows in chunks)
         tokens = sum(int(pool.sum()) for pool in lengths)
-        self._room = [
+        room = [
             max(int(lengths[rank][chunks[at]].max()) * len(chunks[at]) for rank, chunks in enumerate(plans))
             for at in range(len(plans[0]))
         ]
         numbers = {"tokens": tokens, "padded_tokens": padded, "chunks": len(plans[0])}
-        return parts[self.workers.rank], plans[self.workers.rank], numbers
+        return parts[self.workers.rank], plans[self.workers.rank], room, numbers
 
     def _first_pass(
-        self, own: Pairs, pool: list[np.ndarray], chunks: list[np.ndarray]
+        self, own: Pairs, pool: list[np.ndarray], chunks: list[np.ndarray], room: list[int]
     ) -> tuple[Tensor, dict[int, Tensor], list[Tensor]]:
         """Embeddings of the pool (without graph), the graphs that were kept by chunk, and random states by chunk."""
-        keep = self._kept(own, pool, chunks)
+        keep = self._kept(own, pool, chunks, room)
         graphs: dict[int, Tensor] = {}
         states: list[Tensor] = []
         embeddings: Tensor | None = None
@@ -241,7 +244,7 @@ class GradCache:
         assert embeddings is not None
         return embeddings, graphs, states
 
-    def _kept(self, own: Pairs, pool: list[np.ndarray], chunks: list[np.ndarray]) -> set[int]:
+    def _kept(self, own: Pairs, pool: list[np.ndarray], chunks: list[np.ndarray], room: list[int]) -> set[int]:
         """Chunks whose graphs fit the budget, the same on all ranks; room for one more chunk is always left.
 
         What a token costs is measured, once: the bytes that autograd saves in one forward pass of the first chunk.
@@ -256,14 +259,15 @@ class GradCache:
             padded = max(len(pool[row]) for row in chunks[0]) * len(chunks[0])
             cost = torch.tensor([saved[0] / padded], dtype=torch.float64, device=self.workers.device)
             self._bytes_per_token = max(float(self.workers.max(cost)), 1.0)
-        left = self._keep_bytes / self._bytes_per_token - (max(self._room) if len(chunks) > 1 else 0)
-        if sum(self._room) <= self._keep_bytes / self._bytes_per_token:
+        left = self._keep_bytes / self._bytes_per_token
+        if sum(room) <= left:
             return set(range(len(chunks)))
+        left -= max(room)
         kept = set()
-        for at in range(len(chunks)):
-            if self._room[at] > left:
+        for at, tokens in enumerate(room):
+            if tokens > left:
                 break
-            left -= self._room[at]
+            left -= tokens
             kept.add(at)
         return kept
 

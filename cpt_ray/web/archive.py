@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
@@ -85,13 +85,17 @@ def _warc(source: BinaryIO, name: str, max_bytes: int) -> Iterator[Record]:
                 yield record
             return
         except _Damage as damage:
-            yield Record(name, stream.offset, reason=str(damage))
+            yield Record(name, stream.offset, reason=damage.reason, **damage.known)
             # Damage may have hidden where this record ends: look for the next start right behind its own.
             start = _next_start(source, stream.offset + 1)
 
 
 class _Damage(Exception):
-    """The stream cannot be read as records from here on; the message is the reason."""
+    """The stream cannot be read as records from here on; `known` is what the present one's header told before."""
+
+    def __init__(self, reason: str, **known: Any) -> None:
+        super().__init__(reason)
+        self.reason, self.known = reason, known
 
 
 class _Stream:
@@ -196,12 +200,13 @@ def _record(stream: _Stream, name: str, max_bytes: int) -> Record | None:
     offset, length = stream.offset, int(length_text)
     kind, url = fields.get("warc-type", "").lower(), fields.get("warc-target-uri", "").strip("<>")
     fetched_at = _date(fields.get("warc-date", ""))
-    if length > max_bytes + _LONGEST_HEADER:
-        whole = stream.skip(length) == length
-        return Record(name, offset, kind, url, fetched_at=fetched_at, reason="too_large" if whole else "truncated")
-    block = stream.take(length)
-    if len(block) < length:
-        return Record(name, offset, kind, url, fetched_at=fetched_at, reason="truncated")
+    long = length > max_bytes + _LONGEST_HEADER
+    block = b"" if long else stream.take(length)
+    if (stream.skip(length) if long else len(block)) < length:
+        # The file may have been cut, or the length is damaged, and then other records stand where this one's rest would.
+        raise _Damage("truncated", kind=kind, url=url, fetched_at=fetched_at)
+    if long:
+        return Record(name, offset, kind, url, fetched_at=fetched_at, reason="too_large")
     if kind == "resource":
         return Record(name, offset, kind, url, 200, {"content-type": fields.get("content-type", "")}, block, fetched_at)
     if kind != "response":

@@ -100,6 +100,17 @@ def test_json_holds_what_was_promised(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"report.json", "report.html"}
 
 
+def test_the_best_trial_stands_out_whatever_ranks_it() -> None:
+    """Trials come best first; of a loss that is the lowest."""
+    report = sample_report()
+    losses = [trial.model_copy(update={"metrics": {"heldout_loss": 1.0 + i}}) for i, trial in enumerate(report.sweep)]
+    page = html(report.model_copy(update={"sweep": losses, "sweep_metric": "heldout_loss"}))
+    table = page.partition("<h2>Sweep</h2>")[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+    assert ['class="own"' in row for row in rows] == [True, False, False, False]
+    assert "1.000" in rows[0]
+
+
 def test_a_report_without_the_optional_parts() -> None:
     """No sweep, curves, examples or settings: the page stands without them."""
     full = sample_report().model_dump()

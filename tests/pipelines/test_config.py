@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from pydantic import Field, model_validator
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
-from pipelines import cli, config
+from pipelines import cli, config, sweep, train
 
 
 class Inner(Options):
     rate: float = Field(0.5, gt=0, description="a rate")
     names: list[str] = ["a"]
     separator: str = "\n\n"
+    shares: dict[str, float] = {}
 
 
 class Toy(Options):
@@ -50,6 +52,11 @@ def test_defaults_then_yaml_then_command_line(conf):
     """The last word is the command line's; keys the YAML does not mention can be overridden too."""
     options = config.load("toy", Toy, ["input=here", "inner.names=[b,c]", "inner=fast"])
     assert options == Toy(input="here", batch=16, inner=Inner(rate=2.0, names=["b", "c"]))
+
+
+@pytest.mark.parametrize("given", [["inner.shares.web=2", "inner.shares.code=1"], ["inner.shares={web: 2, code: 1}"]])
+def test_keys_of_a_mapping_are_the_users_own(conf, given):
+    assert config.load("toy", Toy, ["input=here", *given]).inner.shares == {"web": 2.0, "code": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +123,14 @@ def test_impossible_combinations_name_the_keys_of_the_command(pipeline, override
     with pytest.raises(UserError) as error:
         config.load(pipeline, module.PipelineOptions, overrides)
     assert f"\n  {key}" in str(error.value)
+
+
+def test_a_sweep_has_batch_sizes_of_its_own():
+    """What one training would be refused is nothing to a sweep, which never uses it."""
+    load = functools.partial(config.load, overrides=["pairs=x", "batches.batch_size=31"])
+    assert load("sweep", sweep.PipelineOptions).sweep.batch_sizes == [256, 512]
+    with pytest.raises(UserError, match=r"batches\.batch_size"):
+        load("train", train.PipelineOptions)
 
 
 @pytest.mark.parametrize("cluster", ["gpus", "job"])

@@ -23,10 +23,11 @@ from cpt_ray.pairs.batches import BatchOptions
 from cpt_ray.pairs.make import publish_pairs
 from cpt_ray.pairs.schema import Pair, pairs_table
 from cpt_ray.pairs.splits import SplitOptions, split_pairs
+from cpt_ray.sweep.grid import SweepOptions
 from cpt_ray.train.hard_negatives import MineOptions
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.options import TrainOptions
-from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, train
+from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, sweep, train
 from pipelines.tracked import Tracked, TrackingOptions
 from tests.model.written import write_model
 
@@ -79,6 +80,20 @@ def fine_tuned(out: str, pairs: str, model: str, hard: int, **changes: Any) -> d
     )
     with Tracked(TrackingOptions(), out, "train", out, steps) as tracked:
         return train.make(out, "model", pairs, ModelOptions(init=model), steps, tracked)
+
+
+def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    steps = train.Common(batches=BatchOptions(max_x_tokens=16, max_y_tokens=24), train=TRAIN, heldout_pairs=16)
+    train.make_heldout(f"{out}/heldout", pairs, model, steps)
+    grid = SweepOptions(batch_sizes=[4, 16], temperatures=[0.05, 0.5], examples=32, metric="heldout_loss")
+    with Tracked(TrackingOptions(), out, "sweep", out, steps) as tracked:
+        made = sweep.make(
+            out, pairs, f"{out}/heldout", ModelOptions(init=model), steps.batches, steps.train, grid, tracked
+        )
+    losses = [trial["metrics"][sweep.column(made.extra["metric"])] for trial in made.extra["trials"]]
+    assert len(set(losses)) == 4
+    assert losses == sorted(losses)
 
 
 def test_a_killed_training_goes_on_however_it_is_run_and_is_kept_beside_another(

@@ -78,7 +78,7 @@ def test_every_cut(tmp_path: Path, packed: bool) -> None:
 @example(at=158.5 / 241, flip=20, packed=False, length=1)  # the length becomes 472
 def test_damage_costs_the_damaged_records_only(tmp_path: Path, at: float, flip: int, packed: bool, length: int) -> None:
     """Overwrite some bytes of one record: the others are read, but what a plain record takes along that now states a
-    larger length; in a packed file the damaged one is reported."""
+    larger length within the file; in a packed file the damaged one is reported."""
     parts = members(packed)
     which, hurt = 2, bytearray(parts[2])
     start = int(at * len(hurt))
@@ -87,15 +87,24 @@ def test_damage_costs_the_damaged_records_only(tmp_path: Path, at: float, flip: 
     found = read(tmp_path / "a.warc", b"".join([*parts[:which], bytes(hurt), *parts[which + 1 :]]))
     sound = {r.url: r for r in found if r.reason is None}
     assert {"http://h/0", "http://h/1"} <= sound.keys()
-    # A larger length in a plain file is believed: nothing else says where the record ends.
+    # A larger length in a plain file is believed while the file is long enough: nothing else says where the record ends.
     before, after = (re.search(rb"Content-Length:\s*(\d+)", data) for data in (parts[which], hurt))
-    if packed or not after or int(after[1]) <= int(before[1]):
+    if packed or not after or not 0 < int(after[1]) - int(before[1]) <= sum(map(len, parts[which:])):
         assert "http://h/4" in sound
     if packed:
         assert "http://h/3" in sound
         untouched = sound.get("http://h/2")
         if untouched is None or untouched.body != b"<p>body 2</p>":
             assert any(r.reason for r in found)
+
+
+@pytest.mark.parametrize("length", [b"99999", b"99999999999"])
+def test_a_length_past_the_end_hides_nothing(tmp_path: Path, length: bytes) -> None:
+    """A plain record whose damaged length goes beyond the file is reported, once, and what stands behind it is read."""
+    parts = members(packed=False)
+    parts[2] = re.sub(rb"Content-Length: \d+", b"Content-Length: " + length, parts[2])
+    found = read(tmp_path / "a.warc", b"".join(parts))
+    assert [(r.url, r.reason) for r in found] == [(f"http://h/{i}", "truncated" if i == 2 else None) for i in range(5)]
 
 
 @pytest.mark.parametrize(
