@@ -124,12 +124,15 @@ def make(
             run.history(result.metrics)
             tracked.finish(result.trial.name, result.folder, manifest)
             last = result.metrics[-1]
+            scores = {column(name): value for name, value in last.items() if name.startswith("heldout_")}
+            heldout_loss = scores.pop("heldout_loss")
             rows.append(
                 {
                     "batch_size": result.trial.batch_size,
                     "temperature": result.trial.temperature,
                     "metrics": {
-                        **{column(name): value for name, value in last.items() if name.startswith("heldout_")},
+                        **scores,
+                        "heldout_loss": heldout_loss,
                         "train_loss": last["loss"],
                         "final_temperature": last["temperature"],
                     },

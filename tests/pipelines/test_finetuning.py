@@ -94,6 +94,7 @@ def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path
     losses = [trial["metrics"][sweep.column(made.extra["metric"])] for trial in made.extra["trials"]]
     assert len(set(losses)) == 4
     assert losses == sorted(losses)
+    assert next(iter(made.extra["trials"][0]["metrics"])) == "mrr"
 
 
 def test_a_killed_training_goes_on_however_it_is_run_and_is_kept_beside_another(
