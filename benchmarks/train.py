@@ -41,6 +41,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpt_ray.evaluate.report import machine
+from cpt_ray.memory import peak_rss
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.tokenizer import TokenizerOptions, encode, train_tokenizer
@@ -247,7 +248,7 @@ def stepping(run: Callable[[], float], model: torch.nn.Module, precision: str, d
 def timed(step: Callable[[], float], batch: int, steps: int, device: str) -> dict[str, Any]:
     """The fastest of `steps` steps, the first step's loss, and the peak memory in MB of the process, or of its GPU."""
     times, cpu, losses = [], [], []
-    before = peak_rss()
+    before = peak_rss() / 2**20
     for _ in range(steps):
         started, busy = time.perf_counter(), time.process_time()
         losses.append(step())
@@ -255,7 +256,7 @@ def timed(step: Callable[[], float], batch: int, steps: int, device: str) -> dic
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
         cpu.append(time.process_time() - busy)
-    peak = peak_rss()
+    peak = peak_rss() / 2**20
     if device == "cuda":
         before, peak = 0.0, torch.cuda.max_memory_allocated() / 2**20
     seconds = min(times)
@@ -267,12 +268,6 @@ def timed(step: Callable[[], float], batch: int, steps: int, device: str) -> dic
         "base_mb": before,
         "loss": losses[0],
     }
-
-
-def peak_rss() -> float:
-    """Peak memory of this process in MB; getrusage's would not be less than that of the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 TOOLS: dict[str, Callable[..., dict[str, Any]]] = {

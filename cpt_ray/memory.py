@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +21,23 @@ def tree_pss() -> int:
     return sum(_pss(process.pid) for process in [own, *own.children(recursive=True)])
 
 
+def peak_rss() -> int:
+    """Most bytes of this process that were resident at a time. getrusage, which stands in where Linux's own count is not to
+    be had, counts what its parent had when it was started, too."""
+    return _read("/proc/self/status", "VmHWM:") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
 def _pss(pid: int) -> int:
+    return _read(f"/proc/{pid}/smaps_rollup", "Pss:") or 0
+
+
+def _read(path: str, name: str) -> int | None:
+    """Bytes in the line `name` of a file of /proc; None if the process has ended, or this is no Linux."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # the process ended, or this is no Linux
-        return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(name)), None)
 
 
 class Peak:

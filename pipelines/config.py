@@ -11,7 +11,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from cpt_ray.errors import UserError
@@ -41,8 +42,7 @@ def load(pipeline: str, options: type[T], overrides: Sequence[str] = (), values:
     ConfigStore.instance().store(name=f"{pipeline}_defaults", node=_defaults(options))
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            opened = [_opened(override, mappings(options)) for override in overrides]
-            composed = compose(config_name=pipeline, overrides=opened)
+            composed = compose(config_name=pipeline, overrides=_opened(overrides, options))
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, options, overrides) from error
@@ -101,33 +101,34 @@ def show(options: Options) -> str:
     return yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def keys(options: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str]]:
+def keys(options: type[BaseModel]) -> dict[str, tuple[str, str]]:
     """Every key with its default (as YAML) and its description, nested keys by dots."""
     found: dict[str, tuple[str, str]] = {}
-    for name, field in options.model_fields.items():
-        nested = _model_in(field.annotation)
-        if nested is not None:
-            found |= keys(nested, f"{prefix}{name}.")
-            continue
+    for name, field in _fields(options):
         default = "required" if field.is_required() else _as_yaml(field.get_default(call_default_factory=True))
-        found[prefix + name] = (default, field.description or "")
+        found[name] = (default, field.description or "")
     return found
 
 
-def mappings(options: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The keys whose values are mappings with keys of the user's own."""
+def _fields(options: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key and what is declared of it, nested keys by dots."""
     for name, field in options.model_fields.items():
         nested = _model_in(field.annotation)
-        if nested is not None:
-            yield from mappings(nested, f"{prefix}{name}.")
-        elif get_origin(field.annotation) is dict:
-            yield prefix + name
+        if nested is None:
+            yield prefix + name, field
+        else:
+            yield from _fields(nested, f"{prefix}{name}.")
 
 
-def _opened(override: str, mappings: Iterable[str]) -> str:
+def _opened(overrides: Sequence[str], options: type[BaseModel]) -> list[str]:
     """Hydra refuses a key that no file has, but those of a mapping are the user's to choose: `++` adds them."""
-    key = override.partition("=")[0]
-    return f"++{override}" if any(key == name or key.startswith(f"{name}.") for name in mappings) else override
+    mappings = [name for name, field in _fields(options) if get_origin(field.annotation) is dict]
+    found = []
+    for override in overrides:
+        key = override.partition("=")[0]
+        of_a_mapping = any(key == name or key.startswith(f"{name}.") for name in mappings)
+        found.append(f"++{override}" if of_a_mapping else override)
+    return found
 
 
 def _as_yaml(value: Any) -> str:

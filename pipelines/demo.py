@@ -45,7 +45,7 @@ class SweepSteps(Options):
     """The sweep: short trainings on the code pairs from the same initial weights."""
 
     grid: SweepOptions = SweepOptions()
-    steps: train.Common = train.Common()
+    steps: train.Recipe = train.Recipe()
 
     @model_validator(mode="after")
     def _possible(self) -> SweepSteps:
@@ -138,7 +138,7 @@ def make(out: str, options: PipelineOptions, stages: Stages) -> None:
     ):
         with under(name, train.Steps):
             stages.add(train.make(out, name, at(pairs), model, steps, stages.tracked))
-    with under("sweep.grid", SweepOptions), under("sweep.steps", train.Common):
+    with under("sweep.grid", SweepOptions), under("sweep.steps", train.Recipe):
         stages.add({at("sweep"): make_sweep(out, at, model, options.sweep, stages.tracked)})
 
     for name, pairs, trained in (

@@ -26,7 +26,7 @@ from pipelines.tracked import Tracked, TrackingOptions
 READS = {"pairs": "pairs", "model.init": "weights"}
 
 
-class PipelineOptions(train.Common):
+class PipelineOptions(train.Recipe):
     """Options of `cpt-ray sweep`."""
 
     cluster: ClusterOptions = ClusterOptions()
@@ -43,11 +43,11 @@ class PipelineOptions(train.Common):
         return self
 
 
-def check(grid: SweepOptions, steps: train.Common) -> None:
+def check(grid: SweepOptions, recipe: train.Recipe) -> None:
     """UserError for a grid that cannot be trained, before anything starts."""
     for trial in trials(grid):
-        check_divisible(steps.train, trial.batch_size, "batch_sizes")
-        check_temperature(steps.train, trial.temperature, "temperatures")
+        check_divisible(recipe.train, trial.batch_size, "batch_sizes")
+        check_temperature(recipe.train, trial.temperature, "temperatures")
 
 
 def column(metric: str) -> str:

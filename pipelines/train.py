@@ -35,21 +35,21 @@ from pipelines.tracked import Tracked, TrackingOptions
 READS = {"pairs": "pairs", "model.init": "weights"}
 
 
-class Common(Options):
-    """What one training and a sweep of them are told alike."""
+class Recipe(Options):
+    """How pairs are batched, trained on and scored: of one training, or of all trials of a sweep."""
 
     batches: BatchOptions = BatchOptions()
     train: TrainOptions = TrainOptions()
     heldout_pairs: int = Field(512, ge=2, description="held-out pairs scored during training, at most")
 
     @model_validator(mode="after")
-    def _possible(self) -> Common:
+    def _possible(self) -> Recipe:
         with validating():
             check_engine(self.train, "train")
         return self
 
 
-class Steps(Common):
+class Steps(Recipe):
     """The steps from pairs to a model."""
 
     @model_validator(mode="after")
@@ -112,22 +112,25 @@ def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps
 
 
 def make_order(path: str, pairs: str, side: pa.Table, init: str, options: BatchOptions) -> Manifest:
-    """The order in which `side` of `pairs` is trained on or scored, in tokens of the weights at `init`."""
+    """The order of `side` (the pairs of one split of `pairs`) in batches, in tokens of the weights at `init`.
+
+    UserError for batches that the pairs cannot fill, and for weights without a tokenizer.
+    """
     encoder = functools.partial(encode, open_tokenizer(init), max_tokens=MAX_TOKENS)
     inputs: dict[str, str | Manifest] = {"pairs": read_manifest(pairs), "tokenizer": weights_identity(init)}
     with under("batches", BatchOptions):
         return build_batches(path, side, encoder, options, inputs)
 
 
-def make_heldout(path: str, pairs: str, init: str, steps: Common) -> Manifest:
-    """One batch of held-out pairs."""
+def make_heldout(path: str, pairs: str, init: str, recipe: Recipe) -> Manifest:
+    """One batch of at most `heldout_pairs` held-out pairs. UserError when there are not two that differ."""
     unseen = read_side(pairs, HELDOUT)
     # No two members of a duplicate cluster stand in one batch, so there can be no more pairs than clusters.
-    size = min(steps.heldout_pairs, pc.count_distinct(unseen["cluster"]).as_py())
+    size = min(recipe.heldout_pairs, pc.count_distinct(unseen["cluster"]).as_py())
     if size < 2:
         raise UserError("no two held-out pairs are of different clusters", where=pairs, fix="raise split.heldout_share")
     whole = {"batch_size": size, "steps": 1, "homogeneous": False, "weights": {}, "hard_negatives": 0}
-    return make_order(path, pairs, unseen, init, steps.batches.model_copy(update=whole))
+    return make_order(path, pairs, unseen, init, recipe.batches.model_copy(update=whole))
 
 
 def make_model(

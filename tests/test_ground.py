@@ -28,6 +28,15 @@ def test_progress_without_a_terminal_ends_with_one_line(monkeypatch):
     assert "dropped 1,000" in lines[0]
 
 
+def test_peak_is_of_this_process_alone():
+    """A large process starts a small one, whose peak is its own."""
+    ballast = bytearray(300 << 20)
+    ballast[:: 1 << 12] = b"x" * len(ballast[:: 1 << 12])
+    code = "from cpt_ray import memory; print(memory.peak_rss())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 1 << 20 < int(done.stdout) < len(ballast) < memory.peak_rss()
+
+
 def test_memory_counts_children():
     """A child holding 200 MB shows in the peak of the tree."""
     before = memory.tree_pss()

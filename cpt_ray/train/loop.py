@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from cpt_ray import memory
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
@@ -257,5 +257,5 @@ def peak_memory_mb(workers: Workers) -> float:
     if workers.device.type == "cuda":
         own = torch.cuda.max_memory_allocated(workers.device) / 2**20
     else:
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        own = memory.peak_rss() / 2**20
     return float(workers.sum(torch.tensor(own, dtype=torch.float64, device=workers.device)))

@@ -84,7 +84,7 @@ def fine_tuned(out: str, pairs: str, model: str, hard: int, **changes: Any) -> d
 
 def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    steps = train.Common(batches=BatchOptions(max_x_tokens=16, max_y_tokens=24), train=TRAIN, heldout_pairs=16)
+    steps = train.Recipe(batches=BatchOptions(max_x_tokens=16, max_y_tokens=24), train=TRAIN, heldout_pairs=16)
     train.make_heldout(f"{out}/heldout", pairs, model, steps)
     grid = SweepOptions(batch_sizes=[4, 16], temperatures=[0.05, 0.5], examples=32, metric="heldout_loss")
     with Tracked(TrackingOptions(), out, "sweep", out, steps) as tracked:
