@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+T = TypeVar("T")
+HOW = "how"
+How = Annotated[T, HOW]
+"""Of an option that says how work is done: what comes out is the same, so a build goes on when it changes."""
 
 
 class Options(BaseModel):
     """Frozen, and a key that is not declared is refused: a misspelt option must never be ignored in silence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def result(self, *besides: str) -> dict[str, Any]:
+        """What decides the result, as plain JSON: all options but those that say `How`, and those named `besides`."""
+        return {
+            name: value.result() if isinstance(value := getattr(self, name), Options) else plain
+            for name, plain in self.model_dump(mode="json").items()
+            if name not in besides and HOW not in type(self).model_fields[name].metadata
+        }
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

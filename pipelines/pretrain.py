@@ -171,7 +171,7 @@ def make_weights(
     order = read_manifest(windows)
     params = {"model": result_options(steps.model, "start"), "pretrain": result_options(steps.pretrain)}
     inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
-    with build(path, step="initial", version=1, params=params, inputs=inputs, keep_other=True) as work:
+    with build(path, step="initial", version=1, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         options = steps.dealt

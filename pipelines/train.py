@@ -147,7 +147,7 @@ def make_model(
     weights = weights_identity(model.init)
     params = {"model": result_options(model), "train": result_options(options)}
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
-    with build(path, step="model", version=1, params=params, inputs=inputs, keep_other=True) as work:
+    with build(path, step="model", version=1, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         total = options.steps or int(order.extra["batches"])

@@ -13,8 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.options import Options
 
 FORMAT = 1
+DIGEST = 32
+"""Hex digits kept of a SHA-256: 128 bits."""
 SOFTWARE = (
     *("cpt-ray", "ray", "torch", "transformers", "deepspeed", "pyarrow"),
     *("datasketch", "tree-sitter", "numba", "mlflow"),
@@ -23,14 +26,14 @@ SOFTWARE = (
 
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces: equal values have equal text."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
+    if isinstance(value, Options):
+        value = value.result()
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def fingerprint(value: object) -> str:
     """128 bits of SHA-256 over the canonical JSON of `value`, as 32 hex digits."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:32]
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:DIGEST]
 
 
 @cache

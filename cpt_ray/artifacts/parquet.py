@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cpt_ray.artifacts.manifest import DIGEST
+
 ROW_GROUP = 65_536
 
 
-def write_table(path: str, table: pa.Table, *, row_group_size: int = ROW_GROUP) -> None:
-    """Write `table` to `path` (any fsspec URI), whole or not at all; schema metadata is dropped."""
+def write_table(path: str, table: pa.Table, *, row_group_size: int = ROW_GROUP) -> str:
+    """Write `table` to `path` (any fsspec URI), whole or not at all; schema metadata is dropped.
+
+    Returns the file's digest, as the manifest has it.
+    """
     fs, target = fsspec.core.url_to_fs(path)
     temporary = f"{target}.tmp"
     # Chunk boundaries of the table must not show in the file: rows alone decide its bytes.
     plain = table.replace_schema_metadata(None).combine_chunks()
+    buffer = pa.BufferOutputStream()
+    pq.write_table(plain, buffer, compression="zstd", compression_level=3, row_group_size=row_group_size)
+    written = buffer.getvalue()
     with fs.open(temporary, "wb") as sink:
-        pq.write_table(plain, sink, compression="zstd", compression_level=3, row_group_size=row_group_size)
+        sink.write(written)
     fs.mv(temporary, target)
+    return hashlib.sha256(written).hexdigest()[:DIGEST]
 
 
 def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.Table:

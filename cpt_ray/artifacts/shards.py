@@ -58,13 +58,21 @@ def run_shards(
                 counts = Ledger.from_dict(json.loads(result["ledger"]))
                 bar.advance(1, **{unit: counts.rows_in, "kept": counts.kept, "dropped": sum(counts.dropped.values())})
         ledger, total = Ledger.empty(), 0
+        digests: dict[str, str] = {}
         for i in range(len(shards)):
             finished = _finished(scratch, i)
             if finished is None:
                 raise RuntimeError(f"{step}: shard {i} of {path} reported nothing; its rows would be lost")
             ledger += Ledger.from_dict(finished["ledger"])
             total += finished["rows"]
-        return out.publish(ledger, rows=total, schema=schema)
+            if "digest" in finished:  # a build begun before digests were written goes on all the same
+                digests[f"{part_name(i)}.parquet"] = finished["digest"]
+        return out.publish(ledger, rows=total, schema=schema, digests=digests)
+
+
+def part_name(index: int) -> str:
+    """Name of a part without its suffix. Beyond 99,999 names sort otherwise than numbers: the manifest has the order."""
+    return f"part-{index:05d}"
 
 
 def _run_shard(row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, out: str, step: str) -> dict[str, Any]:
@@ -73,11 +81,12 @@ def _run_shard(row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, ou
     ledger.check(f"{step}, shard {index}")
     if table.schema.remove_metadata() != schema.remove_metadata():
         raise TypeError(f"{step}, shard {index}: not the declared schema:\n{table.schema}\n-- declared:\n{schema}")
-    parquet.write_table(posixpath.join(out, f"part-{index:05d}.parquet"), table)
+    digest = parquet.write_table(posixpath.join(out, f"{part_name(index)}.parquet"), table)
     # The part is complete before its ledger appears: a kill in between only repeats this shard.
-    done = {"ledger": ledger.to_dict(), "rows": table.num_rows, "seconds": time.monotonic() - started}
+    seconds = time.monotonic() - started
+    done = {"ledger": ledger.to_dict(), "rows": table.num_rows, "digest": digest, "seconds": seconds}
     fs, scratch = fsspec.core.url_to_fs(posixpath.join(out, SCRATCH))
-    name = posixpath.join(scratch, f"part-{index:05d}.json")
+    name = posixpath.join(scratch, f"{part_name(index)}.json")
     with fs.open(name + ".tmp", "w") as sink:
         json.dump(done, sink)
     fs.mv(name + ".tmp", name)
@@ -86,7 +95,7 @@ def _run_shard(row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, ou
 
 def _finished(scratch: str, index: int) -> dict[str, Any] | None:
     fs, root = fsspec.core.url_to_fs(scratch)
-    name = posixpath.join(root, f"part-{index:05d}.json")
+    name = posixpath.join(root, f"{part_name(index)}.json")
     if not fs.exists(name):
         return None
     with fs.open(name, "r") as source:

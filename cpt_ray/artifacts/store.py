@@ -1,8 +1,16 @@
 """Published directories: written under a temporary name, appearing whole or not at all.
 
 `build` opens (or goes on with) the temporary directory `<path>.building`. It survives a kill, and is reused by the next
-run when step, version, parameters and inputs are the same; otherwise it is cleared, or kept beside if that is asked for.
-`publish` writes the manifest and renames the directory into place. A second build with the same identity finds it done.
+run when step, version, parameters and inputs are the same. One of another identity is kept beside if it holds more than
+a minute of work, and cleared if not. A second build with the same identity finds the artifact done.
+
+`publish` is safe to be killed in at any point, because each line of it leaves what the next build can go on from:
+
+1. the files are counted and the manifest is written: until then the build goes on, from then on it is whole;
+2. the directory is renamed into place (the next build does it if this one could not);
+3. what only resuming needed is removed (likewise).
+
+What an artifact holds, and in which order, is what its manifest lists; a listing of the directory is never asked.
 """
 
 from __future__ import annotations
@@ -12,6 +20,7 @@ import json
 import logging
 import os
 import posixpath
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +34,7 @@ from fsspec import AbstractFileSystem
 
 from cpt_ray.artifacts import parquet
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.artifacts.manifest import File, Manifest, canonical, content_digest, identity_of, software
+from cpt_ray.artifacts.manifest import DIGEST, File, Manifest, canonical, content_digest, identity_of, software
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 
@@ -42,6 +51,8 @@ OLD = ".old"
 IDENTITY = "_identity.json"
 SCRATCH = "_scratch"
 """A folder of this name inside a build holds what resume needs; it is left out of the published artifact."""
+WORTH_KEEPING = 60.0
+"""Seconds of work in an unfinished build from which on it is never removed, only put beside."""
 
 
 @dataclass
@@ -74,14 +85,17 @@ class Work:
         rows: int,
         schema: pa.Schema | None = None,
         extra: Mapping[str, Any] | None = None,
+        digests: Mapping[str, str] | None = None,
     ) -> Manifest:
-        """Write the manifest and rename the directory into place; the ledger must balance."""
+        """Write the manifest and rename the directory into place; the ledger must balance.
+
+        `digests` are those of files that whoever wrote them has hashed already: path within the artifact -> digest.
+        """
         ledger.check(f"{self.step} -> {self.target}")
         fs, building = fsspec.core.url_to_fs(self.path)
-        for left_out in (SCRATCH, IDENTITY):
-            if fs.exists(posixpath.join(building, left_out)):
-                fs.rm(posixpath.join(building, left_out), recursive=True)
-        files = _files(fs, building)
+        for cut in (name for name in fs.find(building) if name.endswith(".tmp")):  # by a kill while it was written
+            fs.rm(cut)
+        files = _files(fs, building, digests or {})
         self.manifest = Manifest(
             step=self.step,
             version=self.version,
@@ -100,9 +114,9 @@ class Work:
             extra=dict(extra or {}),
         )
         _write_json(fs, posixpath.join(building, MANIFEST), self.manifest.model_dump(mode="json"))
-        _move_into_place(fs, building, fsspec.core.url_to_fs(self.target)[1])
+        _finish_publish(fs, building, fsspec.core.url_to_fs(self.target)[1])
         for other in _kept(fs, building):
-            fs.rm(other, recursive=True)
+            log.info("%s is an unfinished build of other options; remove it if you do not want to go on with it", other)
         self.done = True
         return self.manifest
 
@@ -115,16 +129,14 @@ def build(
     version: int,
     params: object,
     inputs: Mapping[str, str | Manifest] | None = None,
-    keep_other: bool = False,
 ) -> Iterator[Work]:
     """Open the build of the artifact at `path`; `work.done` says that it already stands, identical.
 
-    `params` is a JSON-able mapping or an Options; `inputs` maps a name to a manifest or a digest. Raises UserError when
-    another process is building the same artifact.
+    `params` is a JSON-able mapping or an Options, of which what says `How` is no part of the identity; `inputs` maps a
+    name to a manifest or a digest. Raises UserError when another process is building the same artifact.
 
-    A build of another identity that was killed is cleared. With `keep_other` the newest of them is kept, as long as there
-    is something in its scratch folder, until the artifact is published; it goes on when it is asked for again. That is
-    for work that takes days and depends on nothing outside its own directory.
+    A build of another identity that was killed is put beside when it holds more than WORTH_KEEPING seconds of work, and
+    goes on when it is asked for again; nothing but the user's hand removes it.
     """
     digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in (inputs or {}).items()}
     plain = json.loads(canonical(params))
@@ -133,14 +145,14 @@ def build(
     fs, target = fsspec.core.url_to_fs(path)
     building = target.rstrip("/") + BUILDING
     with _only_builder(fs, target):
-        _finish_interrupted_publish(fs, building, target)
+        _finish_publish(fs, building, target)
         standing = _manifest_or_none(fs, target)
         if standing is not None and standing.identity == identity:
             yield Work(path, path, True, standing, step, version, plain, digests, identity, False)
             return
         if standing is not None:
             log.info("%s: building again: %s", path, _differences(standing.model_dump(), recipe))
-        resumed = _open_building(fs, building, recipe, keep_other)
+        resumed = _open_building(fs, building, recipe)
         yield Work(path, path.rstrip("/") + BUILDING, False, None, step, version, plain, digests, identity, resumed)
 
 
@@ -154,11 +166,11 @@ def read_manifest(path: str) -> Manifest:
 
 
 def parts(path: str) -> list[str]:
-    """Paths of the Parquet parts of a published artifact, sorted by name."""
-    read_manifest(path)
+    """Paths of the Parquet parts of a published artifact, in the manifest's order."""
+    names = [file.path for file in read_manifest(path).files if file.path.endswith(".parquet")]
     fs, target = fsspec.core.url_to_fs(path)
-    names = [name for name in fs.find(target) if name.endswith(".parquet")]
-    return sorted(fs.unstrip_protocol(name) if "://" in path else name for name in names)
+    root = fs.unstrip_protocol(target) if "://" in path else target
+    return [posixpath.join(root, name) for name in names]
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
@@ -174,7 +186,7 @@ def _manifest_or_none(fs: AbstractFileSystem, target: str) -> Manifest | None:
         return Manifest.model_validate_json(source.read())
 
 
-def _open_building(fs: AbstractFileSystem, building: str, recipe: dict[str, Any], keep_other: bool) -> bool:
+def _open_building(fs: AbstractFileSystem, building: str, recipe: dict[str, Any]) -> bool:
     """Make the temporary directory, or take the one that a killed build of the same identity left; True if taken."""
     marker = posixpath.join(building, IDENTITY)
     left: dict[str, Any] = {}
@@ -185,7 +197,7 @@ def _open_building(fs: AbstractFileSystem, building: str, recipe: dict[str, Any]
             return True
     own = _beside(building, recipe)
     if fs.exists(building):
-        _clear(fs, building, left, recipe, keep_other)
+        _make_room(fs, building, left, recipe)
     if fs.exists(own):
         fs.mv(own, building, recursive=True)
         return True
@@ -194,26 +206,28 @@ def _open_building(fs: AbstractFileSystem, building: str, recipe: dict[str, Any]
     return False
 
 
-def _clear(
-    fs: AbstractFileSystem, building: str, left: dict[str, Any], recipe: dict[str, Any], keep_other: bool
-) -> None:
-    """Make room for the build of `recipe` where that of `left` was killed, with a word about what is lost."""
-    if "identity" in left and keep_other and fs.find(posixpath.join(building, SCRATCH)):
-        for older in _kept(fs, building):
-            if older != _beside(building, recipe):
-                fs.rm(older, recursive=True)
-        fs.mv(building, _beside(building, left), recursive=True)
+def _make_room(fs: AbstractFileSystem, building: str, left: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Make room for the build of `recipe` where that of `left` was killed, with a word about what becomes of it."""
+    differences = _differences(left, recipe)
+    if "identity" in left and _seconds_of_work(fs, building) > WORTH_KEEPING:
+        beside = _beside(building, left)
+        fs.mv(building, beside, recursive=True)
         log.warning(
-            "%s was unfinished and of other options (%s); it is kept in %s until this one is finished: set the options"
-            " back to go on with it",
+            "%s was unfinished and of other options (%s); it is kept in %s: set the options back to go on with it",
             building,
-            _differences(left, recipe),
-            _beside(building, left),
+            differences,
+            beside,
         )
         return
     if set(fs.find(building)) - {posixpath.join(building, IDENTITY)}:
-        log.warning("%s was unfinished and of other options (%s): removed", building, _differences(left, recipe))
+        log.warning("%s was unfinished and of other options (%s): removed", building, differences)
     fs.rm(building, recursive=True)
+
+
+def _seconds_of_work(fs: AbstractFileSystem, building: str) -> float:
+    """From the beginning of a build to its last written file."""
+    began = fs.modified(posixpath.join(building, IDENTITY))
+    return float(max(((fs.modified(name) - began).total_seconds() for name in fs.find(building)), default=0.0))
 
 
 def _beside(building: str, recipe: dict[str, Any]) -> str:
@@ -227,31 +241,42 @@ def _kept(fs: AbstractFileSystem, building: str) -> list[str]:
     return [name for name in names if posixpath.basename(name).startswith(posixpath.basename(building) + ".")]
 
 
-def _finish_interrupted_publish(fs: AbstractFileSystem, building: str, target: str) -> None:
-    """A kill between writing the manifest and the rename leaves a whole artifact under the temporary name."""
+def _finish_publish(fs: AbstractFileSystem, building: str, target: str) -> None:
+    """From a whole artifact under the temporary name, or what a kill made of it, to one in its place."""
+    old = target.rstrip("/") + OLD
     if fs.exists(posixpath.join(building, MANIFEST)):
-        _move_into_place(fs, building, target)
-    if fs.exists(target + OLD):
-        fs.rm(target + OLD, recursive=True)
+        if fs.exists(target):
+            _remove(fs, old)
+            fs.mv(target, old, recursive=True)
+        fs.mv(building, target, recursive=True)
+    if fs.exists(posixpath.join(target, MANIFEST)):
+        for only_for_resuming in (old, posixpath.join(target, SCRATCH), posixpath.join(target, IDENTITY)):
+            _remove(fs, only_for_resuming)
 
 
-def _move_into_place(fs: AbstractFileSystem, building: str, target: str) -> None:
-    if fs.exists(target):
-        if fs.exists(target + OLD):
-            fs.rm(target + OLD, recursive=True)
-        fs.mv(target, target + OLD, recursive=True)
-    fs.mv(building, target, recursive=True)
-    if fs.exists(target + OLD):
-        fs.rm(target + OLD, recursive=True)
+def _remove(fs: AbstractFileSystem, name: str) -> None:
+    if fs.exists(name):
+        fs.rm(name, recursive=True)
 
 
-def _files(fs: AbstractFileSystem, root: str) -> list[File]:
+def _files(fs: AbstractFileSystem, root: str, digests: Mapping[str, str]) -> list[File]:
+    """What is to be published below `root`, in its order."""
     found = []
-    for name in sorted(fs.find(root)):
-        with fs.open(name, "rb") as source:
-            digest = hashlib.file_digest(source, "sha256")
-        found.append(File(path=posixpath.relpath(name, root), size=fs.size(name), digest=digest.hexdigest()[:32]))
+    names = {posixpath.relpath(name, root): name for name in fs.find(root)}
+    for path in sorted(names, key=_by_number):
+        if path in (IDENTITY, MANIFEST) or path.startswith(f"{SCRATCH}/"):
+            continue
+        digest = digests.get(path)
+        if digest is None:
+            with fs.open(names[path], "rb") as source:
+                digest = hashlib.file_digest(source, "sha256").hexdigest()[:DIGEST]
+        found.append(File(path=path, size=fs.size(names[path]), digest=digest))
     return found
+
+
+def _by_number(path: str) -> list[tuple[int, str]]:
+    """Sorts part-100000 after part-99999, and paths without numbers as text."""
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", path)]
 
 
 def _write_json(fs: AbstractFileSystem, name: str, value: object) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, LedgerError, build, parts, read_manifest, read_table, run_shards
 from cpt_ray.artifacts.parquet import write_table
+from cpt_ray.artifacts.shards import part_name
 from cpt_ray.errors import UserError
+from cpt_ray.options import How, Options
 
 SCHEMA = pa.schema([("n", pa.int64())])
 
@@ -90,11 +96,85 @@ def test_kill_resumes_and_ends_byte_equal(tmp_path):
     assert manifest.digest == undisturbed.digest
 
 
-def test_a_kill_between_manifest_and_rename_is_mended(tmp_path):
-    """A whole artifact under its temporary name is published by the next build, not made again."""
-    manifest = _run(tmp_path / "a")
-    os.rename(tmp_path / "a", tmp_path / "a.building")
-    assert _run(tmp_path / "a", work=_square_or_die) == manifest
+TOUCHES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.scandir", "shutil.rmtree", "shutil.move"}
+
+
+def _die_at(touch: int, root: Path) -> None:
+    """SIGKILL at the `touch`-th time from here on that this process is about to touch a file below `root`."""
+    seen = 0
+
+    def hook(event: str, arguments: tuple) -> None:
+        nonlocal seen
+        if event in TOUCHES and any(str(root) in str(argument) for argument in arguments):
+            seen += 1
+            if seen == touch:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def _train_and_die(path: Path, rate: float, touch: int) -> None:
+    """A training with its checkpoint and its model, killed at a touch of its publishing (0: not at all)."""
+    with build(str(path), step="model", version=1, params={"rate": rate}) as work:
+        if work.done:
+            return
+        if not (checkpoint := Path(work.scratch, "checkpoint")).exists():
+            checkpoint.write_text(f"weights and moments of {rate}")
+            Path(work.path, "model").mkdir()
+            Path(work.path, "model", "weights").write_text(f"weights of {rate}")
+        if touch:
+            _die_at(touch, path.parent)
+        work.publish(Ledger.of("steps", read=1, kept=1), rows=1)
+
+
+@pytest.mark.parametrize("standing", [False, True], ids=["first", "over an older one"])
+def test_a_kill_anywhere_while_publishing_loses_nothing(tmp_path, standing):
+    """At each touch of a file in turn: the next build finds the checkpoint or the artifact, and ends the same."""
+    fork, killed = multiprocessing.get_context("fork"), 0
+    for touch in itertools.count(1):
+        path = tmp_path / str(touch) / "a"
+        if standing:
+            _train_and_die(path, 0.2, 0)
+        child = fork.Process(target=_train_and_die, args=(path, 0.1, touch))
+        child.start()
+        child.join()
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        killed += 1
+        with build(str(path), step="model", version=1, params={"rate": 0.1}) as work:
+            if not work.done:
+                assert work.resumed, f"begun anew after a kill at touch {touch}"
+                assert Path(work.scratch, "checkpoint").read_text() == "weights and moments of 0.1"
+                work.publish(Ledger.of("steps", read=1, kept=1), rows=1)
+        assert (path / "model" / "weights").read_text() == "weights of 0.1"
+        assert sorted(os.listdir(path)) == ["manifest.json", "model"]
+        assert [found.name for found in path.parent.iterdir() if found.is_dir()] == ["a"]
+        assert [file.path for file in read_manifest(str(path)).files] == ["model/weights"]
+    assert killed > 10
+
+
+def test_more_parts_than_five_digits_keep_their_order(tmp_path):
+    """Part 100,000 follows part 99,999, in the manifest and for who reads; names alone would sort it after 10,000."""
+    numbers = [99_999, 100_000, 10_000, 10_001, 2]
+    with build(str(tmp_path / "a"), step="s", version=1, params={}) as work:
+        for n in numbers:
+            write_table(f"{work.path}/{part_name(n)}.parquet", pa.table({"n": [n]}, schema=SCHEMA))
+        work.publish(Ledger.of("rows", read=5, kept=5), rows=5, schema=SCHEMA)
+    assert read_table(str(tmp_path / "a"))["n"].to_pylist() == sorted(numbers)
+
+
+def test_what_the_manifest_does_not_list_is_no_part(tmp_path):
+    """A stray file beside the parts is not read."""
+    _run(tmp_path / "a")
+    write_table(str(tmp_path / "a" / "part-00009.parquet"), pa.table({"n": [7]}, schema=SCHEMA))
+    assert read_table(str(tmp_path / "a")).num_rows == 33
+
+
+def test_digests_by_the_writers_are_those_of_the_files(tmp_path):
+    """A part's digest comes from the worker that wrote it, and equals that of the bytes on disk."""
+    for file in _run(tmp_path / "a").files:
+        assert file.digest == hashlib.sha256((tmp_path / "a" / file.path).read_bytes()).hexdigest()[:32]
 
 
 def test_leftovers_of_other_parameters_are_not_used(tmp_path):
@@ -106,13 +186,13 @@ def test_leftovers_of_other_parameters_are_not_used(tmp_path):
     assert not (tmp_path / "a" / "stray.parquet").exists()
 
 
-def _train(path: Path, rate: float, step: int | None, **options: bool) -> tuple[bool, list[str]]:
+def _train(path: Path, rate: float, step: int | None) -> tuple[bool, list[str]]:
     """A build whose resume state is the file of its newest step, killed after `step`, or published if that is None.
 
     Returns whether it went on, and the states that it found.
     """
     params = {"train": {"rate": rate, "seed": 0}}
-    with build(str(path), step="model", version=1, params=params, **options) as work:
+    with build(str(path), step="model", version=1, params=params) as work:
         found = sorted(os.listdir(work.scratch))
         if step is None:
             work.publish(Ledger.of("steps", read=1, kept=1), rows=1)
@@ -144,24 +224,52 @@ def test_clearing_what_a_killed_build_left_says_what_differs(tmp_path, logged):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a.building", "b.building"]
 
 
-def test_a_costly_build_is_kept_beside_one_of_other_parameters(tmp_path, logged):
-    """Set back, it goes on; the one that was tried in between is kept in its place. Publishing ends both."""
-    path, keep = tmp_path / "a", {"keep_other": True}
-    _train(path, 0.1, 7, **keep)
-    assert _train(path, 0.2, 3, **keep) == (False, [])
+def test_work_of_more_than_a_minute_is_kept_beside_one_of_other_parameters(tmp_path, logged):
+    """Set back, it goes on; all of them do, and only the user removes one. A shorter one is cleared."""
+    path = tmp_path / "a"
+
+    def worked(seconds: float) -> None:
+        began = path.with_name("a.building") / "_identity.json"
+        stamp = began.stat().st_mtime - seconds
+        os.utime(began, (stamp, stamp))
+
+    _train(path, 0.1, 7)
+    worked(61)
+    assert _train(path, 0.2, 3) == (False, [])
     assert "train.rate 0.1 -> 0.2" in logged.text
     assert "set the options back" in logged.text
-    assert _train(path, 0.1, 8, **keep) == (True, ["step-7"])
-    assert _train(path, 0.2, 4, **keep) == (True, ["step-3"])
-    assert _train(path, 0.3, 1, **keep) == (False, [])
-    assert len(list(tmp_path.glob("a.building*"))) == 2, "only the last one is kept"
-    assert _train(path, 0.1, 1, **keep) == (False, [])
-    assert _train(path, 0.3, None, **keep) == (True, ["step-1"])
+    worked(61)
+    assert _train(path, 0.3, 1) == (False, [])
+    assert len(list(tmp_path.glob("a.building*"))) == 3
+    worked(2)
+    assert _train(path, 0.1, 8) == (True, ["step-7"])
+    assert "train.rate 0.3 -> 0.1): removed" in logged.text
+    assert _train(path, 0.2, 4) == (True, ["step-3"])
+    assert _train(path, 0.2, None) == (True, ["step-3", "step-4"])
+    assert len(list(tmp_path.glob("a.building.*"))) == 1
+    assert _train(path, 0.1, None) == (True, ["step-7", "step-8"])
     assert [found.name for found in tmp_path.iterdir() if found.is_dir()] == ["a"]
-    logged.clear()
-    with logged.at_level(logging.INFO, "cpt_ray"):
-        _train(path, 0.4, 1)
-    assert "train.rate 0.3 -> 0.4" in logged.text
+
+
+class _Inner(Options):
+    rate: float = 0.1
+    threads: How[int] = Field(1, ge=1, description="of a worker")
+
+
+class _Outer(Options):
+    inner: _Inner = _Inner()
+    workers: How[int | None] = None
+    seed: int = 0
+
+
+def test_options_that_say_how_are_no_part_of_an_identity(tmp_path):
+    """A killed build goes on when they change, and a finished one is found; what decides the result is all the rest."""
+    other = _Outer(inner=_Inner(threads=4), workers=2)
+    assert other.result() == _Outer().result() == {"inner": {"rate": 0.1}, "seed": 0}
+    assert other.result("inner") == {"seed": 0}
+    first = _run(tmp_path / "a", params=_Outer())
+    assert _run(tmp_path / "a", work=_square_or_die, params=other) == first
+    assert _run(tmp_path / "a", params=_Outer(seed=1)).identity != first.identity
 
 
 def test_a_ledger_that_does_not_balance_stops_the_run(tmp_path):

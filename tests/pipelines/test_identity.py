@@ -27,10 +27,9 @@ class _Asked(Exception):
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Calls `make` and returns a fingerprint of the parameters that it asks `build` for; a training is kept beside."""
+    """Calls `make` and returns a fingerprint of the parameters that it asks `build` for."""
 
-    def build(path: str, *, step: str, params: Any, keep_other: bool = False, **rest: Any) -> None:
-        assert keep_other == (step in ("initial", "model"))
+    def build(path: str, *, step: str, params: Any, **rest: Any) -> None:
         raise _Asked(fingerprint(params))
 
     for pipeline in (pretrain, sweep, train):
