@@ -5,7 +5,7 @@ Source files in; documented functions, their duplicate clusters and train/heldou
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import posixpath
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from cpt_ray import artifacts
-from cpt_ray.artifacts import Ledger, Manifest, run_shards
+from cpt_ray.artifacts import Ledger, Manifest
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.code.functions import FUNCTIONS, MineOptions, mine_shard
+from cpt_ray.code.functions import FUNCTIONS, MINE, MineOptions, mine_shard
 from cpt_ray.code.repositories import Repository, mine_repository_shard
 from cpt_ray.dedup import DedupOptions, deduplicate
 from cpt_ray.errors import UserError
@@ -103,16 +103,12 @@ def make(
     """`functions`, `function_clusters` and `code_pairs` under `out`."""
     functions, clusters, pairs = (posixpath.join(out, n) for n in ("functions", "function_clusters", "code_pairs"))
     made = {
-        functions: run_shards(
+        functions: dataclasses.replace(MINE, run=work).map(
             functions,
-            step="functions",
-            version=1,
             params=steps.mine,
             inputs=inputs or {"repositories": _digest(shards)},
             shards=shards,
-            work=functools.partial(work, options=steps.mine),
-            schema=FUNCTIONS,
-            unit="files",
+            options=steps.mine,
         )
     }
     made[clusters] = deduplicate(clusters, functions, id_column="function_id", text_column="code", options=steps.dedup)

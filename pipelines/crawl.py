@@ -9,10 +9,10 @@ import posixpath
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, build
+from cpt_ray.artifacts import Manifest
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.options import Options
-from cpt_ray.web.crawl import CrawlOptions
+from cpt_ray.web.crawl import CRAWL, CrawlOptions
 from cpt_ray.web.crawl import crawl as crawl_pages
 from pipelines.cli import script
 from pipelines.config import under
@@ -38,7 +38,7 @@ def run(options: PipelineOptions) -> Manifest:
 def make(path: str, web: CrawlOptions, *, resolve: dict[str, str] | None = None, source: str = "") -> Manifest:
     """The archive at `path`; `source` is the digest of the site where it is known: another site is crawled anew."""
     inputs: dict[str, str | Manifest] = {"site": source} if source else {}
-    with build(path, step="crawl", version=1, params=web, inputs=inputs) as work:
+    with CRAWL.build(path, params=web, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         with under("web", CrawlOptions):

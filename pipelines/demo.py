@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from pydantic import Field, model_validator
 
 from cpt_ray import memory
-from cpt_ray.artifacts import Manifest, run_shards
+from cpt_ray.artifacts import Manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.candidates import CandidateOptions
 from cpt_ray.installed import Distribution, distributions, fingerprint
 from cpt_ray.installed.server import serve_site
-from cpt_ray.installed.site import HOST, PAGES, SiteOptions, render_shard, site_shards
+from cpt_ray.installed.site import HOST, RENDER, SiteOptions, site_shards
 from cpt_ray.model.weights import ModelOptions
 from cpt_ray.options import Options
 from cpt_ray.serve.embed import EmbedOptions
@@ -160,16 +160,12 @@ def chosen(only: Sequence[str]) -> list[Distribution]:
 
 def make_site(path: str, found: Sequence[Distribution], options: SiteOptions, inputs: dict[str, str]) -> Manifest:
     """The documentation site as an artifact of pages."""
-    return run_shards(
+    return RENDER.map(
         path,
-        step="site",
-        version=1,
         params=options,
         inputs=inputs,
         shards=site_shards(found, options),
-        work=functools.partial(render_shard, options=options),
-        schema=PAGES,
-        unit="files",
+        options=options,
     )
 
 

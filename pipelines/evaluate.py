@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import Field
 from rich.table import Table
 
-from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import ClusterOptions
-from cpt_ray.evaluate.candidates import CandidateOptions
+from cpt_ray.evaluate.candidates import EVALUATE, CandidateOptions
 from cpt_ray.evaluate.search import compare
 from cpt_ray.options import Options
 from cpt_ray.pairs.splits import HELDOUT, read_side
@@ -49,7 +49,7 @@ def make(path: str, pairs: str, model: str, initial: str, options: CandidateOpti
     from cpt_ray.model.weights import weights_identity
 
     inputs = {"pairs": read_manifest(pairs), "model": weights_identity(model), "initial": weights_identity(initial)}
-    with build(path, step="evaluation", version=1, params=options, inputs=inputs) as work:
+    with EVALUATE.build(path, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         heldout = read_side(pairs, HELDOUT)

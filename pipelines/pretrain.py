@@ -14,17 +14,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, read_manifest, read_table
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
-from cpt_ray.model.tokenizer import TokenizerOptions, encode, train_tokenizer
+from cpt_ray.model.tokenizer import TOKENIZE, TokenizerOptions, encode, train_tokenizer
 from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.options import Options
 from cpt_ray.pairs.corpus import CorpusOptions, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.splits import SplitOptions
 from cpt_ray.train.options import check_divisible, check_engine, result_options
 from cpt_ray.train.packing import PackOptions, build_windows
-from cpt_ray.train.pretrain import PretrainOptions, pretrain
+from cpt_ray.train.pretrain import PRETRAIN, PretrainOptions, pretrain
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.config import at, under, validating
@@ -154,7 +154,7 @@ def open_tokenizer(init: str) -> Any:
 def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int) -> Manifest:
     """The tokenizer artifact: a folder that AutoTokenizer.from_pretrained reads."""
     params = {**options.model_dump(mode="json"), "texts": most}
-    with build(path, step="tokenizer", version=1, params=params, inputs={"corpus": read_manifest(corpus)}) as work:
+    with TOKENIZE.build(path, params=params, inputs={"corpus": read_manifest(corpus)}) as work:
         if work.manifest is not None:
             return work.manifest
         texts = list(itertools.islice(itertools.chain.from_iterable(batches_of_texts(corpus)), most))
@@ -171,7 +171,7 @@ def make_weights(
     order = read_manifest(windows)
     params = {"model": result_options(steps.model, "start"), "pretrain": result_options(steps.pretrain)}
     inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
-    with build(path, step="initial", version=1, params=params, inputs=inputs) as work:
+    with PRETRAIN.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         options = steps.dealt

@@ -10,12 +10,12 @@ import posixpath
 from pydantic import Field, model_validator
 from rich.table import Table
 
-from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.model.weights import ModelOptions, weights_identity
 from cpt_ray.pairs.batches import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
-from cpt_ray.sweep.grid import SweepOptions, run_sweep, trials
+from cpt_ray.sweep.grid import SWEEP, SweepOptions, run_sweep, trials
 from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature, result_options
 from pipelines import reads, train
 from pipelines.cli import script
@@ -105,7 +105,7 @@ def make(
         "batches": batches.model_dump(mode="json", exclude={"batch_size", "steps", "epochs"}),
     }
     points = trials(sweep)
-    with build(path, step="sweep", version=2, params=params, inputs=inputs) as work:
+    with SWEEP.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         side = read_side(pairs, TRAIN)

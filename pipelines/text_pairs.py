@@ -6,13 +6,12 @@ as Parquet.
 
 from __future__ import annotations
 
-import functools
 import posixpath
 
 import fsspec
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, fingerprint, read_manifest, run_shards
+from cpt_ray.artifacts import Manifest, fingerprint, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.dedup import CleanOptions, DedupOptions, clean_documents, deduplicate
 from cpt_ray.errors import UserError
@@ -20,7 +19,7 @@ from cpt_ray.options import Options
 from cpt_ray.pairs.make import make_text_pairs
 from cpt_ray.pairs.neighbours import NeighbourOptions
 from cpt_ray.pairs.splits import SplitOptions
-from cpt_ray.web.extract import DOCUMENTS, ExtractOptions, extract_shard
+from cpt_ray.web.extract import EXTRACT, ExtractOptions
 from pipelines.cli import script
 from pipelines.summary import print_artifacts
 
@@ -87,16 +86,12 @@ def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
         source = read_manifest(archive).digest
     else:  # somebody else's archives: their names and sizes stand for their content
         source = fingerprint([[posixpath.relpath(name, root), fs.size(name)] for name in files])
-    return run_shards(
+    return EXTRACT.map(
         path,
-        step="documents",
-        version=1,
         params=options,
         inputs={"archive": source},
         shards=[{"warc": fs.unstrip_protocol(name) if "://" in archive else name} for name in files],
-        work=functools.partial(extract_shard, options=options),
-        schema=DOCUMENTS,
-        unit="records",
+        options=options,
     )
 
 

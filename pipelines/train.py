@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from cpt_ray.artifacts import Ledger, Manifest, build, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
@@ -23,7 +23,7 @@ from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.options import Options
 from cpt_ray.pairs.batches import BatchOptions, build_batches
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
-from cpt_ray.train.loop import train_model
+from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.options import TrainOptions, check_divisible, check_engine, result_options
 from pipelines import reads
 from pipelines.cli import script
@@ -147,7 +147,7 @@ def make_model(
     weights = weights_identity(model.init)
     params = {"model": result_options(model), "train": result_options(options)}
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
-    with build(path, step="model", version=1, params=params, inputs=inputs) as work:
+    with TRAIN_MODEL.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         total = options.steps or int(order.extra["batches"])

@@ -3,6 +3,7 @@
 from cpt_ray.artifacts.ledger import Count, Ledger, LedgerError
 from cpt_ray.artifacts.manifest import Manifest, fingerprint
 from cpt_ray.artifacts.shards import run_shards
+from cpt_ray.artifacts.stage import Needs, Stage
 from cpt_ray.artifacts.store import Work, build, parts, read_manifest, read_table
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "Manifest",
+    "Needs",
+    "Stage",
     "Work",
     "build",
     "fingerprint",

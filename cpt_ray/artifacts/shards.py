@@ -34,13 +34,14 @@ def run_shards(
     work: ShardWork,
     schema: pa.Schema,
     unit: str = "rows",
-    cpus: float = 1.0,
+    asks: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Apply `work` to every shard (a JSON-able mapping) and publish the parts as one artifact.
 
     `work(shard)` must be picklable and pure: it returns the shard's rows in `schema` and its ledger, which is checked
     before the part is written. The bytes of part i depend on shard i alone, so neither the number of workers nor a kill
-    shows in the result. `cpus` is what one task asks of Ray; without a Ray session the shards run here, one by one.
+    shows in the result. `asks` is what one task asks of Ray (num_cpus, num_gpus, memory);
+    without a session the shards run here, one by one.
     """
     with build(path, step=step, version=version, params=params, inputs=inputs) as out:
         if out.manifest is not None:
@@ -54,7 +55,7 @@ def run_shards(
         rows = [{"index": i, "shard": json.dumps(shards[i])} for i in todo]
         with progress(step, total=len(shards), unit="shards") as bar:
             bar.advance(len(shards) - len(todo))
-            for result in _execute(rows, run, cpus):
+            for result in _execute(rows, run, asks or {"num_cpus": 1.0}):
                 counts = Ledger.from_dict(json.loads(result["ledger"]))
                 bar.advance(1, **{unit: counts.rows_in, "kept": counts.kept, "dropped": sum(counts.dropped.values())})
         ledger, total = Ledger.empty(), 0
@@ -103,7 +104,7 @@ def _finished(scratch: str, index: int) -> dict[str, Any] | None:
     return found
 
 
-def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], cpus: float) -> Iterator[dict[str, Any]]:
+def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], asks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if not rows:
         return
     if not _ray_is_up():
@@ -116,7 +117,7 @@ def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], cpus: float) -
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # A block per shard: Ray would otherwise pack many into one task, and a kill would lose them together.
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(run, num_cpus=cpus)
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(run, **asks)
     try:
         yield from dataset.iter_rows()
     except RayTaskError as error:

@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 from tree_sitter import Node
 
 from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
 from cpt_ray.code import filters
 from cpt_ray.code.grammars import GRAMMARS, Grammar, language_of
@@ -318,3 +319,6 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
                 yield Source(path, handle.read(options.max_file_bytes + 1))
         except OSError:
             yield Source(path, None, "unreadable")
+
+
+MINE = Stage("functions", version=1, gives=FUNCTIONS, unit="files", run=mine_shard)

@@ -8,7 +8,6 @@ with one. Not for bands: values of b bits are equal by chance once in 2^b, so bu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,13 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, read_manifest, read_table, run_shards
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
 from cpt_ray.dedup import signatures
 from cpt_ray.dedup.kernels import U8
 from cpt_ray.errors import UserError
 
-VERSION = 1
-STEP = "b-bit-signatures"
 Bits = Literal[1, 2, 4, 8]
 # What of the signatures' parameters has nothing to do with their values.
 _ELSEWHERE = ("id_column", "text_column", "survivors")
@@ -55,16 +52,14 @@ def write_b_bits(path: str, signed: str, bits: Bits) -> Manifest:
         )
     made = {name: value for name, value in manifest.params.items() if name not in _ELSEWHERE}
     schema = pa.schema([pa.field("doc_id", pa.string()), pa.field("signature", pa.binary(permutations * bits // 8))])
-    return run_shards(
+    return PACK.map(
         path,
-        step=STEP,
-        version=VERSION,
         params={**made, "bits": bits},
         inputs={"signatures": manifest},
         shards=[{"signatures": name} for name in parts(signed)],
-        work=partial(_pack_shard, schema=schema, bits=bits),
+        gives=schema,
         schema=schema,
-        unit="documents",
+        bits=bits,
     )
 
 
@@ -94,10 +89,13 @@ def _pack_shard(shard: Mapping[str, Any], *, schema: pa.Schema, bits: Bits) -> t
     return pa.table([table["doc_id"], column], schema=schema), ledger
 
 
+PACK = Stage("b-bit-signatures", version=1, unit="documents", run=_pack_shard)
+
+
 def _made(path: str) -> dict[str, Any]:
     """How the packed signatures at `path` were made."""
     manifest = read_manifest(path)
-    if manifest.step != STEP:
+    if manifest.step != PACK.name:
         raise UserError("these are no b-bit signatures", where=path, fix="make them with write_b_bits")
     return manifest.params
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from cpt_ray.artifacts import Ledger, Manifest, build, parquet, read_table, run_shards
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_table
 from cpt_ray.dedup import signatures
 from cpt_ray.dedup.paragraphs import COUNTS, ParagraphOptions, count_paragraphs, drop_repeated, repeated, total
 from cpt_ray.errors import UserError
 
-VERSION = 1
 OLDER = pa.schema([pa.field("shard", pa.int32()), pa.field("row", pa.int64())])
 LATEST_FIRST = (
     ("url", "ascending"),
@@ -88,36 +86,20 @@ def clean_documents(
             "host_column": host_column,
         }
         at = posixpath.join(phases, "paragraphs")
-        inputs["paragraphs"] = run_shards(
-            at,
-            step="paragraphs",
-            version=VERSION,
-            params=columns,
-            inputs=inputs,
-            shards=shards,
-            work=partial(_count_shard, older=older, **columns),
-            schema=COUNTS,
-            unit="documents",
-        )
+        inputs["paragraphs"] = COUNT.map(at, params=columns, inputs=inputs, shards=shards, older=older, **columns)
         furniture = repeated(total(read_table(at)), options)
-    return run_shards(
+    return CLEAN.map(
         path,
-        step="clean_documents",
-        version=VERSION,
         params={**options.model_dump(mode="json"), "text_column": text_column, "host_column": host_column},
         inputs=inputs,
         shards=shards,
-        work=partial(
-            _clean_shard,
-            older=older,
-            furniture=furniture,
-            options=options,
-            schema=schema,
-            text_column=text_column,
-            host_column=host_column,
-        ),
+        gives=schema,
+        older=older,
+        furniture=furniture,
+        options=options,
         schema=schema,
-        unit="documents",
+        text_column=text_column,
+        host_column=host_column,
     )
 
 
@@ -125,7 +107,7 @@ def _write_older(
     path: str, shards: Sequence[Mapping[str, Any]], schema: pa.Schema, inputs: Mapping[str, str]
 ) -> Manifest:
     """(shard, row) of the older captures, as an artifact. Reads URLs, times and ids, no text."""
-    with build(path, step="older_captures", version=VERSION, params={}, inputs=inputs) as work:
+    with OLDER_CAPTURES.build(path, params={}, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         columns = [name for name, _ in LATEST_FIRST]
@@ -184,3 +166,8 @@ def _clean_shard(
         tables.append(table)
         ledger += _captures(read, read - batch.num_rows) + counts
     return pa.concat_tables(tables), ledger
+
+
+OLDER_CAPTURES = Stage("older_captures", version=1, gives=OLDER, unit="captures")
+COUNT = Stage("paragraphs", version=1, gives=COUNTS, unit="documents", run=_count_shard)
+CLEAN = Stage("clean_documents", version=1, unit="documents", run=_clean_shard)

@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, build, parquet, parts
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.dedup import bands, known, signatures
 from cpt_ray.dedup.corpus import Corpus
 from cpt_ray.dedup.near import Near, Source, near_layer
 from cpt_ray.dedup.options import DedupOptions
 
-VERSION = 1
 SIGNATURES, KNOWN = "signatures", "known"
 
 NO_WORDS = "no words: kept, compared with nothing"
@@ -38,6 +37,7 @@ CLUSTERS = pa.schema(
         pa.field("rule", pa.string()),
     ]
 )
+CLUSTER = Stage("clusters", version=1, gives=CLUSTERS, unit="documents")
 
 
 def deduplicate(
@@ -70,7 +70,7 @@ def deduplicate(
     inputs = {"signatures": signed}
     if index is not None:
         inputs["known"] = known.write_known(posixpath.join(phases, KNOWN), index, phases, signed, options)
-    with build(out, step="clusters", version=VERSION, params=options, inputs=inputs) as work:
+    with CLUSTER.build(out, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         source = source_of(documents, text_column, phases, inputs, index)

@@ -27,10 +27,9 @@ import xxhash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, run_shards
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.dedup.kernels import I64
 
-VERSION = 1
 SCIPY_EDGES = 100_000_000
 """Up to this many edges scipy needs about 5 GB; beyond it tasks propagate labels."""
 
@@ -64,16 +63,11 @@ def propagate(nodes: int, left: I64, right: I64, path: str) -> I64:
     label, labels = np.arange(nodes, dtype=np.int64), ""
     for n in count():
         name = posixpath.join(path, f"round-{n:02d}")
-        stars_of = run_shards(
+        stars_of = REDUCE.map(
             name,
-            step="components",
-            version=VERSION,
             params={"nodes": nodes},
             inputs=inputs,
             shards=[{"edges": file, "labels": labels} for file in files],
-            work=_stars_shard,
-            schema=STARS,
-            unit="edges",
         )
         if not stars_of.rows:
             return label
@@ -124,6 +118,9 @@ def _stars_shard(shard: Mapping[str, Any]) -> tuple[pa.Table, Ledger]:
     node, smaller = stars(left[apart], right[apart])
     ledger = Ledger.of("edges", read=len(left), kept=len(node), dropped={"inside_a_component": len(left) - len(node)})
     return pa.table([pa.array(node), pa.array(smaller)], schema=STARS), ledger
+
+
+REDUCE = Stage("components", version=1, gives=STARS, unit="edges", run=_stars_shard)
 
 
 def _present(nodes: I64, moved: I64, label: I64) -> I64:

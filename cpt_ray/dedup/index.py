@@ -17,13 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, build, parquet, parts, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, read_manifest
 from cpt_ray.dedup import cluster, known, near, signatures, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
 from cpt_ray.dedup.options import DedupOptions
-
-VERSION = 1
 
 
 def write_index(
@@ -48,7 +46,7 @@ def write_index(
     params = {**signatures.scheme(options), **known.cut(options)}
     made_from = {"clusters": finished, **({"previous": read_manifest(previous)} if previous else {})}
     staged = posixpath.join(phases, "all-sets")
-    with build(path, step=known.STEP, version=VERSION, params=params, inputs=made_from) as work:
+    with known.INDEX.build(path, params=params, inputs=made_from) as work:
         if work.manifest is not None:
             # A kill after the index was published may have left what it was made from.
             _clear(staged)

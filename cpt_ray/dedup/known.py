@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cpt_ray.artifacts import Ledger, Manifest, build, parquet, parts, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
 from cpt_ray.dedup import bands, signatures, survivors
 from cpt_ray.dedup.kernels import U64
 from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.errors import UserError
 
-VERSION = 1
-STEP = "dedup-index"
+INDEX = Stage("dedup-index", version=1, unit="documents")
+TOUCHED = Stage("known", version=1, unit="old documents")
 DOCUMENTS, BANDS, SETS = "documents", "bands", "sets"
 
 BAND = pa.schema([pa.field("band", pa.int16()), pa.field("key", pa.uint64()), pa.field("doc_id", pa.string())])
@@ -39,7 +39,7 @@ PLACE = (
 def compatible(index: str, options: DedupOptions, signed: Manifest | None = None) -> Manifest:
     """The manifest of the index; UserError naming both values where it was made with other parameters."""
     manifest = read_manifest(index)
-    if manifest.step != STEP:
+    if manifest.step != INDEX.name:
         raise UserError("this is no index of deduplicated documents", where=index, fix="make one with write_index")
     signatures.check_same({**signatures.scheme(options), **cut(options)}, manifest.params, index)
     if signed is not None:
@@ -69,7 +69,7 @@ def write_known(path: str, index: str, phases: str, signed: Manifest, options: D
     """Write the rows of all units that the signatures under `phases` touch, as an artifact at `path`."""
     manifest = compatible(index, options, signed)
     inputs = {"signatures": signed, "index": manifest}
-    with build(path, step="known", version=VERSION, params=cut(options), inputs=inputs) as work:
+    with TOUCHED.build(path, params=cut(options), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         new = _New.read(parts(posixpath.join(phases, "signatures")), options)

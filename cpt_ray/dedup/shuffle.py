@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 
-from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, run_shards
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.dedup import bands, candidates, signatures
 from cpt_ray.dedup.kernels import I64
 from cpt_ray.dedup.options import DedupOptions
 
-VERSION = 1
 KEYS_PER_TASK = 100_000_000
 """Keys that one task of the second step sorts in memory: 1.6 GB with the nodes and the order."""
 
@@ -49,29 +47,24 @@ def bucket_artifacts(
         parquet.write_table(mapped, pa.table({"node": pa.array(nodes)}))
         shards.append({"signatures": name, "nodes": mapped})
         total += int(np.count_nonzero(nodes >= 0))
-    keys = run_shards(
+    keys = KEYS.map(
         posixpath.join(phases, "keys"),
-        step="band-keys",
-        version=VERSION,
         params={"bands": count, "rows": rows},
         inputs=inputs,
         shards=shards,
-        work=partial(_keys_shard, bands=count, rows=rows),
-        schema=_keys_schema(count),
-        unit="documents",
+        gives=_keys_schema(count),
+        bands=count,
+        rows=rows,
     )
     shares = -(-total // KEYS_PER_TASK)
     path = posixpath.join(phases, "buckets")
-    run_shards(
+    GROUP.map(
         path,
-        step="buckets",
-        version=VERSION,
         params={"shares": shares},
         inputs={"keys": keys},
         shards=[{"band": band, "share": share} for band in range(count) for share in range(shares)],
-        work=partial(_bucket_shard, files=parts(posixpath.join(phases, "keys")), shares=shares),
-        schema=BUCKETS,
-        unit="keys",
+        files=parts(posixpath.join(phases, "keys")),
+        shares=shares,
     )
     tables = [parquet.read_table(name) for name in parts(path)]
     return [candidates.Buckets(np.asarray(t["group"]), np.asarray(t["node"])) for t in tables]
@@ -109,3 +102,7 @@ def _bucket_shard(shard: Mapping[str, Any], *, files: Sequence[str], shares: int
         "keys", read=len(keys), kept=len(made.slot), dropped={"alone_in_its_bucket": len(keys) - len(made.slot)}
     )
     return pa.table([pa.array(made.group), pa.array(made.slot)], schema=BUCKETS), ledger
+
+
+KEYS = Stage("band-keys", version=1, unit="documents", run=_keys_shard)
+GROUP = Stage("buckets", version=1, gives=BUCKETS, unit="keys", run=_bucket_shard)

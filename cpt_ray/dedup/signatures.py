@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import fsspec
@@ -15,13 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from cpt_ray.artifacts import Ledger, Manifest, parts, read_manifest, run_shards
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest
 from cpt_ray.dedup import kernels, minhash, shingles, survivors
 from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.dedup.unicode_words import unicodedata
 from cpt_ray.errors import UserError
 
-VERSION = 1
 BATCH_ROWS, BATCH_BYTES = 2048, 64 << 20
 """Documents shingled at a time, at most: what is held in memory is these, not their row group."""
 
@@ -169,6 +167,9 @@ def sign_shard(
     return table, Ledger.of("documents", read=table.num_rows, kept=table.num_rows)
 
 
+SIGN = Stage("signatures", version=1, unit="documents", run=sign_shard)
+
+
 def write_signatures(
     path: str,
     documents: str | Sequence[str],
@@ -186,16 +187,16 @@ def write_signatures(
         "text_column": text_column,
         "survivors": [p.column for p in options.survivors],
     }
-    return run_shards(
+    return SIGN.map(
         path,
-        step="signatures",
-        version=VERSION,
         params=params,
         inputs=inputs,
         shards=shards_of(files),
-        work=partial(sign_shard, schema=schema, id_column=id_column, text_column=text_column, options=options),
+        gives=schema,
         schema=schema,
-        unit="documents",
+        id_column=id_column,
+        text_column=text_column,
+        options=options,
     )
 
 

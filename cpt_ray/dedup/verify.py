@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 
-from cpt_ray.artifacts import Ledger, Manifest, fingerprint, parquet, parts, read_table, run_shards
+from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, parts, read_table
 from cpt_ray.artifacts.store import BUILDING
 from cpt_ray.dedup import kernels, sets, signatures
 from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.errors import UserError
 
-VERSION = 1
 BLOCK = 8 << 20
 """Hashes held in memory at a time by one comparison task: 64 MiB."""
 
@@ -60,16 +58,13 @@ def write_sets(
     fs, folder = fsspec.core.url_to_fs(raw)
     fs.makedirs(folder, exist_ok=True)
     _clear_places_without_sets(path, raw)
-    return run_shards(
+    return SHINGLE.map(
         path,
-        step="shingle-sets",
-        version=VERSION,
         params=signatures.scheme(options),
         inputs=inputs,
         shards=shards,
-        work=partial(_sets_shard, text_column=text_column, options=options),
-        schema=SETS,
-        unit="documents",
+        text_column=text_column,
+        options=options,
     )
 
 
@@ -106,6 +101,9 @@ def _sets_shard(shard: Mapping[str, Any], *, text_column: str, options: DedupOpt
     offset = np.r_[0, np.cumsum(length)[:-1]] if len(length) else length
     table = pa.table([pa.array(rows), pa.array(offset.astype(np.int64)), pa.array(length)], schema=SETS)
     return table, Ledger.of("documents", read=len(rows), kept=seen)
+
+
+SHINGLE = Stage("shingle-sets", version=1, gives=SETS, unit="documents", run=_sets_shard)
 
 
 class SetStore:
@@ -215,16 +213,14 @@ def write_edges(path: str, pairs: U64, nodes: int, store: SetStore, inputs: Mapp
     """Compare many pairs, shard by shard, as an artifact of (pair, shared shingles)."""
     starts = range(0, len(pairs), PAIRS_PER_SHARD)
     # Each task is handed its own pairs and the places of their sets, nothing else.
-    return run_shards(
+    return COMPARE.map(
         path,
-        step="edges",
-        version=VERSION,
         params={"pairs": fingerprint({"n": len(pairs), "digest": _digest(pairs)})},
         inputs=inputs,
         shards=[{"start": start, "stop": min(start + PAIRS_PER_SHARD, len(pairs))} for start in starts],
-        work=partial(_edges_shard, pairs=pairs, nodes=nodes, store=store),
-        schema=EDGES,
-        unit="pairs",
+        pairs=pairs,
+        nodes=nodes,
+        store=store,
     )
 
 
@@ -234,6 +230,9 @@ def _edges_shard(shard: Mapping[str, Any], *, pairs: U64, nodes: int, store: Set
     shared = store.shared((chosen // n).astype(np.int64), (chosen % n).astype(np.int64))
     table = pa.table([pa.array(chosen), pa.array(shared)], schema=EDGES)
     return table, Ledger.of("pairs", read=len(chosen), kept=len(chosen))
+
+
+COMPARE = Stage("edges", version=1, gives=EDGES, unit="pairs", run=_edges_shard)
 
 
 def read_edges(path: str) -> I64:

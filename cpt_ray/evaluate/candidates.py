@@ -24,6 +24,7 @@ import pyarrow as pa
 import xxhash
 from pydantic import Field
 
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
@@ -129,3 +130,6 @@ def _consider(draft: _Draft, row: int, columns: dict[str, list], per_group: int,
     draft.groups[group] += 1
     draft.document_of_cluster[cluster] = document
     draft.spans[document].append((start, end))
+
+
+EVALUATE = Stage("evaluation", version=1, unit="pairs", reads=("x", "y", "split"))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import xxhash
 from pydantic import Field
 
-from cpt_ray.artifacts import Ledger
+from cpt_ray.artifacts import Ledger, Stage
 from cpt_ray.installed import docstrings, readme
 from cpt_ray.installed.distributions import Distribution, SourceFile, description
 from cpt_ray.options import Options
@@ -290,3 +290,6 @@ def _private_page(distribution: Distribution) -> str:
     article = f"<h1>Build information of {escape(distribution.name)}</h1>\n<p>Not for robots: see robots.txt.</p>"
     crumbs = [("Home", "/"), (distribution.name, f"/{distribution.name}/")]
     return _document(f"Build of {distribution.name}", crumbs, "", article, "")
+
+
+RENDER = Stage("site", version=1, gives=PAGES, unit="files", run=render_shard)

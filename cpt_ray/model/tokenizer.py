@@ -22,6 +22,7 @@ from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.options import Options
@@ -128,3 +129,6 @@ def _marks_to_case() -> decoders.Decoder:
             *(decoders.Replace(new, old) for old, new in reversed(_ESCAPED)),
         ]
     )
+
+
+TOKENIZE = Stage("tokenizer", version=1, unit="texts", reads=("text",))

@@ -30,7 +30,8 @@ from pydantic import Field, model_validator
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.store import build, parts
+from cpt_ray.artifacts.stage import Stage
+from cpt_ray.artifacts.store import parts
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
@@ -52,7 +53,7 @@ BATCHES = pa.schema(
 )
 HARD = (pa.field("hard_ids", pa.list_(pa.list_(pa.int32()))), pa.field("hard_hash", pa.list_(pa.uint64())))
 """Columns more when BatchOptions.hard_negatives is set."""
-VERSION = 1
+ORDER = Stage("batches", version=1, unit="pairs", reads=("pair_id", "x", "y", "cluster"))
 BATCHES_PER_PART = 64
 CHARACTERS_PER_TOKEN = 6
 """More than a token holds on average; only how much is encoded in vain depends on it."""
@@ -138,7 +139,7 @@ def build_batches(
     path: str, pairs: pa.Table, encode: Encode, options: BatchOptions, inputs: dict[str, str | Manifest]
 ) -> Manifest:
     """Publish the batches of `pairs` at `path`; `inputs` must name the pairs and the tokenizer."""
-    with build(path, step="batches", version=VERSION, params=options, inputs=inputs) as work:
+    with ORDER.build(path, params=options, inputs=inputs) as work:
         if not work.done:
             tables, ledger = materialise(pairs, encode, options)
             count = write_batches(work.path, tables)

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import xxhash
 from pydantic import Field
 
-from cpt_ray.artifacts import Ledger, Manifest, build, parquet, parts, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
 from cpt_ray.options import Options
 from cpt_ray.pairs.schema import survivors
 from cpt_ray.pairs.splits import HELDOUT, SplitOptions, side
 
 CORPUS = pa.schema([("id", pa.string()), ("source", pa.string()), ("group", pa.string()), ("text", pa.string())])
-VERSION = 1
+GATHER = Stage("corpus", version=1, gives=CORPUS, unit="texts")
 ROWS_PER_PART = 50_000
 
 
@@ -55,7 +55,7 @@ def make_corpus(path: str, sources: Mapping[str, Source], *, split: SplitOptions
         "split": split.model_dump(mode="json"),
         **options.model_dump(mode="json"),
     }
-    with build(path, step="corpus", version=VERSION, params=params, inputs=inputs) as work:
+    with GATHER.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         tables: list[pa.Table] = []

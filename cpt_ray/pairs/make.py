@@ -7,14 +7,16 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from cpt_ray.artifacts import Ledger, Manifest, Work, build, fingerprint, parquet, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, parquet, read_manifest, read_table
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import DocstringOptions, code_pairs
 from cpt_ray.pairs.neighbours import NeighbourOptions, text_pairs
+from cpt_ray.pairs.schema import PAIRS
 from cpt_ray.pairs.splits import SplitOptions, split_pairs
 
-VERSION = 1
 ROWS_PER_PART = 50_000
+TEXT_PAIRS = Stage("text_pairs", version=1, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
+CODE_PAIRS = Stage("code_pairs", version=1, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
 Maker = Callable[[pa.Table, pa.Table], tuple[pa.Table, Ledger]]
 
@@ -25,7 +27,7 @@ def make_text_pairs(
     """Publish the neighbouring-text pairs of a documents artifact and its clusters artifact at `path`."""
     return _make(
         path,
-        step="text_pairs",
+        stage=TEXT_PAIRS,
         sources=(documents, clusters),
         columns=["doc_id", "group", "text"],
         make=lambda rows, known: text_pairs(rows, known, neighbours),
@@ -49,7 +51,7 @@ def make_code_pairs(
     """
     return _make(
         path,
-        step="code_pairs",
+        stage=CODE_PAIRS,
         sources=(functions, clusters),
         columns=None,
         make=lambda rows, known: code_pairs(rows, known, docstrings),
@@ -62,7 +64,7 @@ def make_code_pairs(
 def _make(
     path: str,
     *,
-    step: str,
+    stage: Stage,
     sources: tuple[str, str],
     columns: list[str] | None,
     make: Maker,
@@ -75,7 +77,7 @@ def _make(
     if evaluation is not None:
         inputs["evaluation"] = fingerprint([sorted(map(list, evaluation.files)), sorted(evaluation.hashes)])
     params = {**options, "split": split.model_dump(mode="json")}
-    with build(path, step=step, version=VERSION, params=params, inputs=inputs) as work:
+    with stage.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         pairs, ledger = make(read_table(rows, columns), read_table(clusters))

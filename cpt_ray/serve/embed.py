@@ -20,15 +20,13 @@ from pydantic import Field
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.parquet import read_table
-from cpt_ray.artifacts.shards import run_shards
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Side
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.weights import INFO, ModelInfo, weights_identity
 from cpt_ray.options import Options
-
-STEP, VERSION = "embeddings", 1
 
 
 class EmbedOptions(Options):
@@ -49,16 +47,14 @@ def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) ->
     """Publish at `path` the vectors of the artifact `source` by the model folder `model`: columns `key` str, `vector`
     fixed-size list (D,), L2-normalised, in the order of the source. Empty texts are dropped as `empty_text`."""
     info = read_info(model)
-    return run_shards(
+    return EMBED.map(
         path,
-        step=STEP,
-        version=VERSION,
         params=options,
         inputs={"source": read_manifest(source), "model": weights_identity(model)},
         shards=_shards(source, options),
-        work=functools.partial(embed_shard, model=model, options=options),
-        schema=schema(info.embedding_dimension, options.dtype),
-        unit="texts",
+        gives=schema(info.embedding_dimension, options.dtype),
+        model=model,
+        options=options,
     )
 
 
@@ -116,3 +112,6 @@ def _table(keys: pa.ChunkedArray, vectors: np.ndarray, dtype: str) -> pa.Table:
     flat = pa.array(vectors.astype(dtype, copy=False).reshape(-1))
     listed = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     return pa.table([keys.combine_chunks().cast(pa.string()), listed], schema=made)
+
+
+EMBED = Stage("embeddings", version=1, unit="texts", run=embed_shard)

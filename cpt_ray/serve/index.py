@@ -26,11 +26,12 @@ import pyarrow.parquet as pq
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.parquet import read_table, write_table
-from cpt_ray.artifacts.store import build, parts, read_manifest
+from cpt_ray.artifacts.stage import Stage
+from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.artifacts.store import read_table as read_artifact
 from cpt_ray.errors import UserError
 
-STEP, VERSION = "index", 1
+INDEX = Stage("index", version=1, unit="vectors", reads=("key", "vector"))
 VECTORS, ROWS = "vectors.npy", "rows.parquet"
 QUERIES_AT_ONCE = 256
 TILE_SCORES, TILE_BYTES = 1 << 22, 32 << 20
@@ -47,7 +48,7 @@ def build_index(path: str, *, embeddings: str, source: str, key: str, columns: l
     """Publish at the local folder `path` the vectors of the artifact `embeddings` as one matrix, and beside them the
     `columns` of the rows of `source` that they belong to (`key` is the column of `source` they are found by)."""
     inputs = {"embeddings": read_manifest(embeddings), "source": read_manifest(source)}
-    with build(path, step=STEP, version=VERSION, params={"key": key, "columns": columns}, inputs=inputs) as work:
+    with INDEX.build(path, params={"key": key, "columns": columns}, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         count = inputs["embeddings"].rows

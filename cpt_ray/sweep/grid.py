@@ -17,7 +17,8 @@ from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.store import build, read_manifest
+from cpt_ray.artifacts.stage import Stage
+from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import ModelOptions, absolute
 from cpt_ray.options import Options
@@ -27,7 +28,8 @@ from cpt_ray.train.options import HeldoutMetric, TrainOptions, merit, result_opt
 
 log = logging.getLogger("cpt_ray")
 
-VERSION = 2
+TRIAL = Stage("trial", version=2, unit="steps", reads=("x_ids", "y_ids"))
+SWEEP = Stage("sweep", version=2, unit="trials", reads=("x", "y"))
 
 DRIVER_MEMORY = 256 << 20
 """Bytes that a trial's own driver asks for. Some resource it must ask for, and with a share of a CPU its workers would not
@@ -151,7 +153,7 @@ class _Job:
 
     def build(self) -> Any:
         params = {"train": result_options(self.train), "model": result_options(self.model)}
-        return build(self.folder, step="trial", version=VERSION, params=params, inputs=self.inputs)
+        return TRIAL.build(self.folder, params=params, inputs=self.inputs)
 
 
 def _standing(job: _Job) -> bool:

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.store import build
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -37,6 +37,7 @@ HARD = (pa.field("hard", pa.list_(pa.string())), pa.field("hard_hash", pa.list_(
 """What pairs with hard negatives have beyond PAIRS: texts of side y that are no answer to x, and their hashes."""
 LABELLED = pa.schema([*PAIRS, *HARD])
 """Here `group`, `cluster` and `x_doc` are the content of x: a premise is on one side, and in a batch once."""
+LABEL = Stage("labelled_pairs", version=1, gives=LABELLED, unit="lines")
 
 
 class LabelledOptions(Options):
@@ -66,7 +67,7 @@ def make_labelled_pairs(path: str, *, source: str, options: LabelledOptions, spl
     """
     check_source(source)
     params = {"labelled": options.model_dump(mode="json"), "split": split.model_dump(mode="json")}
-    with build(path, step="labelled_pairs", version=1, params=params, inputs={"source": _digest(source)}) as work:
+    with LABEL.build(path, params=params, inputs={"source": _digest(source)}) as work:
         if work.manifest is not None:
             return work.manifest
         read = read_nli if options.format == "nli" else read_triplets

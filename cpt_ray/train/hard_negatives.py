@@ -19,7 +19,8 @@ from pydantic import Field, model_validator
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.store import build, read_manifest, read_table
+from cpt_ray.artifacts.stage import Stage
+from cpt_ray.artifacts.store import read_manifest, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.pairs.make import publish_pairs
@@ -27,6 +28,8 @@ from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.train.finetune import HARD
 
 BLOCK = 512
+
+NEGATIVES = Stage("hard_pairs", version=1, unit="pairs", reads=("pair_id", "x", "y", "y_hash", "cluster"))
 
 
 class MineOptions(Options):
@@ -50,7 +53,7 @@ def make_hard_pairs(path: str, *, pairs: str, x: str, y: str, options: MineOptio
     `x` and `y` are artifacts with the vectors of the two sides (columns `key`: pair_id, `vector`).
     """
     inputs = {"pairs": read_manifest(pairs), "x": read_manifest(x), "y": read_manifest(y)}
-    with build(path, step="hard_pairs", version=1, params=options, inputs=inputs) as work:
+    with NEGATIVES.build(path, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         table, training = read_table(pairs), read_side(pairs, TRAIN)

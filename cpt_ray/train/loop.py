@@ -19,6 +19,7 @@ import pyarrow as pa
 import torch
 
 from cpt_ray import memory
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
@@ -259,3 +260,6 @@ def peak_memory_mb(workers: Workers) -> float:
     else:
         own = memory.peak_rss() / 2**20
     return float(workers.sum(torch.tensor(own, dtype=torch.float64, device=workers.device)))
+
+
+TRAIN_MODEL = Stage("model", version=1, unit="slots")

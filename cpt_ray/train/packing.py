@@ -18,14 +18,14 @@ from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.store import build
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.pairs.batches import Encode, content_keys, keyed_order, write_batches
 
 WINDOWS = pa.schema([("batch", pa.int32()), ("slot", pa.int32()), ("ids", pa.list_(pa.int32()))])
-VERSION = 1
 BLOCK = 512
+PACK = Stage("windows", version=1, gives=WINDOWS, unit="texts", reads=("id", "text"))
 
 
 class PackOptions(Options):
@@ -90,7 +90,7 @@ def build_windows(
     path: str, texts: pa.Table, encode: Encode, end: int, options: PackOptions, inputs: dict[str, str | Manifest]
 ) -> Manifest:
     """Publish the packed batches of `texts` at `path`; `inputs` must name the texts and the tokenizer."""
-    with build(path, step="windows", version=VERSION, params=options, inputs=inputs) as work:
+    with PACK.build(path, params=options, inputs=inputs) as work:
         if not work.done:
             tables, ledger = pack(texts, encode, end, options)
             count = write_batches(work.path, tables)

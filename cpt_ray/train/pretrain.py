@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import (
@@ -283,3 +284,6 @@ def _micro_batches(ids: Tensor, workers: Workers, most: int) -> list[Tensor]:
     """This rank's windows, cut to at most `most` tokens; equally many on all ranks."""
     own = ids[workers.rank :: workers.count]
     return list(own.split(max(most // ids.shape[1], 1)))
+
+
+PRETRAIN = Stage("initial", version=1, unit="windows")

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field
 
 from cpt_ray import __version__
-from cpt_ray.artifacts import Ledger, Manifest, Work
+from cpt_ray.artifacts import Ledger, Manifest, Stage, Work
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.progress import Bar, progress
@@ -338,3 +338,6 @@ def _unpacked(exchange: Exchange, max_bytes: int) -> bytes:
 def _links(exchange: Exchange, max_bytes: int) -> set[str]:
     html = decode(_unpacked(exchange, max_bytes), charset(exchange.header("content-type")))
     return page_links(html, exchange.url) if html and trap(html) is None else set()
+
+
+CRAWL = Stage("crawl", version=1, unit="urls")

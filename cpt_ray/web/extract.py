@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from cpt_ray.artifacts import Ledger
+from cpt_ray.artifacts import Ledger, Stage
 from cpt_ray.options import Options
 from cpt_ray.web.archive import Record, read_archive
 from cpt_ray.web.content import decode, trap
@@ -179,3 +179,6 @@ def _group(pattern: str, url: str) -> str:
 @lru_cache(maxsize=8)
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
+
+
+EXTRACT = Stage("documents", version=1, gives=DOCUMENTS, unit="records", run=extract_shard)

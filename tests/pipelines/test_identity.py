@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cpt_ray.artifacts import fingerprint
+from cpt_ray.artifacts import Stage, fingerprint
 from cpt_ray.model.weights import ModelOptions
 from cpt_ray.pairs.batches import BatchOptions
 from cpt_ray.sweep.grid import SweepOptions
@@ -29,11 +29,11 @@ class _Asked(Exception):
 def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Calls `make` and returns a fingerprint of the parameters that it asks `build` for."""
 
-    def build(path: str, *, step: str, params: Any, **rest: Any) -> None:
+    def build(stage: Stage, path: str, *, params: Any, **rest: Any) -> None:
         raise _Asked(fingerprint(params))
 
+    monkeypatch.setattr(Stage, "build", build)
     for pipeline in (pretrain, sweep, train):
-        monkeypatch.setattr(pipeline, "build", build)
         monkeypatch.setattr(pipeline, "read_manifest", lambda path: SimpleNamespace(digest=path))
         monkeypatch.setattr(pipeline, "weights_identity", lambda init: "weights")
 
