@@ -194,7 +194,9 @@ class Bench:
             posixpath.join(self.work, kind, f"{setting.corpus}-{setting.batch_size}-{setting.examples}-{setting.seed}")
             for kind in ("orders", "heldout")
         )
-        train.make_batches(order, held, self.pairs(setting.corpus), self.initial, steps)
+        pairs = self.pairs(setting.corpus)
+        train.make_order(order, pairs, read_side(pairs, TRAIN), self.initial, steps.batches)
+        train.make_heldout(held, pairs, self.initial, steps)
         init = self.initial if setting.pretrained else "new"
         (result,) = run_sweep(
             SweepOptions(

@@ -43,8 +43,11 @@ class ClusterOptions(Options):
 
 
 @contextmanager
-def connect(options: ClusterOptions) -> Iterator[None]:
-    """Join or start Ray for the length of the block; started ones are shut down, joined ones are left up."""
+def connect(options: ClusterOptions) -> Iterator[dict[str, float]]:
+    """Join or start Ray for the length of the block; started ones are shut down, joined ones are left up.
+
+    Gives what all nodes have together, by the names of Ray's arguments: num_cpus, num_gpus, memory in bytes.
+    """
     # Read when ray is first imported, so they are set before it: no usage report leaves the machine, and worker
     # processes keep the driver's accelerators variable as it is.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -52,7 +55,7 @@ def connect(options: ClusterOptions) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        yield
+        yield _resources()
         return
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": False}
     try:
@@ -73,9 +76,10 @@ def connect(options: ClusterOptions) -> Iterator[None]:
             where=f"cluster.address={options.address}",
             fix="start one with `ray start --head`, or use cluster=laptop to start Ray here",
         ) from error
-    log.info("ray: %s", ", ".join(f"{name} {n:g}" for name, n in sorted(_resources().items())))
+    has = _resources()
+    log.info("ray: CPUs %g%s", has["num_cpus"], f", GPUs {has['num_gpus']:g}" if has["num_gpus"] else "")
     try:
-        yield
+        yield has
     finally:
         ray.shutdown()
 
@@ -99,6 +103,7 @@ def _start(**arguments: Any) -> None:
 def _resources() -> dict[str, float]:
     import ray
 
-    wanted = {"CPU": "CPUs", "GPU": "GPUs"}
     found = ray.cluster_resources()
-    return {label: float(found[key]) for key, label in wanted.items() if key in found}
+    return {
+        name: float(found.get(key, 0)) for name, key in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory"))
+    }

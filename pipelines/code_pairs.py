@@ -17,17 +17,17 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from cpt_ray import artifacts
-from cpt_ray.artifacts import Ledger, Manifest
+from cpt_ray.artifacts import Ledger, Manifest, Task, check, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.code.functions import FUNCTIONS, MINE, MineOptions, mine_shard
 from cpt_ray.code.repositories import Repository, mine_repository_shard
-from cpt_ray.dedup import DedupOptions, deduplicate
+from cpt_ray.dedup import CLUSTER, DedupOptions, deduplicate
 from cpt_ray.errors import UserError
 from cpt_ray.installed import Distribution, distributions, fingerprint
 from cpt_ray.options import Options
 from cpt_ray.pairs.decontaminate import Evaluation, benchmark_files
 from cpt_ray.pairs.docstrings import DocstringOptions
-from cpt_ray.pairs.make import make_code_pairs
+from cpt_ray.pairs.make import CODE_PAIRS, make_code_pairs
 from cpt_ray.pairs.splits import SplitOptions
 from pipelines.cli import script
 from pipelines.summary import print_artifacts
@@ -87,40 +87,57 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     else:
         found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
-    with connect(options.cluster):
-        made = make(out, shards, work, options, inputs)
+    tasks = flow(out, shards, work, options, inputs)
+    with connect(options.cluster) as resources:
+        check(tasks, resources)
+        made = run_tasks(tasks)
     print_artifacts(made)
     return made
 
 
-def make(
+def flow(
     out: str,
     shards: Sequence[Mapping[str, Any]],
     work: Any,
     steps: Steps,
     inputs: Mapping[str, str] | None = None,
-) -> dict[str, Manifest]:
+) -> list[Task]:
     """`functions`, `function_clusters` and `code_pairs` under `out`."""
     functions, clusters, pairs = (posixpath.join(out, n) for n in ("functions", "function_clusters", "code_pairs"))
-    made = {
-        functions: dataclasses.replace(MINE, run=work).map(
+    mine = dataclasses.replace(MINE, run=work)
+    return [
+        Task(
             functions,
-            params=steps.mine,
-            inputs=inputs or {"repositories": _digest(shards)},
-            shards=shards,
-            options=steps.mine,
-        )
-    }
-    made[clusters] = deduplicate(clusters, functions, id_column="function_id", text_column="code", options=steps.dedup)
-    made[pairs] = make_code_pairs(
-        pairs,
-        functions=functions,
-        clusters=clusters,
-        docstrings=steps.docstrings,
-        split=steps.split,
-        evaluation=_evaluation(steps.test_urls),
-    )
-    return made
+            mine,
+            lambda: mine.map(
+                functions,
+                params=steps.mine,
+                inputs=inputs or {"repositories": _digest(shards)},
+                shards=shards,
+                options=steps.mine,
+            ),
+        ),
+        Task(
+            clusters,
+            CLUSTER,
+            lambda: deduplicate(clusters, functions, id_column="function_id", text_column="code", options=steps.dedup),
+            (functions,),
+            columns=("function_id", "code", *steps.dedup.columns),
+        ),
+        Task(
+            pairs,
+            CODE_PAIRS,
+            lambda: make_code_pairs(
+                pairs,
+                functions=functions,
+                clusters=clusters,
+                docstrings=steps.docstrings,
+                split=steps.split,
+                evaluation=_evaluation(steps.test_urls),
+            ),
+            (functions, clusters),
+        ),
+    ]
 
 
 def installed_shards(found: Sequence[Distribution]) -> list[dict[str, Any]]:

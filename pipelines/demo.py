@@ -18,23 +18,23 @@ import posixpath
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from pydantic import Field, model_validator
 
 from cpt_ray import memory
-from cpt_ray.artifacts import Manifest
+from cpt_ray.artifacts import Manifest, Task, check, read_manifest, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.candidates import CandidateOptions
+from cpt_ray.evaluate.candidates import EVALUATE, CandidateOptions
 from cpt_ray.installed import Distribution, distributions, fingerprint
 from cpt_ray.installed.server import serve_site
 from cpt_ray.installed.site import HOST, RENDER, SiteOptions, site_shards
 from cpt_ray.model.weights import ModelOptions
 from cpt_ray.options import Options
 from cpt_ray.serve.embed import EmbedOptions
-from cpt_ray.sweep.grid import SweepOptions
-from cpt_ray.web.crawl import CrawlOptions
+from cpt_ray.sweep.grid import SWEEP, SweepOptions
+from cpt_ray.web.crawl import CRAWL, CrawlOptions
 from pipelines import code_pairs, crawl, demo_report, embed, evaluate, pretrain, sweep, text_pairs, train
 from pipelines.cli import script
 from pipelines.config import under, validating
@@ -84,16 +84,17 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
     started = time.monotonic()
     with ExitStack() as stack:
         peak = stack.enter_context(memory.watch())
-        stack.enter_context(connect(options.cluster))
+        resources = stack.enter_context(connect(options.cluster))
         key = f"demo/{out}/{identity}"
         tracked = stack.enter_context(
             Tracked(options.tracking, options.cluster.folder(""), options.output, key, options)
         )
-        stages = Stages(tracked)
-        make(out, options, stages)
+        tasks = flow(out, options, tracked)
+        check(tasks, resources)
+        made = run_tasks(tasks, ended=tracked.ended)
         return demo_report.write(
             out,
-            stages.made,
+            {posixpath.basename(path): (path, manifest) for path, manifest in made.items()},
             tracked,
             identity=identity,
             queries=options.queries,
@@ -102,51 +103,56 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
         )
 
 
-@dataclass
-class Stages:
-    """The stages so far: name -> (path, manifest), each logged to MLflow as it is finished."""
-
-    tracked: Tracked
-    made: dict[str, tuple[str, Manifest]] = field(default_factory=dict)
-
-    def add(self, made: dict[str, Manifest]) -> None:
-        for path, manifest in made.items():
-            name = posixpath.basename(path)
-            self.made[name] = (path, manifest)
-            self.tracked.finish(name, path, manifest)
-
-
-def make(out: str, options: PipelineOptions, stages: Stages) -> None:
+def flow(out: str, options: PipelineOptions, tracked: Tracked) -> list[Task]:
     """All artifacts of the demo under `out`."""
     at = functools.partial(posixpath.join, out)
     found = chosen(options.only)
     installed = {"installed": fingerprint(found)}
-
-    stages.add({at("site"): make_site(at("site"), found, options.site, installed)})
-    stages.add({at("crawl"): crawl_site(at("crawl"), at("site"), stages, options.web)})
-    stages.add(text_pairs.make(out, at("crawl"), options.text))
+    site, archive, initial = at("site"), at("crawl"), at("initial")
     shards = code_pairs.installed_shards(found)
-    stages.add(code_pairs.make(out, shards, code_pairs.mine_installed_shard, options.code, installed))
+    model = options.initial.model.model_copy(update={"init": initial})
+    return [
+        Task(site, RENDER, lambda: make_site(site, found, options.site, installed)),
+        Task(archive, CRAWL, lambda: crawl_site(archive, site, options.web), (site,)),
+        *text_pairs.flow(out, archive, options.text),
+        *code_pairs.flow(out, shards, code_pairs.mine_installed_shard, options.code, installed),
+        *below(
+            "initial",
+            pretrain.Steps,
+            pretrain.flow(out, pretrain.corpus_sources(out, out), options.initial, options.code.split, tracked),
+        ),
+        *below(
+            "code_model",
+            train.Steps,
+            train.flow(out, "code_model", at("code_pairs"), model, options.code_model, tracked),
+        ),
+        *below(
+            "text_model",
+            train.Steps,
+            train.flow(out, "text_model", at("text_pairs"), model, options.text_model, tracked),
+        ),
+        Task(at("sweep"), SWEEP, lambda: make_sweep(out, at, model, options.sweep, tracked), (at("code_pairs"),)),
+        measured(at("code_search"), at("code_pairs"), at("code_model"), initial, options.evaluation),
+        measured(at("text_search"), at("text_pairs"), at("text_model"), initial, options.evaluation),
+        *embed.flow(out, at("functions"), at("code_model"), options.index),
+    ]
 
-    sources = pretrain.corpus_sources(out, out)
-    with under("initial", pretrain.Steps):
-        stages.add(pretrain.make(out, sources, options.initial, options.code.split, stages.tracked))
-    model = options.initial.model.model_copy(update={"init": at("initial")})
-    for name, pairs, steps in (
-        ("code_model", "code_pairs", options.code_model),
-        ("text_model", "text_pairs", options.text_model),
-    ):
-        with under(name, train.Steps):
-            stages.add(train.make(out, name, at(pairs), model, steps, stages.tracked))
-    with under("sweep.grid", SweepOptions), under("sweep.steps", train.Recipe):
-        stages.add({at("sweep"): make_sweep(out, at, model, options.sweep, stages.tracked)})
 
-    for name, pairs, trained in (
-        ("code_search", "code_pairs", "code_model"),
-        ("text_search", "text_pairs", "text_model"),
-    ):
-        stages.add({at(name): evaluate.make(at(name), at(pairs), at(trained), at("initial"), options.evaluation)})
-    stages.add(embed.make(out, at("functions"), at("code_model"), options.index))
+def below(section: str, steps: type[Options], tasks: Sequence[Task]) -> list[Task]:
+    """The tasks, whose errors name keys of `steps` as they are typed here: below `section`."""
+
+    def named(make: Callable[[], Manifest]) -> Manifest:
+        with under(section, steps):
+            return make()
+
+    return [replace(task, make=functools.partial(named, task.make)) for task in tasks]
+
+
+def measured(path: str, pairs: str, trained: str, initial: str, options: CandidateOptions) -> Task:
+    """Search among held-out candidates by a model and by the weights it started from."""
+    return Task(
+        path, EVALUATE, lambda: evaluate.make(path, pairs, trained, initial, options), (pairs, trained, initial)
+    )
 
 
 def chosen(only: Sequence[str]) -> list[Distribution]:
@@ -169,27 +175,19 @@ def make_site(path: str, found: Sequence[Distribution], options: SiteOptions, in
     )
 
 
-def crawl_site(path: str, site: str, stages: Stages, options: CrawlOptions) -> Manifest:
+def crawl_site(path: str, site: str, options: CrawlOptions) -> Manifest:
     """The archive of the site, which is served on loopback for as long as it takes."""
-    digest = stages.made["site"][1].digest
     with serve_site(site) as served:
-        return crawl.make(path, options, resolve={HOST: served.address}, source=digest)
+        return crawl.make(path, options, resolve={HOST: served.address}, source=read_manifest(site).digest)
 
 
 def make_sweep(
     out: str, at: Callable[[str], str], model: ModelOptions, options: SweepSteps, tracked: Tracked
 ) -> Manifest:
     """The trials on the code pairs."""
-    return sweep.make(
-        out,
-        at("code_pairs"),
-        at("code_model_heldout"),
-        model,
-        options.steps.batches,
-        options.steps.train,
-        options.grid,
-        tracked,
-    )
+    pairs, heldout, steps = at("code_pairs"), at("code_model_heldout"), options.steps
+    with under("sweep.grid", SweepOptions), under("sweep.steps", train.Recipe):
+        return sweep.make(out, pairs, heldout, model, steps.batches, steps.train, options.grid, tracked)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import posixpath
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest
+from cpt_ray.artifacts import Manifest, Task, check, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.options import Options
-from cpt_ray.serve.embed import EmbedOptions, embed_table
-from cpt_ray.serve.index import build_index
+from cpt_ray.serve.embed import EMBED, EmbedOptions, embed_table
+from cpt_ray.serve.index import INDEX, build_index
 from cpt_ray.serve.search import FUNCTION_COLUMNS
 from pipelines import reads
 from pipelines.cli import script
@@ -38,20 +38,36 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
     reads.check_options(READS, options)
     out = options.cluster.folder(options.output)
-    with connect(options.cluster), under("embed", EmbedOptions):
-        made = make(out, options.source, options.trained, options.embed, options.columns)
+    tasks = flow(out, options.source, options.trained, options.embed, options.columns)
+    with connect(options.cluster) as resources, under("embed", EmbedOptions):
+        check(tasks, resources)
+        made = run_tasks(tasks)
     print_artifacts(made)
     return made
 
 
-def make(
+def flow(
     out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[str, ...] = tuple(FUNCTION_COLUMNS)
-) -> dict[str, Manifest]:
+) -> list[Task]:
     """`embeddings` and `index` under `out`."""
     vectors, index = posixpath.join(out, "embeddings"), posixpath.join(out, "index")
-    made = {vectors: embed_table(vectors, source=source, model=model, options=embed)}
-    made[index] = build_index(index, embeddings=vectors, source=source, key=embed.key, columns=list(columns))
-    return made
+    shown = list(columns)
+    return [
+        Task(
+            vectors,
+            EMBED,
+            lambda: embed_table(vectors, source=source, model=model, options=embed),
+            (source,),
+            columns=(embed.key, embed.text),
+        ),
+        Task(
+            index,
+            INDEX,
+            lambda: build_index(index, embeddings=vectors, source=source, key=embed.key, columns=shown),
+            (source, vectors),
+            columns=(embed.key, *columns),
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -14,16 +14,16 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from cpt_ray.artifacts import Ledger, Manifest, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Task, check, read_manifest, read_table, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.tokenizer import TOKENIZE, TokenizerOptions, encode, train_tokenizer
 from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.options import Options
-from cpt_ray.pairs.corpus import CorpusOptions, Source, batches_of_texts, make_corpus
+from cpt_ray.pairs.corpus import GATHER, CorpusOptions, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.splits import SplitOptions
 from cpt_ray.train.options import check_divisible, check_engine, result_options
-from cpt_ray.train.packing import PackOptions, build_windows
+from cpt_ray.train.packing import PACK, PackOptions, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, PretrainOptions, pretrain
 from pipelines import reads
 from pipelines.cli import script
@@ -91,12 +91,12 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (
-        connect(options.cluster),
+        connect(options.cluster) as resources,
         Tracked(options.tracking, options.cluster.folder(""), "pretrain", f"pretrain/{out}", options) as tracked,
     ):
-        made = make(out, sources, options, options.split, tracked)
-        for path, manifest in made.items():
-            tracked.finish(posixpath.basename(path), path, manifest)
+        tasks = flow(out, sources, options, options.split, tracked)
+        check(tasks, resources)
+        made = run_tasks(tasks, ended=tracked.ended)
     print_artifacts(made)
     return made
 
@@ -113,33 +113,41 @@ def corpus_sources(documents: str | None, functions: str | None) -> dict[str, So
     return sources
 
 
-def make(
-    out: str, sources: dict[str, Source], steps: Steps, split: SplitOptions, tracked: Tracked
-) -> dict[str, Manifest]:
+def flow(out: str, sources: dict[str, Source], steps: Steps, split: SplitOptions, tracked: Tracked) -> list[Task]:
     """`corpus`, `tokenizer`, `windows` and `initial` under `out`; with `model.init` not new, only what that needs."""
-    corpus, tokenizer, windows, initial = (
-        posixpath.join(out, name) for name in ("corpus", "tokenizer", "windows", "initial")
-    )
-    made = {corpus: make_corpus(corpus, sources, split=split, options=steps.corpus)}
-    if steps.model.init == "new":
-        made[tokenizer] = make_tokenizer(tokenizer, corpus, steps.tokenizer, steps.tokenizer_texts)
-        known = load_tokenizer(tokenizer)
-        identity: str | Manifest = made[tokenizer]
-    else:  # the Codex route: go on from weights that exist, with their own tokenizer
-        tokenizer = steps.model.init
-        known = open_tokenizer(tokenizer)
-        identity = weights_identity(tokenizer)
+    corpus, windows, initial = (posixpath.join(out, name) for name in ("corpus", "windows", "initial"))
+    new = steps.model.init == "new"
+    # Otherwise the Codex route: go on from weights that exist, with their own tokenizer.
+    tokenizer = posixpath.join(out, "tokenizer") if new else steps.model.init
+    rows = tuple(path for source in sources.values() for path in (source.rows, source.clusters))
+    tasks = [
+        Task(corpus, GATHER, lambda: make_corpus(corpus, sources, split=split, options=steps.corpus), rows),
+        Task(windows, PACK, lambda: make_windows(windows, corpus, tokenizer, steps.windows, new), (corpus,)),
+        Task(initial, PRETRAIN, lambda: make_weights(initial, windows, tokenizer, steps, tracked), (windows,)),
+    ]
+    if new:
+        make = functools.partial(make_tokenizer, tokenizer, corpus, steps.tokenizer, steps.tokenizer_texts)
+        tasks.insert(1, Task(tokenizer, TOKENIZE, make, (corpus,)))
+    return tasks
+
+
+def make_windows(path: str, corpus: str, tokenizer: str, options: PackOptions, new: bool) -> Manifest:
+    """The windows artifact: the texts of the corpus in tokens, end to end."""
+    known = load_tokenizer(tokenizer) if new else open_tokenizer(tokenizer)
     with under("windows", PackOptions):
-        made[windows] = build_windows(
-            windows,
+        return build_windows(
+            path,
             read_table(corpus, ["id", "text"]),
             functools.partial(encode, known, max_tokens=MAX_TOKENS),
             known.eos_token_id,
-            steps.windows,
-            {"corpus": made[corpus], "tokenizer": identity},
+            options,
+            {"corpus": read_manifest(corpus), "tokenizer": tokenizer_identity(tokenizer, new)},
         )
-    made[initial] = make_weights(initial, windows, tokenizer, identity, steps, tracked)
-    return made
+
+
+def tokenizer_identity(tokenizer: str, new: bool) -> str | Manifest:
+    """What a tokenizer is known by: our own by its manifest, that of existing weights by theirs."""
+    return read_manifest(tokenizer) if new else weights_identity(tokenizer)
 
 
 def open_tokenizer(init: str) -> Any:
@@ -164,12 +172,11 @@ def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int)
         return work.publish(ledger, rows=len(trained), extra={"vocabulary": len(trained)})
 
 
-def make_weights(
-    path: str, windows: str, tokenizer: str, identity: str | Manifest, steps: Steps, tracked: Tracked
-) -> Manifest:
+def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked: Tracked) -> Manifest:
     """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl."""
     order = read_manifest(windows)
     params = {"model": result_options(steps.model, "start"), "pretrain": result_options(steps.pretrain)}
+    identity = tokenizer_identity(tokenizer, steps.model.init == "new")
     inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
     with PRETRAIN.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:

@@ -11,15 +11,15 @@ import posixpath
 import fsspec
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, fingerprint, read_manifest
+from cpt_ray.artifacts import Manifest, Task, check, fingerprint, read_manifest, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.dedup import CleanOptions, DedupOptions, clean_documents, deduplicate
+from cpt_ray.dedup import CLEAN, CLUSTER, CleanOptions, DedupOptions, clean_documents, deduplicate
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
-from cpt_ray.pairs.make import make_text_pairs
+from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
 from cpt_ray.pairs.neighbours import NeighbourOptions
 from cpt_ray.pairs.splits import SplitOptions
-from cpt_ray.web.extract import EXTRACT, ExtractOptions
+from cpt_ray.web.extract import DOCUMENTS, EXTRACT, ExtractOptions
 from pipelines.cli import script
 from pipelines.summary import print_artifacts
 
@@ -47,25 +47,39 @@ class PipelineOptions(Steps):
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
     archive_files(options.archive)
-    with connect(options.cluster):
-        made = make(options.cluster.folder(options.output), options.archive, options)
+    tasks = flow(options.cluster.folder(options.output), options.archive, options)
+    with connect(options.cluster) as resources:
+        check(tasks, resources)
+        made = run_tasks(tasks)
     print_artifacts(made)
     return made
 
 
-def make(out: str, archive: str, steps: Steps) -> dict[str, Manifest]:
+def flow(out: str, archive: str, steps: Steps) -> list[Task]:
     """`documents` (as extracted), `clean_documents`, `document_clusters` and `text_pairs` (of the clean ones) under
     `out`."""
     raw, clean, clusters, pairs = (
         posixpath.join(out, name) for name in ("documents", "clean_documents", "document_clusters", "text_pairs")
     )
-    made = {raw: extract(raw, archive, steps.extract)}
-    made[clean] = clean_documents(clean, raw, options=steps.clean)
-    made[clusters] = deduplicate(clusters, clean, id_column="doc_id", text_column="text", options=steps.dedup)
-    made[pairs] = make_text_pairs(
-        pairs, documents=clean, clusters=clusters, neighbours=steps.neighbours, split=steps.split
-    )
-    return made
+    return [
+        Task(raw, EXTRACT, lambda: extract(raw, archive, steps.extract)),
+        Task(clean, CLEAN, lambda: clean_documents(clean, raw, options=steps.clean), (raw,), gives=DOCUMENTS),
+        Task(
+            clusters,
+            CLUSTER,
+            lambda: deduplicate(clusters, clean, id_column="doc_id", text_column="text", options=steps.dedup),
+            (clean,),
+            columns=("doc_id", "text", *steps.dedup.columns),
+        ),
+        Task(
+            pairs,
+            TEXT_PAIRS,
+            lambda: make_text_pairs(
+                pairs, documents=clean, clusters=clusters, neighbours=steps.neighbours, split=steps.split
+            ),
+            (clean, clusters),
+        ),
+    ]
 
 
 def archive_files(archive: str) -> list[str]:

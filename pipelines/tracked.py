@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, fingerprint
+from cpt_ray.artifacts import Manifest, Task, fingerprint
 from cpt_ray.options import Options
 from cpt_ray.progress import progress
 from cpt_ray.tracking.follow import follow
@@ -73,6 +74,10 @@ class Tracked:
         """Log an exported model as a run of its own, and register it; the alias `champion` points at it."""
         with self._tracker.run(f"export/{manifest.digest}", f"{registered} (export)", parent=self.parent) as run:
             run.model(path, registered=registered, alias="champion")
+
+    def ended(self, task: Task, manifest: Manifest) -> None:
+        """What a flow tells when a task has published."""
+        self.finish(posixpath.basename(task.path), task.path, manifest)
 
     def finish(self, name: str, path: str, manifest: Manifest) -> TrackedRun:
         """Log what a stage published: parameters, ledger, seconds, and the artifact as a dataset; the run ends."""

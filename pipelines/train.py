@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from cpt_ray.artifacts import Ledger, Manifest, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, Task, check, read_manifest, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
 from cpt_ray.options import Options
-from cpt_ray.pairs.batches import BatchOptions, build_batches
+from cpt_ray.pairs.batches import ORDER, BatchOptions, build_batches
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.options import TrainOptions, check_divisible, check_engine, result_options
@@ -75,12 +75,12 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (
-        connect(options.cluster),
+        connect(options.cluster) as resources,
         Tracked(options.tracking, options.cluster.folder(""), "train", f"train/{out}", options) as tracked,
     ):
-        made = make(out, "model", options.pairs, options.model, options, tracked)
-        for path, manifest in made.items():
-            tracked.finish(posixpath.basename(path), path, manifest)
+        tasks = flow(out, "model", options.pairs, options.model, options, tracked)
+        check(tasks, resources)
+        made = run_tasks(tasks, ended=tracked.ended)
     print_artifacts(made)
     return made
 
@@ -95,20 +95,24 @@ def open_tokenizer(init: str) -> Any:
         return tokenizer
 
 
-def make(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tracked: Tracked) -> dict[str, Manifest]:
+def flow(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tracked: Tracked) -> list[Task]:
     """`<name>_batches`, `<name>_heldout` and `<name>` under `out`."""
     batches, heldout, trained = (posixpath.join(out, name + suffix) for suffix in ("_batches", "_heldout", ""))
-    made = make_batches(batches, heldout, pairs, model.init, steps)
-    made[trained] = make_model(trained, name, batches, heldout, model, steps.train, tracked)
-    return made
-
-
-def make_batches(batches: str, heldout: str, pairs: str, init: str, steps: Steps) -> dict[str, Manifest]:
-    """The training order of the training pairs, and one batch of held-out pairs."""
-    return {
-        batches: make_order(batches, pairs, read_side(pairs, TRAIN), init, steps.batches),
-        heldout: make_heldout(heldout, pairs, init, steps),
-    }
+    return [
+        Task(
+            batches,
+            ORDER,
+            lambda: make_order(batches, pairs, read_side(pairs, TRAIN), model.init, steps.batches),
+            (pairs,),
+        ),
+        Task(heldout, ORDER, lambda: make_heldout(heldout, pairs, model.init, steps), (pairs,)),
+        Task(
+            trained,
+            TRAIN_MODEL,
+            lambda: make_model(trained, name, batches, heldout, model, steps.train, tracked),
+            (batches, heldout),
+        ),
+    ]
 
 
 def make_order(path: str, pairs: str, side: pa.Table, init: str, options: BatchOptions) -> Manifest:

@@ -1,5 +1,7 @@
 """A versioned, published directory: manifest, ledger, fingerprint, resume."""
 
+from cpt_ray.artifacts.flow import Task, check
+from cpt_ray.artifacts.flow import run as run_tasks
 from cpt_ray.artifacts.ledger import Count, Ledger, LedgerError
 from cpt_ray.artifacts.manifest import Manifest, fingerprint
 from cpt_ray.artifacts.shards import run_shards
@@ -13,11 +15,14 @@ __all__ = [
     "Manifest",
     "Needs",
     "Stage",
+    "Task",
     "Work",
     "build",
+    "check",
     "fingerprint",
     "parts",
     "read_manifest",
     "read_table",
     "run_shards",
+    "run_tasks",
 ]

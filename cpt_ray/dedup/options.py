@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from cpt_ray.options import Options
 
+MEASURED = ("length", "words")
+"""Criteria that are no columns of the documents: they are measured from the text."""
+
 
 class Preference(Options):
     """One criterion of the survivor rule."""
@@ -56,6 +59,11 @@ class DedupOptions(Options):
                 " lower one of them or raise permutations"
             )
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the documents that the survivor rule reads."""
+        return tuple(p.column for p in self.survivors if p.column not in MEASURED)
 
     @property
     def rule(self) -> str:

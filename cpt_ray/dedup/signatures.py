@@ -16,14 +16,12 @@ import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest
 from cpt_ray.dedup import kernels, minhash, shingles, survivors
-from cpt_ray.dedup.options import DedupOptions
+from cpt_ray.dedup.options import MEASURED, DedupOptions
 from cpt_ray.dedup.unicode_words import unicodedata
 from cpt_ray.errors import UserError
 
 BATCH_ROWS, BATCH_BYTES = 2048, 64 << 20
 """Documents shingled at a time, at most: what is held in memory is these, not their row group."""
-
-BUILT_IN = ("length", "words")
 
 
 def scheme(options: DedupOptions) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def schema_of(files: Sequence[str], id_column: str, text_column: str, options: D
             raise UserError(f"no column {name!r}", where=files[0], fix=f"choose one of {', '.join(given.names)}")
     rule = []
     for preference in options.survivors:
-        if preference.column in BUILT_IN:
+        if preference.column in MEASURED:
             rule.append(pa.field(survivors.PREFIX + preference.column, pa.int64()))
         elif preference.column in given.names:
             rule.append(pa.field(survivors.PREFIX + preference.column, given.field(preference.column).type))
@@ -87,7 +85,7 @@ def schema_of(files: Sequence[str], id_column: str, text_column: str, options: D
             raise UserError(
                 f"the survivor rule names a column {preference.column!r} that the documents lack",
                 where=files[0],
-                fix=f"use {', '.join(BUILT_IN)} or one of {', '.join(given.names)}",
+                fix=f"use {', '.join(MEASURED)} or one of {', '.join(given.names)}",
             )
     return pa.schema(
         [
@@ -161,7 +159,7 @@ def sign_shard(
     shard: Mapping[str, Any], *, schema: pa.Schema, id_column: str, text_column: str, options: DedupOptions
 ) -> tuple[pa.Table, Ledger]:
     """Signatures of one row group of the source."""
-    columns = [id_column, text_column, *(p.column for p in options.survivors if p.column not in BUILT_IN)]
+    columns = [id_column, text_column, *options.columns]
     made = [sign_table(batch, schema, id_column, text_column, options) for batch in read_batches(shard, columns)]
     table = pa.concat_tables([schema.empty_table(), *made])
     return table, Ledger.of("documents", read=table.num_rows, kept=table.num_rows)
