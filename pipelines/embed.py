@@ -5,20 +5,24 @@ Vectors as Parquet, and an exact search index beside them.
 
 from __future__ import annotations
 
+import logging
 import posixpath
+from collections.abc import Iterable
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, Task, check, run_tasks
+from cpt_ray.artifacts import Manifest, Task, check, read_manifest, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.options import Options
-from cpt_ray.serve.embed import EMBED, EmbedOptions, embed_table
+from cpt_ray.serve.embed import CUT, EMBED, EmbedOptions, embed_table
 from cpt_ray.serve.index import INDEX, build_index
-from cpt_ray.serve.search import FUNCTION_COLUMNS
+from cpt_ray.serve.search import answer_columns
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.config import under
 from pipelines.summary import print_artifacts
+
+log = logging.getLogger("cpt_ray")
 
 READS = {"source": "artifact", "trained": "trained"}
 
@@ -30,7 +34,9 @@ class PipelineOptions(Options):
     source: str = Field(description="an artifact with texts, such as outputs/demo/functions")
     trained: str = Field(description="the trained model's folder, such as outputs/demo/code_model")
     embed: EmbedOptions = EmbedOptions()
-    columns: tuple[str, ...] = Field(tuple(FUNCTION_COLUMNS), description="columns of the source that answers show")
+    columns: tuple[str, ...] | None = Field(
+        None, description="columns of the source that answers show; null: those that say what and where a row is"
+    )
     output: str = Field("embed", description="folder under cluster.outputs; holds embeddings and index")
 
 
@@ -43,15 +49,28 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         check(tasks, resources)
         made = run_tasks(tasks)
     print_artifacts(made)
+    say_cut(made.values())
     return made
 
 
-def flow(
-    out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[str, ...] = tuple(FUNCTION_COLUMNS)
-) -> list[Task]:
+def say_cut(made: Iterable[Manifest]) -> None:
+    """A line where texts were longer than the model takes: their vectors are of their beginnings."""
+    for units in (manifest.balance.units for manifest in made):
+        if CUT in units and units[CUT].read:
+            log.warning(
+                "%s of %s texts are longer than the model takes and were cut", units[CUT].read, units["texts"].read
+            )
+
+
+def flow(out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[str, ...] | None = None) -> list[Task]:
     """`embeddings` and `index` under `out`."""
     vectors, index = posixpath.join(out, "embeddings"), posixpath.join(out, "index")
-    shown = list(columns)
+
+    def make_index() -> Manifest:
+        there = list(read_manifest(source).columns)
+        shown = answer_columns(there, embed.text) if columns is None else list(columns)
+        return build_index(index, embeddings=vectors, source=source, key=embed.key, columns=shown)
+
     return [
         Task(
             vectors,
@@ -60,13 +79,7 @@ def flow(
             (source,),
             columns=(embed.key, embed.text),
         ),
-        Task(
-            index,
-            INDEX,
-            lambda: build_index(index, embeddings=vectors, source=source, key=embed.key, columns=shown),
-            (source, vectors),
-            columns=(embed.key, *columns),
-        ),
+        Task(index, INDEX, make_index, (source, vectors), columns=(embed.key, *(columns or ()))),
     ]
 
 

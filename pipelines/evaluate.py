@@ -5,7 +5,7 @@ Beside the model stand its initial weights, BM25 and chance, all on the very sam
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from rich.table import Table
@@ -31,6 +31,9 @@ class PipelineOptions(Options):
     trained: str = Field(description="the trained model's folder")
     initial: str = Field(description="the weights it started from")
     candidates: CandidateOptions = CandidateOptions()
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where models run; auto: a GPU where there is one"
+    )
     output: str = Field("evaluation", description="folder under cluster.outputs")
 
 
@@ -38,12 +41,12 @@ def run(options: PipelineOptions) -> Manifest:
     """Measure and print."""
     reads.check_options(READS, options)
     path = options.cluster.folder(options.output)
-    manifest = make(path, options.pairs, options.trained, options.initial, options.candidates)
+    manifest = make(path, options.pairs, options.trained, options.initial, options.candidates, options.device)
     print_search({"search": manifest.extra["search"]})
     return manifest
 
 
-def make(path: str, pairs: str, model: str, initial: str, options: CandidateOptions) -> Manifest:
+def make(path: str, pairs: str, model: str, initial: str, options: CandidateOptions, device: str = "auto") -> Manifest:
     """The evaluation artifact; its manifest holds the metrics of model, initial weights, BM25 and chance."""
     from cpt_ray.model.embedder import Embedder
     from cpt_ray.model.weights import weights_identity
@@ -53,8 +56,8 @@ def make(path: str, pairs: str, model: str, initial: str, options: CandidateOpti
         if work.manifest is not None:
             return work.manifest
         heldout = read_side(pairs, HELDOUT)
-        trained = Embedder(model)
-        untrained = Embedder(initial, untrained=trained.info)
+        trained = Embedder(model, device=device)
+        untrained = Embedder(initial, untrained=trained.info, device=device)
         found = compare(heldout, options, {"model": trained.embed, "initial": untrained.embed})
         used = found["setting"]["queries"]
         ledger = Ledger.of("pairs", read=heldout.num_rows, kept=used, dropped={"not_drawn": heldout.num_rows - used})

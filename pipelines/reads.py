@@ -30,7 +30,9 @@ def check_overrides(name: str, overrides: Sequence[str]) -> None:
     given = dict(override.split("=", 1) for override in overrides if "=" in override)
     for key, kind in declared(name).items():
         value = given.get(key, "").strip("\"'")
-        if value and value != "null" and not set(value) & set("$\\"):  # what Hydra resolves is known later
+        if (
+            value and value not in ("null", "auto") and not set(value) & set("$\\")
+        ):  # what Hydra resolves is known later
             check(key, kind, value)
 
 

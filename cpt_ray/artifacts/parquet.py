@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.artifacts.manifest import DIGEST
+from cpt_ray.errors import UserError
 
 ROW_GROUP = 65_536
 
@@ -32,11 +33,17 @@ def write_table(path: str, table: pa.Table, *, row_group_size: int = ROW_GROUP) 
 
 
 def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.Table:
-    """The rows of one or several Parquet files, in the order given, in one table."""
+    """The rows of one or several Parquet files, in the order given, in one table. UserError for a column they lack."""
     names = [paths] if isinstance(paths, str) else paths
     tables = []
     for name in names:
         fs, target = fsspec.core.url_to_fs(name)
         with fs.open(target, "rb") as source:
-            tables.append(pq.ParquetFile(source).read(columns=columns))
+            file = pq.ParquetFile(source)
+            there = file.schema_arrow.names
+            # pyarrow leaves out what is not there without a word.
+            if missing := [column for column in columns or [] if column not in there]:
+                named = ", ".join(map(repr, missing))
+                raise UserError(f"no column {named}", where=name, fix=f"of these: {', '.join(there)}")
+            tables.append(file.read(columns=columns))
     return pa.concat_tables(tables)

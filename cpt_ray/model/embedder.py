@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters, Side
 from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_model, load_tokenizer
+
+Device = Literal["auto", "cpu", "cuda"]
+Text = str | Sequence[int]
+"""A text, or its token ids."""
+
+
+def device_of(wanted: str) -> str:
+    """The device that is meant: "auto" is a GPU where there is one. UserError for a GPU that is not there."""
+    there = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if there else "cpu"
+    if wanted.startswith("cuda") and not there:
+        raise UserError("this machine has no GPU that PyTorch can use", where="device", fix="use device=auto or cpu")
+    return wanted
 
 
 class Embedder:
@@ -21,13 +37,17 @@ class Embedder:
         self,
         folder: str,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         chunk_tokens: int = 8192,
         bf16: bool = False,
         untrained: ModelInfo | None = None,
     ) -> None:
-        """`untrained` reads the weights of a language model as they are, before any contrastive training: a baseline.
-        It gives the limits that such a folder does not state."""
+        """`device`: "auto" (a GPU where there is one), "cpu", or a name that torch knows.
+
+        `untrained` reads the weights of a language model as they are, before any contrastive training: a baseline. It
+        gives the limits that such a folder does not state.
+        """
+        device = device_of(device)
         self.encoder, self.tokenizer, self.info = (
             load_model(folder) if untrained is None else _untrained(folder, untrained)
         )
@@ -39,14 +59,34 @@ class Embedder:
     def dimension(self) -> int:
         return self.encoder.dimension
 
-    def embed(self, texts: Iterable[str], side: Side) -> np.ndarray:
-        """(n, D) float32, L2-normalised; `side` is "x" for queries and docstrings, "y" for documents and code."""
-        most = self.info.max_x_tokens if side == "x" else self.info.max_y_tokens
-        wanted = list(texts)
-        if not wanted:
-            return np.empty((0, self.dimension), np.float32)
-        ids = encode(self.tokenizer, wanted, most)
-        return self.embed_ids([self.encoder.delimiters.wrap(row, side) for row in ids])
+    def limit(self, side: Side) -> int:
+        """Tokens of a text of this side, without delimiters; what lies beyond them is cut off."""
+        return self.info.max_x_tokens if side == "x" else self.info.max_y_tokens
+
+    def embed(self, texts: Iterable[Text], side: Side) -> np.ndarray:
+        """(n, D) float32, L2-normalised; `side` is "x" for queries and docstrings, "y" for documents and code.
+
+        A text is cut after `limit(side)` tokens; `lengths` says which were.
+        """
+        ids, most = self._ids(texts), self.limit(side)
+        return self.embed_ids([self.encoder.delimiters.wrap(row[:most], side) for row in ids])
+
+    def lengths(self, texts: Iterable[Text]) -> np.ndarray:
+        """(n,) int64 tokens of each whole text: those above `limit(side)` are cut when they are embedded."""
+        return np.array([len(row) for row in self._ids(texts)], np.int64)
+
+    def _ids(self, texts: Iterable[Text]) -> list[Sequence[int]]:
+        """Token ids of whole texts; those that came as ids must be of the vocabulary."""
+        given = list(texts)
+        written = [text for text in given if isinstance(text, str)]
+        encoded = iter(encode(self.tokenizer, written, sys.maxsize) if written else [])
+        found: list[Sequence[int]] = [next(encoded) if isinstance(text, str) else text for text in given]
+        if len(written) < len(given):
+            known = len(self.tokenizer)
+            for row in found:
+                if row and not 0 <= min(row) <= max(row) < known:
+                    raise UserError(f"a token id is not of this model's {known:,}", fix="use the model's own tokenizer")
+        return found
 
     @torch.inference_mode()
     def embed_ids(self, sequences: list[np.ndarray]) -> np.ndarray:

@@ -6,6 +6,7 @@ within a shard texts are sorted by length and run in chunks of equal token budge
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,13 +21,17 @@ from pydantic import Field
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.parquet import read_table
-from cpt_ray.artifacts.stage import Stage
+from cpt_ray.artifacts.stage import Needs, Stage
 from cpt_ray.artifacts.store import parts, read_manifest
+from cpt_ray.cluster import gpus
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Side
-from cpt_ray.model.embedder import Embedder
+from cpt_ray.model.embedder import Device, Embedder
 from cpt_ray.model.weights import INFO, ModelInfo, weights_identity
-from cpt_ray.options import Options
+from cpt_ray.options import How, Options
+
+CUT = "texts cut to the model's limit"
+"""A unit of the ledger, beside `texts` and `vectors`."""
 
 
 class EmbedOptions(Options):
@@ -39,15 +44,17 @@ class EmbedOptions(Options):
         "float32", description="of the stored vectors; float16 takes half the room"
     )
     bf16: bool = Field(False, description="run the model in bfloat16")
+    device: How[Device] = Field("auto", description="where the model runs; auto: on a GPU where there is one")
     chunk_tokens: int = Field(8192, ge=64, description="tokens run through the model at once, padding counted")
     rows_per_shard: int = Field(8192, ge=1, description="rows embedded and saved together; a kill loses at most these")
 
 
 def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) -> Manifest:
     """Publish at `path` the vectors of the artifact `source` by the model folder `model`: columns `key` str, `vector`
-    fixed-size list (D,), L2-normalised, in the order of the source. Empty texts are dropped as `empty_text`."""
+    fixed-size list (D,), L2-normalised, in the order of the source. Empty texts are dropped as `empty_text`; of the others
+    the ledger counts those longer than the model takes under CUT."""
     info = read_info(model)
-    return EMBED.map(
+    return dataclasses.replace(EMBED, needs=Needs(gpus=_gpus(options.device))).map(
         path,
         params=options,
         inputs={"source": read_manifest(source), "model": weights_identity(model)},
@@ -69,9 +76,21 @@ def embed_shard(shard: Mapping[str, Any], *, model: str, options: EmbedOptions) 
     table = read_table(shard["part"], [options.key, options.text]).slice(shard["start"], shard["rows"])
     texts = table.column(options.text).to_pylist()
     kept = [row for row, text in enumerate(texts) if text and text.strip()]
-    vectors = _embedder(model, options.bf16, options.chunk_tokens).embed([texts[row] for row in kept], options.side)
+    embedder, wanted = (
+        _embedder(model, options.bf16, options.chunk_tokens, options.device),
+        [texts[row] for row in kept],
+    )
+    vectors = embedder.embed(wanted, options.side)
     ledger = Ledger.count("texts", ["empty_text" if not (text and text.strip()) else None for text in texts])
+    cut = int((embedder.lengths(wanted) > embedder.limit(options.side)).sum())
+    ledger += Ledger.of(CUT, read=cut, kept=cut)
+    ledger += Ledger.of("vectors", read=len(kept), kept=len(kept))
     return _table(table.column(options.key).take(pa.array(kept, pa.int64())), vectors, options.dtype), ledger
+
+
+def _gpus(device: Device) -> float:
+    """What one task asks of Ray: a GPU where it is to be used and the session has one."""
+    return 0.0 if device == "cpu" else min(gpus(), 1.0)
 
 
 def read_info(model: str) -> ModelInfo:
@@ -102,9 +121,9 @@ def _shards(source: str, options: EmbedOptions) -> list[dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=2)
-def _embedder(model: str, bf16: bool, chunk_tokens: int) -> Embedder:
+def _embedder(model: str, bf16: bool, chunk_tokens: int, device: str) -> Embedder:
     """Loaded once per process; a Ray worker runs many shards."""
-    return Embedder(model, bf16=bf16, chunk_tokens=chunk_tokens)
+    return Embedder(model, bf16=bf16, chunk_tokens=chunk_tokens, device=device)
 
 
 def _table(keys: pa.ChunkedArray, vectors: np.ndarray, dtype: str) -> pa.Table:
@@ -114,4 +133,4 @@ def _table(keys: pa.ChunkedArray, vectors: np.ndarray, dtype: str) -> pa.Table:
     return pa.table([keys.combine_chunks().cast(pa.string()), listed], schema=made)
 
 
-EMBED = Stage("embeddings", version=1, unit="texts", run=embed_shard)
+EMBED = Stage("embeddings", version=2, unit="texts", run=embed_shard)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.artifacts.store import read_table as read_artifact
 from cpt_ray.errors import UserError
 
-INDEX = Stage("index", version=1, unit="vectors", reads=("key", "vector"))
+INDEX = Stage("index", version=2, unit="vectors", reads=("key", "vector"))
 VECTORS, ROWS = "vectors.npy", "rows.parquet"
 QUERIES_AT_ONCE = 256
 TILE_SCORES, TILE_BYTES = 1 << 22, 32 << 20
@@ -46,7 +47,10 @@ LANES = 64
 
 def build_index(path: str, *, embeddings: str, source: str, key: str, columns: list[str]) -> Manifest:
     """Publish at the local folder `path` the vectors of the artifact `embeddings` as one matrix, and beside them the
-    `columns` of the rows of `source` that they belong to (`key` is the column of `source` they are found by)."""
+    `columns` of the rows of `source` that they belong to (`key` is the column of `source` they are found by).
+
+    The manifest's `extra` names the model by its digest. UserError for a column that the source lacks."""
+    check_columns(source, [key, *columns])
     inputs = {"embeddings": read_manifest(embeddings), "source": read_manifest(source)}
     with INDEX.build(path, params={"key": key, "columns": columns}, inputs=inputs) as work:
         if work.manifest is not None:
@@ -77,22 +81,45 @@ def build_index(path: str, *, embeddings: str, source: str, key: str, columns: l
             )
         rows = described.take(found)
         write_table(os.path.join(work.path, ROWS), rows)
-        return work.publish(Ledger.of("vectors", read=count, kept=count), rows=count, schema=rows.schema)
+        extra = {"model": inputs["embeddings"].inputs["model"]} if "model" in inputs["embeddings"].inputs else {}
+        ledger = Ledger.of("vectors", read=count, kept=count)
+        return work.publish(ledger, rows=count, schema=rows.schema, extra=extra)
+
+
+def check_columns(source: str, columns: Sequence[str]) -> None:
+    """UserError unless the artifact `source` has all of `columns`."""
+    there = read_manifest(source).columns
+    if there and (missing := [name for name in columns if name not in there]):
+        named = ", ".join(map(repr, missing))
+        raise UserError(f"no column {named} in {source}", where="columns", fix=f"of these: {', '.join(there)}")
 
 
 @dataclass(frozen=True)
 class Index:
-    """An opened index: `vectors` (N, D) float16 or float32, L2-normalised; `rows` N rows that describe them."""
+    """An opened index: `vectors` (N, D) float16 or float32, L2-normalised; `rows` N rows that describe them; `model`: the
+    digest of the model that made the vectors (model.weights.weights_identity), empty where the index does not say."""
 
     vectors: np.ndarray
     rows: pa.Table
+    model: str = ""
 
     @staticmethod
     def open(path: str) -> Index:
         """Map a published index; vectors are read from disk as they are needed."""
-        read_manifest(path)
+        model = read_manifest(path).extra.get("model", "")
         vectors = np.load(os.path.join(path, VECTORS), mmap_mode="r", allow_pickle=False)
-        return Index(vectors, read_table(os.path.join(path, ROWS)))
+        return Index(vectors, read_table(os.path.join(path, ROWS)), model)
+
+    def check_model(self, digest: str, where: str) -> None:
+        """UserError unless the model of this digest made the vectors: those of two models have nothing in common, however
+        equal their width. `where` is what the model was named by."""
+        if self.model != digest:
+            made = f"by {self.model}" if self.model else "by an earlier version, which did not note its model"
+            raise UserError(
+                f"the index was made {made}, and this model is {digest}",
+                where=where,
+                fix="give the model that made the index, or make the index again with `cpt-ray embed`",
+            )
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(Q, D) float32 -> scores (Q, k) float32 falling, rows (Q, k) int64; k is at most N."""

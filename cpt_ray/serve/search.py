@@ -15,7 +15,8 @@ from cpt_ray.evaluate.search import Embed
 from cpt_ray.serve.index import Index
 
 FUNCTION_COLUMNS = ["group", "version", "path", "start_line", "end_line", "qualname", "summary", "licence"]
-"""Columns of the functions' table that an index carries for its answers."""
+_OTHER_COLUMNS = ["url", "title", "x_doc", "line", "x", "y"]
+"""Of documents and of pairs."""
 MAX_QUERY_CHARACTERS = 10_000
 
 
@@ -29,18 +30,32 @@ class Answer:
     @property
     def where(self) -> str:
         """`path:line` of a function, the address of a page."""
-        if "path" in self.row:
-            return f"{self.row['path']}:{self.row['start_line']}"
-        return str(self.row.get("url", ""))
+        if self.row.get("path"):
+            line = self._first("start_line", "line")
+            return f"{self.row['path']}:{line}" if line else str(self.row["path"])
+        return self._first("url", "x_doc")
 
     @property
     def name(self) -> str:
-        return str(self.row.get("qualname") or self.row.get("title") or "")
+        """A function's name, a page's title, or the beginning of a pair's x."""
+        return self._first("qualname", "title") or _short(" ".join(self._first("x").split()), 80)
 
     @property
     def summary(self) -> str:
-        """The docstring's summary, or the beginning of the text, on one line."""
-        return " ".join(str(self.row.get("summary") or self.row.get("text") or "").split())
+        """The docstring's summary, or the text, on one line."""
+        return " ".join(self._first("summary", "text", "y", "code").split())
+
+    def _first(self, *columns: str) -> str:
+        """The first of these columns that says something."""
+        return next((str(self.row[name]) for name in columns if self.row.get(name)), "")
+
+
+def answer_columns(columns: Sequence[str], text: str) -> list[str]:
+    """Of a source's `columns`, those that an index carries so that its answers say what and where they are: of functions,
+    documents and pairs what is known to, else all; the embedded column `text` where no summary stands for it."""
+    known = [name for name in (*FUNCTION_COLUMNS, *_OTHER_COLUMNS) if name in columns]
+    shown = known or list(columns)
+    return shown if "summary" in shown or text in shown else [*shown, text]
 
 
 def search(query: str, index: Index, embed: Embed, k: int = 10) -> list[Answer]:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts.store import parts, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.weights import weights_identity
-from cpt_ray.serve.embed import EmbedOptions, embed_table
+from cpt_ray.serve.embed import CUT, EmbedOptions, _gpus, embed_table
 from tests.serve.serve_samples import functions
 
 
@@ -47,10 +48,54 @@ def test_blank_texts_are_counted_and_float16_is_close(
     source = publish("functions", table.set_column(table.schema.get_field_index("code"), "code", [code]))
     made = embed_table(str(tmp_path / "full"), source=source, model=model_folder, options=EmbedOptions())
     assert made.balance.dropped == {"empty_text": 2}
+    assert made.balance.kept == 4
     embed_table(str(tmp_path / "half"), source=source, model=model_folder, options=EmbedOptions(dtype="float16"))
     full, half = read_table(str(tmp_path / "full")), read_table(str(tmp_path / "half"))
     assert full.column("key").to_pylist() == half.column("key").to_pylist() == ["f0", "f1", "f3", "f5"]
     assert np.abs(_vectors(full) - _vectors(half)).max() < 1e-3
+
+
+def test_texts_that_were_cut_are_counted(publish: Callable[..., str], model_folder: str, tmp_path: Path) -> None:
+    """The vector of a text beyond the limit is that of its beginning, and the ledger says how many there were."""
+    texts = [
+        "a",
+        "b" * 39,
+        "c" * 40,
+        "d" * 41,
+        "e" * 500,
+    ]  # the model takes 40 tokens, and these letters have no merges
+    table = pa.table({"id": list("abcde"), "text": texts})
+    options = EmbedOptions(text="text", key="id", rows_per_shard=2)
+    made = embed_table(str(tmp_path / "out"), source=publish("docs", table), model=model_folder, options=options)
+    assert made.balance.units[CUT].read == 2
+    vectors = _vectors(read_table(str(tmp_path / "out")))
+    np.testing.assert_allclose(vectors[4], Embedder(model_folder).embed(["e" * 40], "y")[0], atol=1e-6)
+
+
+def test_a_gpu_is_used_where_there_is_one(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` asks torch; a GPU that is asked for and is not there is the user's error, before weights are read."""
+    import torch
+
+    with pytest.raises(UserError, match="no GPU"):
+        Embedder("nowhere", device="cuda")
+    assert Embedder(model_folder).device == "cpu"
+    moved = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append(device) or self)
+    assert Embedder(model_folder).device == "cuda"
+    assert Embedder(model_folder, device="cpu").device == "cpu"
+    assert moved == ["cuda", "cpu"]
+
+
+def test_a_task_asks_ray_for_a_gpu_where_the_session_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpt_ray.serve.embed.gpus", lambda: 4.0)
+    assert [_gpus(device) for device in ("auto", "cuda", "cpu")] == [1.0, 1.0, 0.0]
+    monkeypatch.setattr("cpt_ray.serve.embed.gpus", lambda: 0.0)
+    assert _gpus("auto") == 0.0
+
+
+def test_where_the_model_runs_is_no_part_of_the_vectors_identity() -> None:
+    assert EmbedOptions(device="cpu").result() == EmbedOptions(device="auto").result()
 
 
 def test_another_model_is_another_artifact(model_folder: str, tmp_path: Path) -> None:
@@ -77,15 +122,3 @@ def test_a_missing_column_and_a_folder_without_a_model(
         embed_table(str(tmp_path / "o"), source=source, model=model_folder, options=EmbedOptions(text="body"))
     with pytest.raises(UserError, match="not a trained model"):
         embed_table(str(tmp_path / "o"), source=source, model=str(tmp_path), options=EmbedOptions())
-
-
-def test_mlflow_opens_the_logged_model(model_folder: str, tmp_path: Path) -> None:
-    """A model logged by the tracker gives the embedder's vectors through MLflow's own loader."""
-    import mlflow.pyfunc
-
-    staged = str(tmp_path / "model")
-    mlflow.pyfunc.save_model(
-        staged, loader_module="cpt_ray.serve.pyfunc", data_path=model_folder, pip_requirements=["cpt-ray"]
-    )
-    got = mlflow.pyfunc.load_model(staged).predict(["parse a date", "open a file"])
-    np.testing.assert_allclose(got, Embedder(model_folder).embed(["parse a date", "open a file"], "x"), atol=1e-6)

@@ -1,14 +1,24 @@
 """Exact search against sorting all scores, whatever the tiles, the type and the ties."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from cpt_ray.artifacts import check, run_tasks
+from cpt_ray.artifacts.parquet import read_table
+from cpt_ray.artifacts.store import parts
 from cpt_ray.errors import UserError
+from cpt_ray.model.weights import weights_identity
 from cpt_ray.serve import index as index_module
+from cpt_ray.serve.embed import EmbedOptions, embed_table
 from cpt_ray.serve.index import Index, build_index, top_k
+from cpt_ray.serve.search import Answer
+from pipelines import embed
+from pipelines.search import open_index
 from tests.serve.serve_samples import functions, unit
 
 
@@ -106,3 +116,41 @@ def test_an_index_refuses_what_does_not_fit(publish: Callable[..., str], tmp_pat
     broken = publish("broken", _embeddings(["f0", "f1", "f2"], vectors))
     with pytest.raises(UserError, match="not finite"):
         build_index(str(tmp_path / "b"), embeddings=broken, source=source, key="function_id", columns=["path"])
+
+
+def test_another_model_of_equal_width_is_refused(publish: Callable[..., str], model_folder: str, tmp_path) -> None:
+    """Its scores would be noise: the error names both digests, and an index that does not say is no better."""
+    source = publish("functions", functions(0, 3))
+    embeddings = str(tmp_path / "embeddings")
+    embed_table(embeddings, source=source, model=model_folder, options=EmbedOptions())
+    build_index(str(tmp_path / "index"), embeddings=embeddings, source=source, key="function_id", columns=["path"])
+    own, other = weights_identity(model_folder), str(tmp_path / "other")
+    opened, _ = open_index(str(tmp_path), None, model_folder, "cpu")
+    assert opened.model == own
+    shutil.copytree(model_folder, other)
+    Path(other, "config.json").write_text(Path(other, "config.json").read_text() + "\n")
+    with pytest.raises(UserError) as refused:
+        open_index(str(tmp_path), None, other, "cpu")
+    assert own in str(refused.value)
+    assert weights_identity(other) in str(refused.value)
+    with pytest.raises(UserError, match="earlier version"):
+        Index(opened.vectors, opened.rows).check_model(own, "trained=somewhere")
+
+
+def test_a_column_that_the_source_lacks_is_an_error(publish: Callable[..., str], model_folder: str, tmp_path) -> None:
+    """Before anything is embedded; without `columns` an index carries those that say what and where its rows are."""
+    source = publish("functions", functions(0, 3))
+    with pytest.raises(UserError, match="'pathh'"):
+        check(embed.flow(str(tmp_path / "out"), source, model_folder, EmbedOptions(), ("path", "pathh")))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="'pathh'"):
+        build_index(str(tmp_path / "o"), embeddings=source, source=source, key="function_id", columns=["pathh"])
+    pages = pa.table({"doc_id": ["a"], "url": ["http://h/a"], "title": ["A"], "text": ["some words"], "quality": [0.5]})
+    options = EmbedOptions(text="text", key="doc_id")
+    run_tasks(embed.flow(str(tmp_path / "pages"), publish("docs", pages), model_folder, options))
+    answer = Answer(1.0, Index.open(str(tmp_path / "pages" / "index")).rows.to_pylist()[0])
+    assert (answer.name, answer.where, answer.summary) == ("A", "http://h/a", "some words")
+    pair = Answer(1.0, {"x": "what it does", "y": "def f(): pass", "path": "a.py", "line": 3})
+    assert (pair.name, pair.where, pair.summary) == ("what it does", "a.py:3", "def f(): pass")
+    with pytest.raises(UserError, match="'nope'"):
+        read_table(parts(source)[0], ["nope"])
