@@ -38,9 +38,11 @@ from cpt_ray.model.embedder import Embedder
 from cpt_ray.options import Options
 from cpt_ray.pairs.batches import content_keys
 from cpt_ray.pairs.docstrings import plain
+from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.pairs.schema import PAIRS, Pair, pairs_table, survivors
-from cpt_ray.pairs.splits import HELDOUT, TRAIN, SplitOptions, read_side, split_pairs
-from cpt_ray.sweep.grid import SweepOptions, TrialResult, run_sweep
+from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side, split_pairs
+from cpt_ray.sweep.grid import TrialResult, run_sweep
+from cpt_ray.sweep.options import SweepOptions
 from pipelines import config, demo, train
 from pipelines.tracked import Tracked, TrackingOptions
 

@@ -54,7 +54,8 @@ def fresh_model(folder: str, texts: list[str]) -> str:
 
     from cpt_ray.model.delimiters import Delimiters
     from cpt_ray.model.encoder import Encoder
-    from cpt_ray.model.weights import ModelInfo, ModelOptions, new_language_model, save_model
+    from cpt_ray.model.options import ModelOptions
+    from cpt_ray.model.weights import ModelInfo, new_language_model, save_model
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

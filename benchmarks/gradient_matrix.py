@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder, collate
-from cpt_ray.model.weights import ModelOptions, load_backbone
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import load_backbone
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
 from cpt_ray.train.grad_cache import GradCache, Pairs, deal, plan, saved_bytes

@@ -44,9 +44,10 @@ from cpt_ray.evaluate.report import machine
 from cpt_ray.memory import peak_rss
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder
-from cpt_ray.model.tokenizer import TokenizerOptions, encode, train_tokenizer
-from cpt_ray.model.weights import ModelOptions, load_backbone, load_tokenizer, new_language_model
-from cpt_ray.pairs.batches import BatchOptions
+from cpt_ray.model.options import ModelOptions, TokenizerOptions
+from cpt_ray.model.tokenizer import encode, train_tokenizer
+from cpt_ray.model.weights import load_backbone, load_tokenizer, new_language_model
+from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
 from cpt_ray.train.flops import TRAINING, weights_of

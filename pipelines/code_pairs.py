@@ -19,16 +19,17 @@ from pydantic import Field, model_validator
 from cpt_ray import artifacts
 from cpt_ray.artifacts import Ledger, Manifest, Task, check, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.code.functions import FUNCTIONS, MINE, MineOptions, mine_shard
+from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
+from cpt_ray.code.options import MineOptions
 from cpt_ray.code.repositories import Repository, mine_repository_shard
-from cpt_ray.dedup import CLUSTER, DedupOptions, deduplicate
+from cpt_ray.dedup.cluster import CLUSTER, deduplicate
+from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.errors import UserError
 from cpt_ray.installed import Distribution, distributions, fingerprint
 from cpt_ray.options import Options
 from cpt_ray.pairs.decontaminate import Evaluation, benchmark_files
-from cpt_ray.pairs.docstrings import DocstringOptions
 from cpt_ray.pairs.make import CODE_PAIRS, make_code_pairs
-from cpt_ray.pairs.splits import SplitOptions
+from cpt_ray.pairs.options import DocstringOptions, SplitOptions
 from pipelines.cli import script
 from pipelines.summary import print_artifacts
 

@@ -43,10 +43,9 @@ def load(pipeline: str, options: type[T], overrides: Sequence[str] = (), values:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = compose(config_name=pipeline, overrides=_opened(overrides, options))
-        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+        plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, options, overrides) from error
-    assert isinstance(plain, dict)
     return validate(options, {**plain, **(values or {})})
 
 

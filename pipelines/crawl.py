@@ -12,8 +12,9 @@ from pydantic import Field
 from cpt_ray.artifacts import Manifest
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.options import Options
-from cpt_ray.web.crawl import CRAWL, CrawlOptions
+from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.crawl import crawl as crawl_pages
+from cpt_ray.web.options import CrawlOptions
 from pipelines.cli import script
 from pipelines.config import under
 from pipelines.summary import print_artifacts

@@ -26,15 +26,19 @@ from cpt_ray import memory
 from cpt_ray.artifacts import Manifest, Task, check, read_manifest, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.candidates import EVALUATE, CandidateOptions
+from cpt_ray.evaluate.candidates import EVALUATE
+from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.installed import Distribution, distributions, fingerprint
+from cpt_ray.installed.options import SiteOptions
 from cpt_ray.installed.server import serve_site
-from cpt_ray.installed.site import HOST, RENDER, SiteOptions, site_shards
-from cpt_ray.model.weights import ModelOptions
+from cpt_ray.installed.site import HOST, RENDER, site_shards
+from cpt_ray.model.options import ModelOptions
 from cpt_ray.options import Options
-from cpt_ray.serve.embed import EmbedOptions
-from cpt_ray.sweep.grid import SWEEP, SweepOptions
-from cpt_ray.web.crawl import CRAWL, CrawlOptions
+from cpt_ray.serve.options import EmbedOptions
+from cpt_ray.sweep.grid import SWEEP
+from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.web.crawl import CRAWL
+from cpt_ray.web.options import CrawlOptions
 from pipelines import code_pairs, crawl, demo_report, embed, evaluate, pretrain, sweep, text_pairs, train
 from pipelines.cli import script
 from pipelines.config import under, validating

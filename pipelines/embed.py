@@ -14,8 +14,9 @@ from pydantic import Field
 from cpt_ray.artifacts import Manifest, Task, check, read_manifest, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.options import Options
-from cpt_ray.serve.embed import CUT, EMBED, EmbedOptions, embed_table
+from cpt_ray.serve.embed import CUT, EMBED, embed_table
 from cpt_ray.serve.index import INDEX, build_index
+from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import answer_columns
 from pipelines import reads
 from pipelines.cli import script

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import ClusterOptions
-from cpt_ray.evaluate.candidates import EVALUATE, CandidateOptions
+from cpt_ray.evaluate.candidates import EVALUATE
+from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import compare
 from cpt_ray.options import Options
 from cpt_ray.pairs.splits import HELDOUT, read_side
@@ -51,7 +52,11 @@ def make(path: str, pairs: str, model: str, initial: str, options: CandidateOpti
     from cpt_ray.model.embedder import Embedder
     from cpt_ray.model.weights import weights_identity
 
-    inputs = {"pairs": read_manifest(pairs), "model": weights_identity(model), "initial": weights_identity(initial)}
+    inputs: dict[str, str | Manifest] = {
+        "pairs": read_manifest(pairs),
+        "model": weights_identity(model),
+        "initial": weights_identity(initial),
+    }
     with EVALUATE.build(path, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import Field
 from rich.table import Table
 
-from cpt_ray.dedup import explain
+from cpt_ray.dedup.explain import explain
 from cpt_ray.options import Options
 from pipelines.cli import script
 from pipelines.summary import console

@@ -12,10 +12,12 @@ from pydantic import Field
 
 from cpt_ray.artifacts import Manifest
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.model.embedder import Device
+from cpt_ray.model.options import Device
 from cpt_ray.options import Options
-from cpt_ray.serve.embed import EmbedOptions, embed_table
-from cpt_ray.train.hard_negatives import MineOptions, make_hard_pairs
+from cpt_ray.serve.embed import embed_table
+from cpt_ray.serve.options import EmbedOptions
+from cpt_ray.train.hard_negatives import make_hard_pairs
+from cpt_ray.train.options import MineOptions
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.embed import say_cut

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from cpt_ray.artifacts import Manifest
 from cpt_ray.cluster import ClusterOptions
-from cpt_ray.pairs.splits import SplitOptions
-from cpt_ray.train.finetune import LabelledOptions, make_labelled_pairs
+from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.train.finetune import make_labelled_pairs
+from cpt_ray.train.options import LabelledOptions
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.summary import print_artifacts

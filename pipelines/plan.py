@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from cpt_ray.model.weights import ModelOptions
+from cpt_ray.model.options import ModelOptions
 from cpt_ray.options import Options
-from cpt_ray.train.options import TrainOptions
-from cpt_ray.train.plan import Plan, PlanOptions, make_plan
+from cpt_ray.train.options import PlanOptions, TrainOptions
+from cpt_ray.train.plan import Plan, make_plan
 from pipelines.cli import script
 from pipelines.summary import console
 

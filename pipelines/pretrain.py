@@ -17,14 +17,15 @@ from pydantic import Field, model_validator
 from cpt_ray.artifacts import Ledger, Manifest, Task, check, read_manifest, read_table, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
-from cpt_ray.model.tokenizer import TOKENIZE, TokenizerOptions, encode, train_tokenizer
-from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
+from cpt_ray.model.options import ModelOptions, TokenizerOptions
+from cpt_ray.model.tokenizer import TOKENIZE, encode, train_tokenizer
+from cpt_ray.model.weights import load_tokenizer, weights_identity
 from cpt_ray.options import Options
-from cpt_ray.pairs.corpus import GATHER, CorpusOptions, Source, batches_of_texts, make_corpus
-from cpt_ray.pairs.splits import SplitOptions
-from cpt_ray.train.options import check_divisible, check_engine, result_options
-from cpt_ray.train.packing import PACK, PackOptions, build_windows
-from cpt_ray.train.pretrain import PRETRAIN, PretrainOptions, pretrain
+from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
+from cpt_ray.pairs.options import CorpusOptions, SplitOptions
+from cpt_ray.train.options import PackOptions, PretrainOptions, check_divisible, check_engine, result_options
+from cpt_ray.train.packing import PACK, build_windows
+from cpt_ray.train.pretrain import PRETRAIN, pretrain
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.config import at, under, validating

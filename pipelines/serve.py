@@ -11,7 +11,8 @@ from typing import Literal
 from pydantic import Field
 
 from cpt_ray.options import Options
-from cpt_ray.serve.http import HttpOptions, serve
+from cpt_ray.serve.http import serve
+from cpt_ray.serve.options import HttpOptions
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.search import open_index

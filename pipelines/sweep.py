@@ -12,10 +12,12 @@ from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.model.weights import ModelOptions, weights_identity
-from cpt_ray.pairs.batches import BatchOptions
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import weights_identity
+from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
-from cpt_ray.sweep.grid import SWEEP, SweepOptions, run_sweep, trials
+from cpt_ray.sweep.grid import SWEEP, run_sweep, trials
+from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature, result_options
 from pipelines import reads, train
 from pipelines.cli import script

@@ -13,13 +13,15 @@ from pydantic import Field
 
 from cpt_ray.artifacts import Manifest, Task, check, fingerprint, read_manifest, run_tasks
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.dedup import CLEAN, CLUSTER, CleanOptions, DedupOptions, clean_documents, deduplicate
+from cpt_ray.dedup.clean import CLEAN, clean_documents
+from cpt_ray.dedup.cluster import CLUSTER, deduplicate
+from cpt_ray.dedup.options import CleanOptions, DedupOptions
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
-from cpt_ray.pairs.neighbours import NeighbourOptions
-from cpt_ray.pairs.splits import SplitOptions
-from cpt_ray.web.extract import DOCUMENTS, EXTRACT, ExtractOptions
+from cpt_ray.pairs.options import NeighbourOptions, SplitOptions
+from cpt_ray.web.extract import DOCUMENTS, EXTRACT
+from cpt_ray.web.options import ExtractOptions
 from pipelines.cli import script
 from pipelines.summary import print_artifacts
 

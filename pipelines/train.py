@@ -18,10 +18,12 @@ from cpt_ray.artifacts import Ledger, Manifest, Task, check, read_manifest, run_
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import ModelOptions, load_tokenizer, weights_identity
+from cpt_ray.model.weights import load_tokenizer, weights_identity
 from cpt_ray.options import Options
-from cpt_ray.pairs.batches import ORDER, BatchOptions, build_batches
+from cpt_ray.pairs.batches import ORDER, build_batches
+from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.options import TrainOptions, check_divisible, check_engine, result_options

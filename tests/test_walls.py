@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,15 @@ def test_ray_is_known_only_at_the_edges(path: Path) -> None:
     """Work is described without Ray, so that it is tested without a cluster."""
     uses_ray = any(module.split(".")[0] == "ray" for module in imports_of(path))
     assert not uses_ray or str(path.relative_to(LIBRARY)) in RAY_ALLOWED
+
+
+HEAVY = ("torch", "transformers", "ray", "deepspeed", "pyarrow", "numpy", "numba", "sklearn", "mlflow", "tree_sitter")
+LIGHT = [*(path for path in MODULES if path.stem.endswith("options")), LIBRARY / "cluster.py"]
+
+
+def test_options_are_light() -> None:
+    """Help and configuration need the options of everything, and must not wait for what everything imports."""
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in LIGHT]
+    code = f"import sys, {', '.join(modules)}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []

@@ -23,7 +23,8 @@ PROCESSES = 2
 def ours(source: str, work: str) -> list[str]:
     """cpt_ray.dedup, in one process and without Ray."""
     from cpt_ray.artifacts import read_table
-    from cpt_ray.dedup import DedupOptions, deduplicate
+    from cpt_ray.dedup.cluster import deduplicate
+    from cpt_ray.dedup.options import DedupOptions
 
     manifest = deduplicate(f"{work}/clusters", sorted(glob.glob(f"{source}/*.parquet")), options=DedupOptions())
     with open(f"{work}/manifest.json", "w") as sink:

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import xxhash
-from pydantic import Field, field_validator
 from tree_sitter import Node
 
 from cpt_ray.artifacts.ledger import Ledger
@@ -27,9 +26,9 @@ from cpt_ray.code import documentation as doc
 from cpt_ray.code import filters
 from cpt_ray.code.grammars import GRAMMARS, Grammar, language_of
 from cpt_ray.code.licences import file_licence
+from cpt_ray.code.options import MineOptions
 from cpt_ray.code.sources import to_utf8
 from cpt_ray.code.syntax import Definition, Documentation, TooSlow, definitions, documentation, parse, parser_of
-from cpt_ray.options import Options
 
 FUNCTIONS = pa.schema(
     [
@@ -53,29 +52,6 @@ FUNCTIONS = pa.schema(
     ]
 )
 """One documented function, decorators included. Lines count from 1, both ends included; bytes from 0, end excluded."""
-
-
-class MineOptions(Options):
-    """What is mined and what is left out."""
-
-    languages: tuple[str, ...] = Field(
-        ("python",), description="Languages to mine, of those in cpt_ray/code/grammars.py."
-    )
-    max_file_bytes: int = Field(1_000_000, gt=0, description="Larger files are data or generated; they are not read.")
-    skip_tests: bool = Field(True, description="Leave out files in test folders and functions named as tests.")
-    skip_generated: bool = Field(True, description="Leave out files whose header says that a program wrote them.")
-    min_words: int = Field(3, ge=1, description="Words a docstring's summary must have.")
-    min_code_lines: int = Field(3, ge=1, description="Lines with text the code must have once its docstring is out.")
-    max_code_chars: int = Field(50_000, gt=0, description="Characters the code may have.")
-    max_docstring_chars: int = Field(20_000, gt=0, description="Characters the whole docstring may have.")
-
-    @field_validator("languages")
-    @classmethod
-    def _known(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [language for language in languages if language not in GRAMMARS]
-        if unknown or not languages:
-            raise ValueError(f"languages are some of {', '.join(GRAMMARS)}, not {unknown}")
-        return languages
 
 
 class Source(NamedTuple):

@@ -19,8 +19,9 @@ import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code import filters
-from cpt_ray.code.functions import MineOptions, Origin, Source, mine
+from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.grammars import language_of
+from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_table
 from cpt_ray.dedup import signatures
-from cpt_ray.dedup.paragraphs import COUNTS, ParagraphOptions, count_paragraphs, drop_repeated, repeated, total
+from cpt_ray.dedup.options import CleanOptions
+from cpt_ray.dedup.paragraphs import COUNTS, count_paragraphs, drop_repeated, repeated, total
 from cpt_ray.errors import UserError
 
 OLDER = pa.schema([pa.field("shard", pa.int32()), pa.field("row", pa.int64())])
@@ -28,14 +28,6 @@ LATEST_FIRST = (
     ("warc_file", "ascending"),
     ("warc_offset", "ascending"),
 )
-
-
-class CleanOptions(ParagraphOptions):
-    """What documents lose before they are compared."""
-
-    once_per_url: bool = Field(
-        default=True, description="of several captures of a URL, in whatever archives, only the latest stays"
-    )
 
 
 def older_captures(captures: pa.Table) -> np.ndarray:

@@ -69,3 +69,24 @@ class DedupOptions(Options):
     def rule(self) -> str:
         """The survivor rule in one line, as the clusters table names it."""
         return ", ".join([f"{p.prefer} {p.column}" for p in self.survivors] + ["low content_hash", "low id"])
+
+
+class ParagraphOptions(Options):
+    """Which paragraphs are a host's own furniture."""
+
+    min_documents: int | None = Field(
+        default=10, ge=2, description="pages of one host that hold a paragraph before it goes; null: none goes"
+    )
+    min_share: float = Field(default=0.5, ge=0, le=1, description="and the share of the host's pages that hold it")
+    min_words: int = Field(default=4, ge=1, description="shorter paragraphs stay: headings such as Parameters")
+    separator: str = Field(
+        default="\n\n", min_length=1, description="what stands between two paragraphs; a line break: lines"
+    )
+
+
+class CleanOptions(ParagraphOptions):
+    """What documents lose before they are compared."""
+
+    once_per_url: bool = Field(
+        default=True, description="of several captures of a URL, in whatever archives, only the latest stays"
+    )

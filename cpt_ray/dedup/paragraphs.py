@@ -6,12 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-from pydantic import Field
 
 from cpt_ray.artifacts import Ledger
 from cpt_ray.dedup import minhash, shingles
 from cpt_ray.dedup.kernels import U64
-from cpt_ray.options import Options
+from cpt_ray.dedup.options import ParagraphOptions
 
 COUNTS = pa.schema(
     [pa.field("host", pa.string()), pa.field("paragraph", pa.uint64()), pa.field("documents", pa.int64())]
@@ -19,19 +18,6 @@ COUNTS = pa.schema(
 """`documents` of the host that hold the paragraph; where `paragraph` is null, all documents of the host."""
 
 CONTENT_HASH = "content_hash"
-
-
-class ParagraphOptions(Options):
-    """Which paragraphs are a host's own furniture."""
-
-    min_documents: int | None = Field(
-        default=10, ge=2, description="pages of one host that hold a paragraph before it goes; null: none goes"
-    )
-    min_share: float = Field(default=0.5, ge=0, le=1, description="and the share of the host's pages that hold it")
-    min_words: int = Field(default=4, ge=1, description="shorter paragraphs stay: headings such as Parameters")
-    separator: str = Field(
-        default="\n\n", min_length=1, description="what stands between two paragraphs; a line break: lines"
-    )
 
 
 def count_paragraphs(table: pa.Table, separator: str, text_column: str = "text", host_column: str = "host") -> pa.Table:

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import bm25_tiles, chance
-from cpt_ray.evaluate.candidates import Block, CandidateOptions, draw
-from cpt_ray.model.delimiters import Side
+from cpt_ray.evaluate.candidates import Block, draw
+from cpt_ray.evaluate.options import CandidateOptions
+from cpt_ray.model.options import Side
 from cpt_ray.ranking import Floats, Judgement, cosine_tiles, metrics, place
 
 

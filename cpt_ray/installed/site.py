@@ -14,12 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 import xxhash
-from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, Stage
 from cpt_ray.installed import docstrings, readme
 from cpt_ray.installed.distributions import Distribution, SourceFile, description
-from cpt_ray.options import Options
+from cpt_ray.installed.options import SiteOptions
 
 PAGES = pa.schema([("path", pa.string()), ("group", pa.string()), ("html", pa.string())])
 """`path` of the page's URL, `group` the distribution it belongs to ("" for the home page), `html` the document."""
@@ -29,19 +28,6 @@ HOST = "docs.installed.example"
 
 DISALLOWED = "/private/"
 HOME = ""
-
-
-class SiteOptions(Options):
-    """What to render."""
-
-    max_pages: int = Field(
-        default=6000, ge=1, description="module pages, at most; shared out fairly between distributions"
-    )
-    min_characters: int = Field(
-        default=300, ge=1, description="a module with less docstring text than this gets no page"
-    )
-    max_source_bytes: int = Field(default=1_000_000, ge=1, description="a source file larger than this is left out")
-    shards: int = Field(default=32, ge=1, description="number of shards the distributions are dealt to")
 
 
 def site_shards(distributions: Sequence[Distribution], options: SiteOptions) -> list[dict[str, Any]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cpt_ray.errors import UserError
+from cpt_ray.model.options import Side
 
-Side = Literal["x", "y"]
 MARKS: dict[Side, tuple[str, str]] = {"x": ("[", "]"), "y": ("{", "}")}
 ADDED = 2
 """Tokens that `wrap` adds to a text."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.delimiters import Delimiters, Side
+from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
+from cpt_ray.model.options import ModelOptions, Side
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, load_model, load_tokenizer
+from cpt_ray.model.weights import ModelInfo, load_backbone, load_model, load_tokenizer
 
-Device = Literal["auto", "cpu", "cuda"]
 Text = str | Sequence[int]
 """A text, or its token ids."""
 

@@ -17,24 +17,12 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.options import Options
-
-
-class StartOptions(Options):
-    """What is done to the initial weights before the first step; by default nothing."""
-
-    reset_layers: int = Field(0, ge=0, description="layers, counted from the top, that get new weights")
-    embedding_std: float | None = Field(
-        None, gt=0, description="centre the token embeddings and scale them to this deviation; null: as they are"
-    )
-    closing_scale: float = Field(1.0, ge=0, description="factor on the embeddings of the closing delimiters")
-    attention_scale: float = Field(1.0, ge=0, description="factor on the query and key projections of every layer")
+from cpt_ray.model.options import StartOptions
 
 
 @contextmanager

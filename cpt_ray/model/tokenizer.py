@@ -18,14 +18,13 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.options import Options
+from cpt_ray.model.options import TokenizerOptions
 
 END_OF_TEXT = "<|endoftext|>"
 """Separates texts in language modelling, and pads. Never read from a text: there it is plain characters."""
@@ -33,14 +32,6 @@ END_OF_TEXT = "<|endoftext|>"
 RAISE, END, ESCAPE = "\ue000", "\ue001", "\ue002"
 _ESCAPED = ((ESCAPE, ESCAPE + "\ue003"), (RAISE, ESCAPE + "\ue004"), (END, ESCAPE + "\ue005"))
 _PIECE = r"[\p{L}\p{M}]+|[0-9]{1,3}|[^\p{L}\p{M}0-9]+"
-
-
-class TokenizerOptions(Options):
-    """How the tokenizer of a new model is trained."""
-
-    vocabulary: int = Field(8192, ge=260, le=1 << 20, description="number of token ids, at most (few texts give fewer)")
-    min_frequency: int = Field(2, ge=1, description="a merge needs this many occurrences")
-    max_token_characters: int = Field(24, ge=1, description="longest token, in bytes")
 
 
 def train_tokenizer(texts: Iterable[str], options: TokenizerOptions) -> PreTrainedTokenizerFast:

@@ -19,16 +19,16 @@ from typing import Any, Literal, cast
 
 import torch
 import xxhash
-from pydantic import Field
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from cpt_ray.artifacts.store import MANIFEST, read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.delimiters import ADDED, Delimiters, Side
+from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
-from cpt_ray.model.start import StartOptions, seeded
+from cpt_ray.model.options import ModelOptions, Side
+from cpt_ray.model.start import seeded
 from cpt_ray.options import Options
 
 PAD = "<|pad|>"
@@ -37,24 +37,6 @@ INFO = "cpt_ray.json"
 # A head that is left out on purpose is no news, and neither is a bar for loading a few files.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
-
-
-class ModelOptions(Options):
-    """Which decoder, and where its first weights come from."""
-
-    init: str = Field("new", description="'new', or a hub id or folder of any causal language model of transformers")
-    architecture: Literal["gpt2", "llama"] = Field("llama", description="of a new model")
-    hidden_size: int = Field(256, ge=8, description="width, and the dimension of the embedding")
-    layers: int = Field(4, ge=1, description="decoder layers of a new model")
-    heads: int = Field(4, ge=1, description="attention heads of a new model")
-    feedforward: int | None = Field(
-        None, ge=8, description="inner width; null: 4 x hidden (gpt2), 8/3 x hidden (llama)"
-    )
-    context: int = Field(256, ge=8, description="longest sequence of a new model, delimiters counted")
-    initializer_range: float = Field(0.02, gt=0, description="standard deviation of a new model's weights")
-    dropout: float = Field(0.0, ge=0, lt=1, description="put into the model's configuration, whatever it says")
-    start: StartOptions = StartOptions()
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention kernel")
 
 
 class ModelInfo(Options):

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Self
 
 import fsspec
 import numpy as np
@@ -26,14 +25,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
-from pydantic import Field, model_validator
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import parts
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
+from cpt_ray.pairs.options import BatchOptions
 
 Encode = Callable[[list[str]], list[list[int]]]
 """Texts to token ids, without special tokens and without truncation."""
@@ -58,30 +56,6 @@ BATCHES_PER_PART = 64
 CHARACTERS_PER_TOKEN = 6
 """More than a token holds on average; only how much is encoded in vain depends on it."""
 NEEDED = ("pair_id", "source", "x", "y", "x_hash", "y_hash", "cluster")
-
-
-class BatchOptions(Options):
-    """How pairs are ordered into global batches."""
-
-    batch_size: int = Field(512, ge=2, description="pairs in one global batch, over all workers")
-    epochs: float = Field(1.0, gt=0, description="passes over the pairs; ignored when `steps` is given")
-    steps: int | None = Field(None, ge=1, description="number of global batches; null: from `epochs`")
-    seed: int = Field(0, ge=0, description="seed of the order")
-    max_x_tokens: int = Field(62, ge=1, description="x is truncated to this many tokens, delimiters not counted")
-    max_y_tokens: int = Field(126, ge=1, description="y is truncated to this many tokens, delimiters not counted")
-    homogeneous: bool = Field(True, description="all pairs of a batch come from one source")
-    hard_negatives: int = Field(
-        0, ge=0, description="of each pair, from the columns hard and hard_hash; pairs with fewer are dropped"
-    )
-    weights: dict[str, float] = Field(
-        default_factory=dict, description="share of each source in the pairs drawn; empty: in proportion to its size"
-    )
-
-    @model_validator(mode="after")
-    def _positive_weights(self) -> Self:
-        if any(weight < 0 for weight in self.weights.values()) or (self.weights and not any(self.weights.values())):
-            raise ValueError("weights must be 0 or more, and one of them more than 0")
-        return self
 
 
 def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple[Iterator[pa.Table], Ledger]:

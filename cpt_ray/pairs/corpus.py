@@ -13,24 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
-from cpt_ray.options import Options
+from cpt_ray.pairs.options import CorpusOptions, SplitOptions
 from cpt_ray.pairs.schema import survivors
-from cpt_ray.pairs.splits import HELDOUT, SplitOptions, side
+from cpt_ray.pairs.splits import HELDOUT, side
 
 CORPUS = pa.schema([("id", pa.string()), ("source", pa.string()), ("group", pa.string()), ("text", pa.string())])
 GATHER = Stage("corpus", version=1, gives=CORPUS, unit="texts")
 ROWS_PER_PART = 50_000
-
-
-class CorpusOptions(Options):
-    """Which texts a language model is trained on."""
-
-    seed: int = Field(0, ge=0, description="seed of the order")
-    max_characters: int = Field(4000, ge=1, description="characters taken of one text, from its start")
-    max_texts: int = Field(200_000, ge=1, description="texts in the corpus, at most; the first of the order")
 
 
 class Source(NamedTuple):

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.code.functions import MineOptions, Origin, Source, mine, text_hash
+from cpt_ray.code.functions import Origin, Source, mine, text_hash
 from cpt_ray.code.grammars import GRAMMARS
+from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 
 _URL = re.compile(r"https?://github\.com/([^/\s]+)/([^/\s]+)/blob/[^/\s]+/(.+?)(?:#L\d+(?:-L\d+)?)?")

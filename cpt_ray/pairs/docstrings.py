@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
-from cpt_ray.options import Options
+from cpt_ray.pairs.options import DocstringOptions
 from cpt_ray.pairs.schema import Pair, pairs_table, survivors
 
 # :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*
@@ -24,19 +23,6 @@ _ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`__?")
 _QUOTED = re.compile(r"(`{1,2})([^`]+)\1_?")
 _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?=\S)([^*\n]+?)(?<=\S)\1(?![\w*])")
-
-
-class DocstringOptions(Options):
-    """How code pairs are made of documented functions."""
-
-    source: str = Field("code", description="name of this source of pairs, for the mixing weights of the batches")
-    side_x: Literal["summary", "docstring"] = Field(
-        "summary", description="x: the docstring's first paragraph on one line, or the whole docstring"
-    )
-    plain: bool = Field(True, description="take reST and Markdown markup out of x: a query has none")
-    max_per_x: int = Field(
-        4, ge=1, description="functions that may share one x; a text that describes many describes none of them"
-    )
 
 
 def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: DocstringOptions) -> tuple[pa.Table, Ledger]:

@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, parquet, read_manifest, read_table
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
-from cpt_ray.pairs.docstrings import DocstringOptions, code_pairs
-from cpt_ray.pairs.neighbours import NeighbourOptions, text_pairs
+from cpt_ray.pairs.docstrings import code_pairs
+from cpt_ray.pairs.neighbours import text_pairs
+from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
 from cpt_ray.pairs.schema import PAIRS
-from cpt_ray.pairs.splits import SplitOptions, split_pairs
+from cpt_ray.pairs.splits import split_pairs
 
 ROWS_PER_PART = 50_000
 TEXT_PAIRS = Stage("text_pairs", version=1, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))

@@ -15,46 +15,20 @@ import bisect
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import pyarrow as pa
 import xxhash
-from pydantic import Field, model_validator
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
-from cpt_ray.options import Options
+from cpt_ray.pairs.options import NeighbourOptions
 from cpt_ray.pairs.schema import Pair, pairs_table, survivors
 
 _WORD = re.compile(r"\w+")
 # A sentence's end with the space after it (CJK has none), or the end of a line; two line ends are a paragraph's end.
 _SENTENCE_ENDS = ".!?…:。！？"
 _BOUNDARY = re.compile(r"(?<=[.!?…])[ \t]+(?=\S)|(?<=[。！？])|[ \t]*\n\s*")
-
-
-class NeighbourOptions(Options):
-    """How documents are cut into neighbouring pieces."""
-
-    source: str = Field("text", description="name of this source of pairs, for the mixing weights of the batches")
-    min_chars: int = Field(100, ge=1, description="characters a piece has at least")
-    max_chars: int = Field(400, ge=2, description="characters a piece has at most; at least twice min_chars")
-    overlapping: bool = Field(False, description="pair every piece with the next, so that inner pieces are used twice")
-    boilerplate_documents: int = Field(
-        3, ge=2, description="a line in this many documents of a group is boilerplate; pieces stop at it"
-    )
-    boilerplate_chars: int = Field(
-        40, ge=1, description="shorter lines (headings such as Parameters) may repeat freely"
-    )
-    max_similarity: float = Field(
-        0.7, gt=0, le=1, description="pairs with more of their words in common (Jaccard) say the same twice"
-    )
-    min_letters: float = Field(0.5, ge=0, le=1, description="share of letters in the visible characters of a piece")
-
-    @model_validator(mode="after")
-    def _room(self) -> Self:
-        if self.max_chars < 2 * self.min_chars:
-            raise ValueError(f"max_chars ({self.max_chars}) must be at least twice min_chars ({self.min_chars})")
-        return self
 
 
 class Span(NamedTuple):

@@ -10,23 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, read_manifest, read_table
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
+from cpt_ray.pairs.options import SplitOptions
 
 TRAIN, HELDOUT = "train", "heldout"
-
-
-class SplitOptions(Options):
-    """Which groups are held out."""
-
-    seed: int = Field(0, ge=0, description="another seed holds other groups out")
-    heldout_share: float = Field(0.1, ge=0, lt=1, description="share of the groups (not of the rows) held out")
-    always_train: tuple[str, ...] = Field(
-        ("python",), description="groups that are never held out; python is the standard library"
-    )
 
 
 def side(group: str, options: SplitOptions) -> str:

@@ -10,13 +10,12 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
@@ -25,28 +24,13 @@ from cpt_ray.artifacts.stage import Needs, Stage
 from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.cluster import gpus
 from cpt_ray.errors import UserError
-from cpt_ray.model.delimiters import Side
-from cpt_ray.model.embedder import Device, Embedder
+from cpt_ray.model.embedder import Embedder
+from cpt_ray.model.options import Device
 from cpt_ray.model.weights import INFO, ModelInfo, weights_identity
-from cpt_ray.options import How, Options
+from cpt_ray.serve.options import EmbedOptions
 
 CUT = "texts cut to the model's limit"
 """A unit of the ledger, beside `texts` and `vectors`."""
-
-
-class EmbedOptions(Options):
-    """Which texts become vectors, and how."""
-
-    text: str = Field("code", description="column with the texts")
-    key: str = Field("function_id", description="column that identifies a row; it travels with the vector")
-    side: Side = Field("y", description="x: queries and docstrings, y: documents and code")
-    dtype: Literal["float32", "float16"] = Field(
-        "float32", description="of the stored vectors; float16 takes half the room"
-    )
-    bf16: bool = Field(False, description="run the model in bfloat16")
-    device: How[Device] = Field("auto", description="where the model runs; auto: on a GPU where there is one")
-    chunk_tokens: int = Field(8192, ge=64, description="tokens run through the model at once, padding counted")
-    rows_per_shard: int = Field(8192, ge=1, description="rows embedded and saved together; a kill loses at most these")
 
 
 def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) -> Manifest:

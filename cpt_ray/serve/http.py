@@ -21,32 +21,20 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.delimiters import Side
-from cpt_ray.options import Options
+from cpt_ray.model.options import Side
 from cpt_ray.serve import openai
 from cpt_ray.serve.index import Index
 from cpt_ray.serve.openai import Refused
+from cpt_ray.serve.options import HttpOptions
 from cpt_ray.serve.search import search
 
 Result = TypeVar("Result")
 Body = TypeVar("Body", bound=BaseModel)
 SECONDS_TO_WAIT = 1
 """Retry-After of a 503: the queue is short, so a place is soon free."""
-
-
-class HttpOptions(Options):
-    """Where the endpoint listens and what it lets in."""
-
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 opens it to the network")
-    port: int = Field(8080, ge=0, le=65535, description="0 takes a free one")
-    max_body: int = Field(16 << 20, ge=1024, description="bytes of a request's body")
-    max_texts: int = Field(256, ge=1, description="texts in one request to /embed")
-    max_characters: int = Field(20_000, ge=1, description="characters of one text of /embed or /search")
-    max_answers: int = Field(100, ge=1, description="answers of one search")
-    max_waiting: int = Field(32, ge=1, description="requests that may wait for the model; further ones get 503")
 
 
 class Model(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpt_ray.model.delimiters import Side
+from cpt_ray.model.options import Side
 
 SIDES: dict[str, Side] = {"": "y", "-passage": "y", "-query": "x"}
 MAX_ITEMS, MAX_ITEM_TOKENS, MAX_TOKENS = 2048, 8192, 300_000

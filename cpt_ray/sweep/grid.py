@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions, absolute
-from cpt_ray.options import Options
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import absolute
+from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import HeldoutMetric, TrainOptions, merit, result_options
@@ -34,16 +33,6 @@ SWEEP = Stage("sweep", version=2, unit="trials", reads=("x", "y"))
 DRIVER_MEMORY = 256 << 20
 """Bytes that a trial's own driver asks for. Some resource it must ask for, and with a share of a CPU its workers would not
 fit a machine that has just enough for them."""
-
-
-class SweepOptions(Options):
-    """What is varied, and how much each trial sees."""
-
-    batch_sizes: list[int] = Field([256, 512], min_length=1, description="pairs of a global batch")
-    temperatures: list[float] = Field([0.05, 0.2], min_length=1, description="initial temperatures")
-    examples: int = Field(8192, ge=1, description="pairs that every trial sees, whatever its batch size")
-    metric: HeldoutMetric = Field("heldout_mrr", description="held-out metric that ranks the trials")
-    concurrent: int = Field(1, ge=1, description="trials at a time; each needs all of its workers' resources")
 
 
 @dataclass(frozen=True)

@@ -14,41 +14,30 @@ import itertools
 import posixpath
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
 from cpt_ray.pairs.make import publish_pairs
+from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.pairs.schema import PAIRS
-from cpt_ray.pairs.splits import HELDOUT, SplitOptions, split_pairs
+from cpt_ray.pairs.splits import HELDOUT, split_pairs
+from cpt_ray.train.options import LabelledOptions
 
 HARD = (pa.field("hard", pa.list_(pa.string())), pa.field("hard_hash", pa.list_(pa.uint64())))
 """What pairs with hard negatives have beyond PAIRS: texts of side y that are no answer to x, and their hashes."""
 LABELLED = pa.schema([*PAIRS, *HARD])
 """Here `group`, `cluster` and `x_doc` are the content of x: a premise is on one side, and in a batch once."""
 LABEL = Stage("labelled_pairs", version=1, gives=LABELLED, unit="lines")
-
-
-class LabelledOptions(Options):
-    """Which labelled pairs are read."""
-
-    format: Literal["nli", "triplets"] = Field(
-        "nli",
-        description="nli: label, premise, hypothesis, named by the first line; triplets: query, relevant passage,"
-        " other passage (MS MARCO). Tab-separated, .gz too",
-    )
-    lines: int | None = Field(None, ge=1, description="read so many lines at most; null: the whole file, in memory")
 
 
 class Labelled(NamedTuple):

@@ -15,36 +15,20 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest, read_table
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
 from cpt_ray.pairs.make import publish_pairs
 from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.train.finetune import HARD
+from cpt_ray.train.options import MineOptions
 
 BLOCK = 512
 
 NEGATIVES = Stage("hard_pairs", version=1, unit="pairs", reads=("pair_id", "x", "y", "y_hash", "cluster"))
-
-
-class MineOptions(Options):
-    """Which neighbours become hard negatives."""
-
-    count: int = Field(1, ge=1, description="hard negatives of each pair")
-    first: int = Field(10, ge=0, description="first rank of the window, 0 is the nearest document")
-    last: int = Field(100, ge=1, description="the window ends before this rank")
-    margin: float = Field(0.95, gt=0, description="drop what scores more than this share of the positive's score")
-
-    @model_validator(mode="after")
-    def _window(self) -> MineOptions:
-        if self.last - self.first < self.count:
-            raise ValueError(f"the window of ranks {self.first} to {self.last} is narrower than count={self.count}")
-        return self
 
 
 def make_hard_pairs(path: str, *, pairs: str, x: str, y: str, options: MineOptions) -> Manifest:

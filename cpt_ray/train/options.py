@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -96,6 +96,72 @@ class TrainOptions(EngineOptions):
     peak_tflops: float = Field(
         0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"
     )
+
+
+class MineOptions(Options):
+    """Which neighbours become hard negatives."""
+
+    count: int = Field(1, ge=1, description="hard negatives of each pair")
+    first: int = Field(10, ge=0, description="first rank of the window, 0 is the nearest document")
+    last: int = Field(100, ge=1, description="the window ends before this rank")
+    margin: float = Field(0.95, gt=0, description="drop what scores more than this share of the positive's score")
+
+    @model_validator(mode="after")
+    def _window(self) -> MineOptions:
+        if self.last - self.first < self.count:
+            raise ValueError(f"the window of ranks {self.first} to {self.last} is narrower than count={self.count}")
+        return self
+
+
+class PretrainOptions(EngineOptions):
+    """Causal language modelling."""
+
+    steps: int | None = Field(None, ge=1, description="stop after this many batches; null: all of them")
+    micro_batch_tokens: int = Field(4096, ge=8, description="tokens of one forward and backward pass")
+    evaluate_every: int = Field(50, ge=1, description="steps between held-out losses; the last step has one too")
+
+
+class PackOptions(Options):
+    """How texts are packed for language modelling."""
+
+    context: int = Field(128, ge=8, description="tokens of a window")
+    batch_size: int = Field(64, ge=1, description="windows of one global batch, over all workers")
+    epochs: int = Field(1, ge=1, description="passes over the windows; more only when `steps` asks for more")
+    steps: int | None = Field(None, ge=1, description="number of global batches; null: from `epochs`")
+    seed: int = Field(0, ge=0, description="seed of the order")
+
+
+class ClusterSize(Options):
+    """The machine that a plan is for."""
+
+    devices: int = Field(8, ge=1, description="GPUs, or training workers")
+    memory_gb: float = Field(80.0, gt=0, description="memory of one device, in 10^9 bytes")
+    tflops: float = Field(989.0, gt=0, description="bf16 peak of one device, dense")
+    utilisation: float = Field(0.4, gt=0, le=1, description="share of the peak that useful FLOPs are expected to reach")
+
+
+class PlanOptions(Options):
+    """What is to be trained, on what."""
+
+    cluster: ClusterSize = ClusterSize()
+    vocabulary: int = Field(50257, ge=260, description="token ids, when the model is new")
+    pairs: int = Field(10_000_000, ge=1, description="training pairs")
+    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
+    batch_size: int = Field(12288, ge=2, description="pairs of a global batch")
+    max_x_tokens: int = Field(254, ge=1, description="x, without delimiters")
+    max_y_tokens: int = Field(254, ge=1, description="y, without delimiters")
+    filled: float = Field(0.6, gt=0, le=1, description="mean length of a text, as a share of the longest")
+
+
+class LabelledOptions(Options):
+    """Which labelled pairs are read."""
+
+    format: Literal["nli", "triplets"] = Field(
+        "nli",
+        description="nli: label, premise, hypothesis, named by the first line; triplets: query, relevant passage,"
+        " other passage (MS MARCO). Tab-separated, .gz too",
+    )
+    lines: int | None = Field(None, ge=1, description="read so many lines at most; null: the whole file, in memory")
 
 
 HOW = frozenset(

@@ -14,28 +14,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
 from cpt_ray.pairs.batches import Encode, content_keys, keyed_order, write_batches
+from cpt_ray.train.options import PackOptions
 
 WINDOWS = pa.schema([("batch", pa.int32()), ("slot", pa.int32()), ("ids", pa.list_(pa.int32()))])
 BLOCK = 512
 PACK = Stage("windows", version=1, gives=WINDOWS, unit="texts", reads=("id", "text"))
-
-
-class PackOptions(Options):
-    """How texts are packed for language modelling."""
-
-    context: int = Field(128, ge=8, description="tokens of a window")
-    batch_size: int = Field(64, ge=1, description="windows of one global batch, over all workers")
-    epochs: int = Field(1, ge=1, description="passes over the windows; more only when `steps` asks for more")
-    steps: int | None = Field(None, ge=1, description="number of global batches; null: from `epochs`")
-    seed: int = Field(0, ge=0, description="seed of the order")
 
 
 def pack(texts: pa.Table, encode: Encode, end: int, options: PackOptions) -> tuple[Iterator[pa.Table], Ledger]:

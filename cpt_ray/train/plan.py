@@ -13,41 +13,18 @@ from typing import Any
 
 import psutil
 import torch
-from pydantic import Field
 from transformers import AutoModel, PreTrainedModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED
-from cpt_ray.model.weights import ModelOptions, config_of, context_of
-from cpt_ray.options import Options
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import config_of, context_of
 from cpt_ray.train.flops import FORWARD, TRAINING, weights_of
-from cpt_ray.train.options import TrainOptions, check_engine
+from cpt_ray.train.options import PlanOptions, TrainOptions, check_engine
 
 GB = 1e9
 SPARE = 0.1
 """Share of a device's memory left to the allocator's gaps, to collectives and to the driver."""
-
-
-class ClusterSize(Options):
-    """The machine that a plan is for."""
-
-    devices: int = Field(8, ge=1, description="GPUs, or training workers")
-    memory_gb: float = Field(80.0, gt=0, description="memory of one device, in 10^9 bytes")
-    tflops: float = Field(989.0, gt=0, description="bf16 peak of one device, dense")
-    utilisation: float = Field(0.4, gt=0, le=1, description="share of the peak that useful FLOPs are expected to reach")
-
-
-class PlanOptions(Options):
-    """What is to be trained, on what."""
-
-    cluster: ClusterSize = ClusterSize()
-    vocabulary: int = Field(50257, ge=260, description="token ids, when the model is new")
-    pairs: int = Field(10_000_000, ge=1, description="training pairs")
-    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
-    batch_size: int = Field(12288, ge=2, description="pairs of a global batch")
-    max_x_tokens: int = Field(254, ge=1, description="x, without delimiters")
-    max_y_tokens: int = Field(254, ge=1, description="y, without delimiters")
-    filled: float = Field(0.6, gt=0, le=1, description="mean length of a text, as a share of the longest")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -24,8 +23,8 @@ from transformers import PreTrainedModel
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
+from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import (
-    ModelOptions,
     absolute,
     config_of,
     context_of,
@@ -39,7 +38,7 @@ from cpt_ray.train.engine import Engine, evaluating
 from cpt_ray.train.launch import launch
 from cpt_ray.train.loop import TrainResult, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
-from cpt_ray.train.options import EngineOptions, check_divisible, check_engine
+from cpt_ray.train.options import PretrainOptions, check_divisible, check_engine
 from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
 
@@ -47,14 +46,6 @@ TILE = 256
 SCALES = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
 """Keys of configurations whose models change their logits after the head, which `LanguageModel` would leave out."""
 _OTHER_MODEL = "train on from another model, or contrastively (cpt-ray train), where no logits are used"
-
-
-class PretrainOptions(EngineOptions):
-    """Causal language modelling."""
-
-    steps: int | None = Field(None, ge=1, description="stop after this many batches; null: all of them")
-    micro_batch_tokens: int = Field(4096, ge=8, description="tokens of one forward and backward pass")
-    evaluate_every: int = Field(50, ge=1, description="steps between held-out losses; the last step has one too")
 
 
 @dataclass(frozen=True)

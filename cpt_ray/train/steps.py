@@ -19,7 +19,8 @@ from torch import nn
 
 from cpt_ray.artifacts.manifest import Manifest, canonical
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions, weights_identity
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import weights_identity
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.progress import progress
 from cpt_ray.train.checkpoint import Checkpoints, Kind

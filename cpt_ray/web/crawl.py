@@ -16,23 +16,21 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import fsspec
 from aiohttp.resolver import ThreadedResolver
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import Field
 
 from cpt_ray import __version__
 from cpt_ray.artifacts import Ledger, Manifest, Stage, Work
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
 from cpt_ray.progress import Bar, progress
 from cpt_ray.web.addresses import GuardedResolver, Permission
 from cpt_ray.web.content import BodyError, charset, decode, trap, unpack
 from cpt_ray.web.fetch import Fetcher, Limits, session
 from cpt_ray.web.frontier import Frontier
 from cpt_ray.web.links import page_links, sitemap_links
+from cpt_ray.web.options import CrawlOptions
 from cpt_ray.web.robots import Robots, robots
 from cpt_ray.web.url import Origin, Scope, join, normalise, origin
 from cpt_ray.web.warc import Committed, Exchange, SegmentWriter, read_exchange
@@ -41,47 +39,6 @@ AGENT = "cpt-ray"
 """The product token that robots.txt rules are matched with."""
 
 _ROBOTS_REDIRECTS = 5
-
-
-class CrawlOptions(Options):
-    """What to crawl, and how politely."""
-
-    seeds: tuple[str, ...] = Field(default=(), description="URLs to start from")
-    contact: str = Field(
-        default="", description="e-mail or URL by which a site's owner reaches you; goes into the User-Agent"
-    )
-    scope: Literal["host", "prefix", "any"] = Field(
-        default="host", description="stay on the seeds' hosts, in their folders, or go anywhere"
-    )
-    sitemaps: bool = Field(default=True, description="read the sitemaps that robots.txt names, or else /sitemap.xml")
-    max_sitemaps: int = Field(default=1000, ge=0, description="sitemap files read at most")
-    max_pages: int = Field(
-        default=10_000, ge=1, description="pages requested at most: whole levels, then the first by URL"
-    )
-    max_depth: int = Field(default=20, ge=0, description="links followed from a seed or sitemap page")
-    max_redirects: int = Field(default=5, ge=0, description="redirects followed in a row")
-    max_bytes: int = Field(default=5_000_000, ge=1, description="a longer body is left out (as sent, and unpacked)")
-    timeout: float = Field(default=30.0, gt=0, description="seconds for one request, from connecting to the last byte")
-    retries: int = Field(
-        default=3, ge=0, description="attempts after the first on 429, 503, timeouts and lost connections"
-    )
-    backoff: float = Field(
-        default=1.0, ge=0, description="seconds before the first retry; doubled for each further one"
-    )
-    max_wait: float = Field(
-        default=120.0, ge=0, description="longest pause before a retry, whatever Retry-After asks, in seconds"
-    )
-    delay: float = Field(
-        default=1.0, ge=0, description="seconds between requests to one host where robots.txt states no Crawl-delay"
-    )
-    max_delay: float = Field(default=60.0, ge=0, description="a host whose Crawl-delay is longer is not crawled")
-    per_host: int = Field(default=2, ge=1, description="requests under way to one host at most")
-    concurrency: int = Field(default=32, ge=1, description="requests under way at most")
-    allow_private: tuple[str, ...] = Field(
-        default=(), description="networks (CIDR) that are not public but may be contacted"
-    )
-    segment_records: int = Field(default=1_000, ge=1, description="URLs in a WARC segment at most")
-    segment_bytes: int = Field(default=250_000_000, ge=1, description="a WARC segment is closed at this size in bytes")
 
 
 def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | None = None) -> Manifest:

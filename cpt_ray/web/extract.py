@@ -14,16 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 import xxhash
-from pydantic import Field, field_validator
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from cpt_ray.artifacts import Ledger, Stage
-from cpt_ray.options import Options
 from cpt_ray.web.archive import Record, read_archive
 from cpt_ray.web.content import decode, trap
 from cpt_ray.web.language import identify
-from cpt_ray.web.quality import QualityOptions, quality
+from cpt_ray.web.options import ExtractOptions
+from cpt_ray.web.quality import quality
 from cpt_ray.web.url import normalise, origin
 
 DOCUMENTS = pa.schema(
@@ -50,33 +49,6 @@ DOCUMENTS = pa.schema(
 (bytes) say where the page stands."""
 
 _HTML = ("text/html", "application/xhtml+xml")
-
-
-class ExtractOptions(Options):
-    """How pages become documents."""
-
-    group_pattern: str = Field(
-        default="", description="regular expression on the URL whose one group is the split group; empty: the host"
-    )
-    languages: tuple[str, ...] = Field(
-        default=("en",), description="ISO 639-1 codes of the languages kept; empty keeps all"
-    )
-    min_language_score: float = Field(
-        default=0.5, ge=0, le=1, description="a document whose language is less certain is dropped"
-    )
-    max_html_bytes: int = Field(default=2_000_000, ge=1, description="a larger page is dropped unread")
-    quality: QualityOptions = Field(default=QualityOptions(), description="quality rules")
-
-    @field_validator("group_pattern")
-    @classmethod
-    def _one_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if pattern and groups != 1:
-            raise ValueError(f"must have exactly one group, has {groups}")
-        return pattern
 
 
 def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa.Table, Ledger]:

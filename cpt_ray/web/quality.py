@@ -9,36 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pydantic import Field
-
-from cpt_ray.options import Options
+from cpt_ray.web.options import QualityOptions
 
 _WORD = re.compile(r"\S+")
 _ENDS = (".", "!", "?", ":", '"', "”", "。", "！", "？", ")")
 _ELLIPSIS = ("...", "…")
 _BULLETS = ("•", "-", "*", "‣", "·")
-
-
-class QualityOptions(Options):
-    """Bounds outside of which a document is dropped; shares are between 0 and 1."""
-
-    min_words: int = Field(default=30, ge=0, description="too_short: fewer words")
-    max_words: int = Field(default=200_000, ge=1, description="too_long: more words")
-    min_word_length: float = Field(default=2.5, ge=0, description="word_length: mean characters per word below this")
-    max_word_length: float = Field(default=14.0, ge=0, description="word_length: mean characters per word above this")
-    max_symbols: float = Field(default=0.1, ge=0, description="symbols: hash signs and ellipses per word above this")
-    min_alphabetic: float = Field(
-        default=0.6, ge=0, le=1, description="not_words: share of words with a letter below this"
-    )
-    max_bullets: float = Field(
-        default=0.9, ge=0, le=1, description="bullets: share of lines that begin with a bullet above this"
-    )
-    max_ellipses: float = Field(
-        default=0.3, ge=0, le=1, description="ellipses: share of lines that end in an ellipsis above this"
-    )
-    max_repeated_lines: float = Field(
-        default=0.5, ge=0, le=1, description="repeated_lines: share of characters in lines that came before above this"
-    )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 from tree_sitter import Language, Parser
 
-from cpt_ray.code.functions import MineOptions, Origin, Source, mine
+from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.grammars import GRAMMARS
+from cpt_ray.code.options import MineOptions
 from cpt_ray.code.syntax import TooSlow, parse, parser_of, self_test
 from cpt_ray.errors import UserError
 

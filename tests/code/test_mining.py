@@ -16,17 +16,9 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.code.documentation import clean, python_text, summary
-from cpt_ray.code.functions import (
-    FUNCTIONS,
-    MineOptions,
-    Origin,
-    Source,
-    code_without,
-    mine,
-    mine_shard,
-    text_hash,
-)
+from cpt_ray.code.functions import FUNCTIONS, Origin, Source, code_without, mine, mine_shard, text_hash
 from cpt_ray.code.grammars import GRAMMARS
+from cpt_ray.code.options import MineOptions
 from cpt_ray.code.syntax import definitions, documentation, parse, parser_of
 
 PYTHON = GRAMMARS["python"]

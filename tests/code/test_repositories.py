@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cpt_ray.code.functions import MineOptions, mine_shard
+from cpt_ray.code.functions import mine_shard
+from cpt_ray.code.options import MineOptions
 from cpt_ray.code.repositories import Repository, mine_repository_shard
 from cpt_ray.errors import UserError
 

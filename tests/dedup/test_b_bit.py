@@ -11,8 +11,9 @@ from datasketch import MinHash
 from datasketch.b_bit_minhash import bBitMinHash
 
 from cpt_ray.artifacts import parquet, read_table
-from cpt_ray.dedup import DedupOptions, estimate, write_b_bits, write_signatures
-from cpt_ray.dedup.b_bit import Bits, pack, similarity
+from cpt_ray.dedup.b_bit import Bits, estimate, pack, similarity, write_b_bits
+from cpt_ray.dedup.options import DedupOptions
+from cpt_ray.dedup.signatures import write_signatures
 from cpt_ray.errors import UserError
 from tests.dedup.dedup_corpus import corpus, jaccard
 

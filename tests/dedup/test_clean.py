@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import parquet, read_table
-from cpt_ray.dedup import CleanOptions, clean_documents, deduplicate
-from cpt_ray.dedup.clean import older_captures
+from cpt_ray.dedup.clean import clean_documents, older_captures
+from cpt_ray.dedup.cluster import deduplicate
+from cpt_ray.dedup.options import CleanOptions
 from cpt_ray.errors import UserError
 
 FOOTER = "Copyright by the owners of this site"

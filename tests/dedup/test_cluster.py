@@ -9,7 +9,10 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import build, parquet, parts, read_manifest, read_table
-from cpt_ray.dedup import DedupOptions, Preference, components, deduplicate, explain, near, shuffle, verify
+from cpt_ray.dedup import components, near, shuffle, verify
+from cpt_ray.dedup.cluster import deduplicate
+from cpt_ray.dedup.explain import explain
+from cpt_ray.dedup.options import DedupOptions, Preference
 from cpt_ray.errors import UserError
 from tests.dedup.dedup_corpus import corpus, jaccard, text_of
 

@@ -10,8 +10,11 @@ import pytest
 from datasketch import MinHash, MinHashLSH
 
 from cpt_ray.artifacts import parquet, read_table
-from cpt_ray.dedup import DedupOptions, deduplicate, from_datasketch, to_datasketch, write_index, write_signatures
-from cpt_ray.dedup.signatures import signature_matrix
+from cpt_ray.dedup.cluster import deduplicate
+from cpt_ray.dedup.datasketch_lsh import from_datasketch, to_datasketch
+from cpt_ray.dedup.index import write_index
+from cpt_ray.dedup.options import DedupOptions
+from cpt_ray.dedup.signatures import signature_matrix, write_signatures
 from cpt_ray.errors import UserError
 from tests.dedup.dedup_corpus import corpus
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import parquet, read_table
-from cpt_ray.dedup import DedupOptions, deduplicate, write_index
+from cpt_ray.dedup.cluster import deduplicate
+from cpt_ray.dedup.index import write_index
+from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.errors import UserError
 from tests.dedup.dedup_corpus import corpus, edited, text_of
 

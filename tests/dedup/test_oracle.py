@@ -13,7 +13,10 @@ import pytest
 from scipy.sparse import csr_array
 
 from cpt_ray.artifacts import parquet, parts, read_table
-from cpt_ray.dedup import DedupOptions, bands, deduplicate, minhash, write_index
+from cpt_ray.dedup import bands, minhash
+from cpt_ray.dedup.cluster import deduplicate
+from cpt_ray.dedup.index import write_index
+from cpt_ray.dedup.options import DedupOptions
 from tests.dedup.dedup_corpus import edited, real_pieces, shingles
 
 THRESHOLD = 0.7

@@ -9,7 +9,8 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpt_ray.dedup.paragraphs import ParagraphOptions, count_paragraphs, drop_repeated, repeated, total
+from cpt_ray.dedup.options import ParagraphOptions
+from cpt_ray.dedup.paragraphs import count_paragraphs, drop_repeated, repeated, total
 
 MENU = "Home  Docs | About us"
 

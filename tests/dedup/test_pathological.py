@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import Manifest, parquet, read_table
-from cpt_ray.dedup import DedupOptions, deduplicate
+from cpt_ray.dedup.cluster import deduplicate
+from cpt_ray.dedup.options import DedupOptions
 from tests.dedup.dedup_corpus import jaccard, text_of
 
 

@@ -17,16 +17,11 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import parquet, parts, shards
-from cpt_ray.dedup import (
-    CleanOptions,
-    DedupOptions,
-    clean_documents,
-    components,
-    deduplicate,
-    near,
-    verify,
-    write_index,
-)
+from cpt_ray.dedup import components, near, verify
+from cpt_ray.dedup.clean import clean_documents
+from cpt_ray.dedup.cluster import deduplicate
+from cpt_ray.dedup.index import write_index
+from cpt_ray.dedup.options import CleanOptions, DedupOptions
 from tests.dedup.dedup_corpus import Killed, corpus, dying
 
 SCRIPT = """

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.candidates import CandidateOptions, draw
+from cpt_ray.evaluate.candidates import draw
+from cpt_ray.evaluate.options import CandidateOptions
 
 
 def _pairs(n: int, groups: int = 40, documents: int | None = None, **columns: list) -> pa.Table:

@@ -8,7 +8,7 @@ import pytest
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import chance
-from cpt_ray.evaluate.candidates import CandidateOptions
+from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import bm25_beir, compare, read_beir, search_beir
 
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from cpt_ray.artifacts import run_shards
 from cpt_ray.installed import site
 from cpt_ray.installed.distributions import Distribution, SourceFile
+from cpt_ray.installed.options import SiteOptions
 from cpt_ray.installed.server import serve_pages, serve_site
-from cpt_ray.installed.site import DISALLOWED, PAGES, SiteOptions, render_shard, robots_txt, site_shards, sitemaps
+from cpt_ray.installed.site import DISALLOWED, PAGES, render_shard, robots_txt, site_shards, sitemaps
 
 WORDS = "This module explains at some length what it is good for and how it is used by others. " * 6
 

@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.model.start import StartOptions, prepare
+from cpt_ray.model.options import StartOptions
+from cpt_ray.model.start import prepare
 
 DELIMITERS = Delimiters.from_dict({"x": [1, 2], "y": [3, 4]})
 

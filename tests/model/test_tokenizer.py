@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.model.tokenizer import END_OF_TEXT, TokenizerOptions, encode, train_tokenizer
+from cpt_ray.model.options import TokenizerOptions
+from cpt_ray.model.tokenizer import END_OF_TEXT, encode, train_tokenizer
 
 TEXTS = [
     "Parse the HTTP date and return a datetime object.",

@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.encoder import collate
+from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import (
-    ModelOptions,
     load_backbone,
     load_language_model,
     load_tokenizer,

@@ -6,7 +6,8 @@ from typing import Any
 
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder
-from cpt_ray.model.weights import ModelInfo, ModelOptions, load_backbone, save_model
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import ModelInfo, load_backbone, save_model
 
 
 def write_model(folder: str, tokenizer: Any, options: ModelOptions, *, tokens: int, x: int, y: int) -> Encoder:

@@ -11,7 +11,8 @@ import pytest
 import xxhash
 
 from cpt_ray.errors import UserError
-from cpt_ray.pairs.batches import BATCHES, BatchOptions, BatchReader, build_batches, materialise
+from cpt_ray.pairs.batches import BATCHES, BatchReader, build_batches, materialise
+from cpt_ray.pairs.options import BatchOptions
 
 
 def encode(texts: list[str]) -> list[list[int]]:

@@ -9,8 +9,9 @@ import pytest
 
 from cpt_ray.artifacts import Ledger, Manifest, build, parquet, read_table
 from cpt_ray.errors import UserError
-from cpt_ray.pairs.corpus import CORPUS, CorpusOptions, Source, batches_of_texts, make_corpus
-from cpt_ray.pairs.splits import HELDOUT, SplitOptions, side
+from cpt_ray.pairs.corpus import CORPUS, Source, batches_of_texts, make_corpus
+from cpt_ray.pairs.options import CorpusOptions, SplitOptions
+from cpt_ray.pairs.splits import HELDOUT, side
 
 SPLIT = SplitOptions(heldout_share=0.4)
 

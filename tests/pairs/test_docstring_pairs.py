@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 import xxhash
 
-from cpt_ray.code.functions import MineOptions, Origin, Source, mine, text_hash
+from cpt_ray.code.functions import Origin, Source, mine, text_hash
+from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
-from cpt_ray.pairs.docstrings import DocstringOptions, code_pairs, plain
+from cpt_ray.pairs.docstrings import code_pairs, plain
+from cpt_ray.pairs.options import DocstringOptions
 from cpt_ray.pairs.schema import PAIRS
 
 SOURCE = '''

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import Ledger, Manifest, build, parquet, read_table
-from cpt_ray.code.functions import FUNCTIONS, MineOptions, Origin, Source, mine
+from cpt_ray.code.functions import FUNCTIONS, Origin, Source, mine
+from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.decontaminate import Evaluation, text_hashes
-from cpt_ray.pairs.docstrings import DocstringOptions
 from cpt_ray.pairs.make import make_code_pairs, make_text_pairs
-from cpt_ray.pairs.neighbours import NeighbourOptions
+from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
 from cpt_ray.pairs.schema import PAIRS
-from cpt_ray.pairs.splits import SplitOptions, side
+from cpt_ray.pairs.splits import side
 
 SPLIT = SplitOptions(heldout_share=0.5)
 GROUPS = [f"g{i}" for i in range(6)]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cpt_ray.errors import UserError
-from cpt_ray.pairs.neighbours import NeighbourOptions, Span, cut, text_pairs
+from cpt_ray.pairs.neighbours import Span, cut, text_pairs
+from cpt_ray.pairs.options import NeighbourOptions
 from cpt_ray.pairs.schema import PAIRS
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

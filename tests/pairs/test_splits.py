@@ -8,8 +8,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.pairs.schema import PAIRS, Pair, pairs_table
-from cpt_ray.pairs.splits import SplitOptions, side, split_pairs
+from cpt_ray.pairs.splits import side, split_pairs
 
 HALF = SplitOptions(heldout_share=0.5)
 

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.ablations import EXPERIMENTS, Measured, Plan, Setting, rate_factor, rows, settings, with_duplicates
-from cpt_ray.code.functions import MineOptions, Origin, Source, mine
-from cpt_ray.pairs.splits import SplitOptions, side
+from cpt_ray.code.functions import Origin, Source, mine
+from cpt_ray.code.options import MineOptions
+from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.pairs.splits import side
 from cpt_ray.sweep.grid import Trial, TrialResult
 
 PLAN = Plan(batch_sizes=(8, 16), examples=32, batch_size=16, masking_examples=16, seeds=2)

@@ -16,18 +16,17 @@ from transformers import PreTrainedTokenizerFast
 from cpt_ray.artifacts import Ledger, build, read_manifest, read_table, run_tasks, store
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.candidates import CandidateOptions
-from cpt_ray.model.tokenizer import TokenizerOptions, train_tokenizer
-from cpt_ray.model.weights import ModelOptions
+from cpt_ray.evaluate.options import CandidateOptions
+from cpt_ray.model.options import ModelOptions, TokenizerOptions
+from cpt_ray.model.tokenizer import train_tokenizer
 from cpt_ray.pairs import splits
-from cpt_ray.pairs.batches import BatchOptions
 from cpt_ray.pairs.make import publish_pairs
+from cpt_ray.pairs.options import BatchOptions, SplitOptions
 from cpt_ray.pairs.schema import Pair, pairs_table
-from cpt_ray.pairs.splits import SplitOptions, read_side, split_pairs
-from cpt_ray.sweep.grid import SweepOptions
-from cpt_ray.train.hard_negatives import MineOptions
+from cpt_ray.pairs.splits import read_side, split_pairs
+from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.loop import train_model
-from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.options import MineOptions, TrainOptions
 from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, sweep, train
 from pipelines.tracked import Tracked, TrackingOptions
 from tests.model.written import write_model

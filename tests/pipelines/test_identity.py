@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from cpt_ray.artifacts import Stage, fingerprint
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.pairs.batches import BatchOptions
-from cpt_ray.sweep.grid import SweepOptions
-from cpt_ray.train.options import TrainOptions
-from cpt_ray.train.pretrain import PretrainOptions
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.train.options import PretrainOptions, TrainOptions
 from pipelines import pretrain, sweep, train
 
 HOW = {"workers": 4, "elastic_workers": 8, "engine": "reference", "zero_stage": 3, "reduce": "chunk", "compile": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt_ray.pairs.batches import BatchOptions
+from cpt_ray.pairs.options import BatchOptions
 from pipelines import cli, plan, pretrain, sweep, train
 from pipelines.config import choices, load
 

@@ -19,7 +19,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     from cpt_ray.model.delimiters import Delimiters
     from cpt_ray.model.encoder import Encoder
-    from cpt_ray.model.weights import ModelInfo, ModelOptions, new_language_model, save_model
+    from cpt_ray.model.options import ModelOptions
+    from cpt_ray.model.weights import ModelInfo, new_language_model, save_model
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

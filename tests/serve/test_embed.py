@@ -11,7 +11,8 @@ from cpt_ray.artifacts.store import parts, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.weights import weights_identity
-from cpt_ray.serve.embed import CUT, EmbedOptions, _gpus, embed_table
+from cpt_ray.serve.embed import CUT, _gpus, embed_table
+from cpt_ray.serve.options import EmbedOptions
 from tests.serve.serve_samples import functions
 
 

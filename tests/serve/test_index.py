@@ -14,8 +14,9 @@ from cpt_ray.artifacts.store import parts
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.serve import index as index_module
-from cpt_ray.serve.embed import EmbedOptions, embed_table
+from cpt_ray.serve.embed import embed_table
 from cpt_ray.serve.index import Index, build_index, top_k
+from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import Answer
 from pipelines import embed
 from pipelines.search import open_index

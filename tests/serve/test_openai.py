@@ -11,7 +11,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from cpt_ray.model.embedder import Embedder
-from cpt_ray.serve.http import HttpOptions, make_app
+from cpt_ray.serve.http import make_app
+from cpt_ray.serve.options import HttpOptions
 
 TEXTS = ["parse a date", "open a file and read it", "x"]
 

@@ -14,9 +14,11 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.pairs.batches import BatchOptions, build_batches
-from cpt_ray.sweep.grid import SweepOptions, Trial, run_sweep, trials
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.pairs.batches import build_batches
+from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.sweep.grid import Trial, run_sweep, trials
+from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.options import TrainOptions
 
 SMALL = ModelOptions(hidden_size=16, layers=1, heads=2, feedforward=32, context=32)

@@ -12,9 +12,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.pairs.batches import BatchOptions, build_batches
-from cpt_ray.train.packing import PackOptions, build_windows
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.pairs.batches import build_batches
+from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.train.options import PackOptions
+from cpt_ray.train.packing import build_windows
 
 torch.set_num_threads(1)
 

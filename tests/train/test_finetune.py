@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.pairs.batches import BatchOptions, build_batches
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.pairs.batches import build_batches
+from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.train.finetune import LABELLED, read_nli, read_triplets
-from cpt_ray.train.hard_negatives import MineOptions, mine
+from cpt_ray.train.hard_negatives import mine
 from cpt_ray.train.loop import train_model
-from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.options import MineOptions, TrainOptions
 
 SNLI = Path(__file__).parents[3] / "shared" / "data" / "eval" / "nli" / "SNLI-dev.tsv.gz"
 NLI = """label\tpremise\thypothesis

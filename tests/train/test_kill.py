@@ -24,8 +24,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.pairs.batches import BatchOptions, build_batches
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.pairs.batches import build_batches
+from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.loop import ContrastiveJob, contrastive
 from cpt_ray.train.metrics import METRICS, read_metrics

@@ -15,7 +15,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
-from cpt_ray.model.weights import ModelOptions, load_tokenizer, new_language_model, save_language_model
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import load_tokenizer, new_language_model, save_language_model
 from cpt_ray.train import grad_cache, writer
 from cpt_ray.train.checkpoint import Checkpoints, Kind
 from cpt_ray.train.collectives import Workers

@@ -11,11 +11,12 @@ import yaml
 from transformers import AutoModel
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions, configuration, new_language_model
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import configuration, new_language_model
 from cpt_ray.train.flops import FORWARD, weights_of
 from cpt_ray.train.grad_cache import saved_bytes
-from cpt_ray.train.options import TrainOptions
-from cpt_ray.train.plan import ClusterSize, PlanOptions, activation_bytes, make_plan
+from cpt_ray.train.options import ClusterSize, PlanOptions, TrainOptions
+from cpt_ray.train.plan import activation_bytes, make_plan
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 LOW = TrainOptions(precision="bf16_weights")

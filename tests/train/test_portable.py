@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing as mp
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions
+from cpt_ray.model.options import ModelOptions
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
 from cpt_ray.train.loop import ContrastiveJob, contrastive

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.train.packing import PackOptions, pack
-from cpt_ray.train.pretrain import PretrainOptions, TokenLoss, check_head, check_logits, pretrain
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.train.options import PackOptions, PretrainOptions
+from cpt_ray.train.packing import pack
+from cpt_ray.train.pretrain import TokenLoss, check_head, check_logits, pretrain
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import ModelOptions
-from cpt_ray.train.options import HOW, EngineOptions, TrainOptions, check_divisible, merit, result_options
-from cpt_ray.train.pretrain import PretrainOptions
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.train.options import (
+    HOW,
+    EngineOptions,
+    PretrainOptions,
+    TrainOptions,
+    check_divisible,
+    merit,
+    result_options,
+)
 
 ENGINE = {
     *("precision", "learning_rate", "embedding_rate_factor", "schedule", "warmup", "final_rate", "weight_decay"),

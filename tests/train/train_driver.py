@@ -12,7 +12,7 @@ def main() -> None:
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", CUDA_VISIBLE_DEVICES="")
     import ray
 
-    from cpt_ray.model.weights import ModelOptions
+    from cpt_ray.model.options import ModelOptions
     from cpt_ray.train.loop import train_model
     from cpt_ray.train.options import TrainOptions
 

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from cpt_ray.artifacts import Manifest, build
-from cpt_ray.web.crawl import CrawlOptions, crawl
+from cpt_ray.web.crawl import crawl
+from cpt_ray.web.options import CrawlOptions
 
 Answer = str | Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 HOST = "site.example"

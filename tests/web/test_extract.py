@@ -20,7 +20,8 @@ from cpt_ray.installed.distributions import Distribution
 from cpt_ray.installed.site import render
 from cpt_ray.web.archive import Record
 from cpt_ray.web.content import decode
-from cpt_ray.web.extract import DOCUMENTS, ExtractOptions, document, extract, extract_shard
+from cpt_ray.web.extract import DOCUMENTS, document, extract, extract_shard
+from cpt_ray.web.options import ExtractOptions
 from cpt_ray.web.warc import Exchange, SegmentWriter
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "web"

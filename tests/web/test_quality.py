@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpt_ray.web.language import identify
-from cpt_ray.web.quality import QualityOptions, quality
+from cpt_ray.web.options import QualityOptions
+from cpt_ray.web.quality import quality
 
 PROSE = "\n".join(f"Sentence number {i} says something that no other sentence here has said before." for i in range(10))
 

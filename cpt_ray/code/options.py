@@ -1,0 +1,31 @@
+"""Options of mining."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from cpt_ray.code.grammars import GRAMMARS
+from cpt_ray.options import Options
+
+
+class MineOptions(Options):
+    """What is mined and what is left out."""
+
+    languages: tuple[str, ...] = Field(
+        ("python",), description="Languages to mine, of those in cpt_ray/code/grammars.py."
+    )
+    max_file_bytes: int = Field(1_000_000, gt=0, description="Larger files are data or generated; they are not read.")
+    skip_tests: bool = Field(True, description="Leave out files in test folders and functions named as tests.")
+    skip_generated: bool = Field(True, description="Leave out files whose header says that a program wrote them.")
+    min_words: int = Field(3, ge=1, description="Words a docstring's summary must have.")
+    min_code_lines: int = Field(3, ge=1, description="Lines with text the code must have once its docstring is out.")
+    max_code_chars: int = Field(50_000, gt=0, description="Characters the code may have.")
+    max_docstring_chars: int = Field(20_000, gt=0, description="Characters the whole docstring may have.")
+
+    @field_validator("languages")
+    @classmethod
+    def _known(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [language for language in languages if language not in GRAMMARS]
+        if unknown or not languages:
+            raise ValueError(f"languages are some of {', '.join(GRAMMARS)}, not {unknown}")
+        return languages

@@ -1,0 +1,37 @@
+"""Options of embedding tables and of the HTTP service."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cpt_ray.model.options import Device, Side
+from cpt_ray.options import How, Options
+
+
+class HttpOptions(Options):
+    """Where the endpoint listens and what it lets in."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 opens it to the network")
+    port: int = Field(8080, ge=0, le=65535, description="0 takes a free one")
+    max_body: int = Field(16 << 20, ge=1024, description="bytes of a request's body")
+    max_texts: int = Field(256, ge=1, description="texts in one request to /embed")
+    max_characters: int = Field(20_000, ge=1, description="characters of one text of /embed or /search")
+    max_answers: int = Field(100, ge=1, description="answers of one search")
+    max_waiting: int = Field(32, ge=1, description="requests that may wait for the model; further ones get 503")
+
+
+class EmbedOptions(Options):
+    """Which texts become vectors, and how."""
+
+    text: str = Field("code", description="column with the texts")
+    key: str = Field("function_id", description="column that identifies a row; it travels with the vector")
+    side: Side = Field("y", description="x: queries and docstrings, y: documents and code")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="of the stored vectors; float16 takes half the room"
+    )
+    bf16: bool = Field(False, description="run the model in bfloat16")
+    device: How[Device] = Field("auto", description="where the model runs; auto: on a GPU where there is one")
+    chunk_tokens: int = Field(8192, ge=64, description="tokens run through the model at once, padding counted")
+    rows_per_shard: int = Field(8192, ge=1, description="rows embedded and saved together; a kill loses at most these")

@@ -1,0 +1,100 @@
+"""Options of the crawl, of extraction and of the quality rules."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from cpt_ray.options import Options
+
+
+class QualityOptions(Options):
+    """Bounds outside of which a document is dropped; shares are between 0 and 1."""
+
+    min_words: int = Field(default=30, ge=0, description="too_short: fewer words")
+    max_words: int = Field(default=200_000, ge=1, description="too_long: more words")
+    min_word_length: float = Field(default=2.5, ge=0, description="word_length: mean characters per word below this")
+    max_word_length: float = Field(default=14.0, ge=0, description="word_length: mean characters per word above this")
+    max_symbols: float = Field(default=0.1, ge=0, description="symbols: hash signs and ellipses per word above this")
+    min_alphabetic: float = Field(
+        default=0.6, ge=0, le=1, description="not_words: share of words with a letter below this"
+    )
+    max_bullets: float = Field(
+        default=0.9, ge=0, le=1, description="bullets: share of lines that begin with a bullet above this"
+    )
+    max_ellipses: float = Field(
+        default=0.3, ge=0, le=1, description="ellipses: share of lines that end in an ellipsis above this"
+    )
+    max_repeated_lines: float = Field(
+        default=0.5, ge=0, le=1, description="repeated_lines: share of characters in lines that came before above this"
+    )
+
+
+class ExtractOptions(Options):
+    """How pages become documents."""
+
+    group_pattern: str = Field(
+        default="", description="regular expression on the URL whose one group is the split group; empty: the host"
+    )
+    languages: tuple[str, ...] = Field(
+        default=("en",), description="ISO 639-1 codes of the languages kept; empty keeps all"
+    )
+    min_language_score: float = Field(
+        default=0.5, ge=0, le=1, description="a document whose language is less certain is dropped"
+    )
+    max_html_bytes: int = Field(default=2_000_000, ge=1, description="a larger page is dropped unread")
+    quality: QualityOptions = Field(default=QualityOptions(), description="quality rules")
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if pattern and groups != 1:
+            raise ValueError(f"must have exactly one group, has {groups}")
+        return pattern
+
+
+class CrawlOptions(Options):
+    """What to crawl, and how politely."""
+
+    seeds: tuple[str, ...] = Field(default=(), description="URLs to start from")
+    contact: str = Field(
+        default="", description="e-mail or URL by which a site's owner reaches you; goes into the User-Agent"
+    )
+    scope: Literal["host", "prefix", "any"] = Field(
+        default="host", description="stay on the seeds' hosts, in their folders, or go anywhere"
+    )
+    sitemaps: bool = Field(default=True, description="read the sitemaps that robots.txt names, or else /sitemap.xml")
+    max_sitemaps: int = Field(default=1000, ge=0, description="sitemap files read at most")
+    max_pages: int = Field(
+        default=10_000, ge=1, description="pages requested at most: whole levels, then the first by URL"
+    )
+    max_depth: int = Field(default=20, ge=0, description="links followed from a seed or sitemap page")
+    max_redirects: int = Field(default=5, ge=0, description="redirects followed in a row")
+    max_bytes: int = Field(default=5_000_000, ge=1, description="a longer body is left out (as sent, and unpacked)")
+    timeout: float = Field(default=30.0, gt=0, description="seconds for one request, from connecting to the last byte")
+    retries: int = Field(
+        default=3, ge=0, description="attempts after the first on 429, 503, timeouts and lost connections"
+    )
+    backoff: float = Field(
+        default=1.0, ge=0, description="seconds before the first retry; doubled for each further one"
+    )
+    max_wait: float = Field(
+        default=120.0, ge=0, description="longest pause before a retry, whatever Retry-After asks, in seconds"
+    )
+    delay: float = Field(
+        default=1.0, ge=0, description="seconds between requests to one host where robots.txt states no Crawl-delay"
+    )
+    max_delay: float = Field(default=60.0, ge=0, description="a host whose Crawl-delay is longer is not crawled")
+    per_host: int = Field(default=2, ge=1, description="requests under way to one host at most")
+    concurrency: int = Field(default=32, ge=1, description="requests under way at most")
+    allow_private: tuple[str, ...] = Field(
+        default=(), description="networks (CIDR) that are not public but may be contacted"
+    )
+    segment_records: int = Field(default=1_000, ge=1, description="URLs in a WARC segment at most")
+    segment_bytes: int = Field(default=250_000_000, ge=1, description="a WARC segment is closed at this size in bytes")
