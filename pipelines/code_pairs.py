@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from cpt_ray import artifacts
-from cpt_ray.artifacts import Ledger, Manifest, Task, check, run_tasks
+from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, run_flow
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
 from cpt_ray.code.options import MineOptions
@@ -88,10 +88,10 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     else:
         found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
-    tasks = flow(out, shards, work, options, inputs)
+    wanted = flow(out, shards, work, options, inputs)
     with connect(options.cluster) as resources:
-        check(tasks, resources)
-        made = run_tasks(tasks)
+        check_flow(wanted, resources)
+        made = run_flow(wanted)
     print_artifacts(made)
     return made
 
@@ -102,12 +102,12 @@ def flow(
     work: Any,
     steps: Steps,
     inputs: Mapping[str, str] | None = None,
-) -> list[Task]:
+) -> list[Wanted]:
     """`functions`, `function_clusters` and `code_pairs` under `out`."""
     functions, clusters, pairs = (posixpath.join(out, n) for n in ("functions", "function_clusters", "code_pairs"))
     mine = dataclasses.replace(MINE, run=work)
     return [
-        Task(
+        Wanted(
             functions,
             mine,
             lambda: mine.map(
@@ -118,14 +118,14 @@ def flow(
                 options=steps.mine,
             ),
         ),
-        Task(
+        Wanted(
             clusters,
             CLUSTER,
             lambda: deduplicate(clusters, functions, id_column="function_id", text_column="code", options=steps.dedup),
             (functions,),
             columns=("function_id", "code", *steps.dedup.columns),
         ),
-        Task(
+        Wanted(
             pairs,
             CODE_PAIRS,
             lambda: make_code_pairs(

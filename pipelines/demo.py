@@ -23,7 +23,7 @@ from dataclasses import replace
 from pydantic import Field, model_validator
 
 from cpt_ray import memory
-from cpt_ray.artifacts import Manifest, Task, check, read_manifest, run_tasks
+from cpt_ray.artifacts import Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.candidates import EVALUATE
@@ -93,9 +93,9 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
         tracked = stack.enter_context(
             Tracked(options.tracking, options.cluster.folder(""), options.output, key, options)
         )
-        tasks = flow(out, options, tracked)
-        check(tasks, resources)
-        made = run_tasks(tasks, ended=tracked.ended)
+        wanted = flow(out, options, tracked)
+        check_flow(wanted, resources)
+        made = run_flow(wanted, ended=tracked.ended)
         return demo_report.write(
             out,
             {posixpath.basename(path): (path, manifest) for path, manifest in made.items()},
@@ -107,7 +107,7 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
         )
 
 
-def flow(out: str, options: PipelineOptions, tracked: Tracked) -> list[Task]:
+def flow(out: str, options: PipelineOptions, tracked: Tracked) -> list[Wanted]:
     """All artifacts of the demo under `out`."""
     at = functools.partial(posixpath.join, out)
     found = chosen(options.only)
@@ -116,8 +116,8 @@ def flow(out: str, options: PipelineOptions, tracked: Tracked) -> list[Task]:
     shards = code_pairs.installed_shards(found)
     model = options.initial.model.model_copy(update={"init": initial})
     return [
-        Task(site, RENDER, lambda: make_site(site, found, options.site, installed)),
-        Task(archive, CRAWL, lambda: crawl_site(archive, site, options.web), (site,)),
+        Wanted(site, RENDER, lambda: make_site(site, found, options.site, installed)),
+        Wanted(archive, CRAWL, lambda: crawl_site(archive, site, options.web), (site,)),
         *text_pairs.flow(out, archive, options.text),
         *code_pairs.flow(out, shards, code_pairs.mine_installed_shard, options.code, installed),
         *below(
@@ -135,26 +135,26 @@ def flow(out: str, options: PipelineOptions, tracked: Tracked) -> list[Task]:
             train.Steps,
             train.flow(out, "text_model", at("text_pairs"), model, options.text_model, tracked),
         ),
-        Task(at("sweep"), SWEEP, lambda: make_sweep(out, at, model, options.sweep, tracked), (at("code_pairs"),)),
+        Wanted(at("sweep"), SWEEP, lambda: make_sweep(out, at, model, options.sweep, tracked), (at("code_pairs"),)),
         measured(at("code_search"), at("code_pairs"), at("code_model"), initial, options.evaluation),
         measured(at("text_search"), at("text_pairs"), at("text_model"), initial, options.evaluation),
         *embed.flow(out, at("functions"), at("code_model"), options.index),
     ]
 
 
-def below(section: str, steps: type[Options], tasks: Sequence[Task]) -> list[Task]:
-    """The tasks, whose errors name keys of `steps` as they are typed here: below `section`."""
+def below(section: str, steps: type[Options], wanted: Sequence[Wanted]) -> list[Wanted]:
+    """The same, whose errors name keys of `steps` as they are typed here: below `section`."""
 
     def named(make: Callable[[], Manifest]) -> Manifest:
         with under(section, steps):
             return make()
 
-    return [replace(task, make=functools.partial(named, task.make)) for task in tasks]
+    return [replace(one, make=functools.partial(named, one.make)) for one in wanted]
 
 
-def measured(path: str, pairs: str, trained: str, initial: str, options: CandidateOptions) -> Task:
+def measured(path: str, pairs: str, trained: str, initial: str, options: CandidateOptions) -> Wanted:
     """Search among held-out candidates by a model and by the weights it started from."""
-    return Task(
+    return Wanted(
         path, EVALUATE, lambda: evaluate.make(path, pairs, trained, initial, options), (pairs, trained, initial)
     )
 

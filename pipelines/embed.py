@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, Task, check, read_manifest, run_tasks
+from cpt_ray.artifacts import Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.options import Options
 from cpt_ray.serve.embed import CUT, EMBED, embed_table
@@ -45,10 +45,10 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
     reads.check_options(READS, options)
     out = options.cluster.folder(options.output)
-    tasks = flow(out, options.source, options.trained, options.embed, options.columns)
+    wanted = flow(out, options.source, options.trained, options.embed, options.columns)
     with connect(options.cluster) as resources, under("embed", EmbedOptions):
-        check(tasks, resources)
-        made = run_tasks(tasks)
+        check_flow(wanted, resources)
+        made = run_flow(wanted)
     print_artifacts(made)
     say_cut(made.values())
     return made
@@ -63,7 +63,9 @@ def say_cut(made: Iterable[Manifest]) -> None:
             )
 
 
-def flow(out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[str, ...] | None = None) -> list[Task]:
+def flow(
+    out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[str, ...] | None = None
+) -> list[Wanted]:
     """`embeddings` and `index` under `out`."""
     vectors, index = posixpath.join(out, "embeddings"), posixpath.join(out, "index")
 
@@ -73,14 +75,14 @@ def flow(out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[
         return build_index(index, embeddings=vectors, source=source, key=embed.key, columns=shown)
 
     return [
-        Task(
+        Wanted(
             vectors,
             EMBED,
             lambda: embed_table(vectors, source=source, model=model, options=embed),
             (source,),
             columns=(embed.key, embed.text),
         ),
-        Task(index, INDEX, make_index, (source, vectors), columns=(embed.key, *(columns or ()))),
+        Wanted(index, INDEX, make_index, (source, vectors), columns=(embed.key, *(columns or ()))),
     ]
 
 

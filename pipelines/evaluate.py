@@ -1,55 +1,79 @@
-"""Measure a model as the paper does: search among 1,000 held-out candidates.
+"""Measure a model: search among held-out pairs, and suites of labelled tasks.
 
-Beside the model stand its initial weights, BM25 and chance, all on the very same candidates.
+`pairs=` searches 1,000 held-out candidates as the paper does, with the model, the weights it started from, BM25 and chance
+on the very same candidates. `suite=` measures search in BEIR folders, linear probes, similarity and classification without
+training, beside BM25, TF-IDF with SVD, and chance.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.evaluate.candidates import EVALUATE
 from cpt_ray.evaluate.options import CandidateOptions
-from cpt_ray.evaluate.search import compare
+from cpt_ray.evaluate.search import Embed, compare
+from cpt_ray.evaluate.suite import SUITE, measure
+from cpt_ray.evaluate.suite_options import SuiteOptions
+from cpt_ray.evaluate.tasks import digest
 from cpt_ray.options import Options
 from cpt_ray.pairs.splits import HELDOUT, read_side
+from cpt_ray.progress import progress
 from pipelines import reads
 from pipelines.cli import script
-from pipelines.summary import console
+from pipelines.summary import console, print_artifacts
 
-READS = {"pairs": "pairs", "trained": "trained", "initial": "weights"}
+READS = {"pairs": "pairs", "trained": "trained", "initial": "weights", "data": "folder"}
 
 
 class PipelineOptions(Options):
     """Options of `cpt-ray evaluate`."""
 
     cluster: ClusterOptions = ClusterOptions()
-    pairs: str = Field(description="a pairs artifact; its held-out part is searched")
     trained: str = Field(description="the trained model's folder")
-    initial: str = Field(description="the weights it started from")
+    initial: str | None = Field(None, description="the weights it started from, measured beside it")
+    pairs: str | None = Field(None, description="a pairs artifact; its held-out part is searched")
     candidates: CandidateOptions = CandidateOptions()
+    suite: SuiteOptions = SuiteOptions()
+    data: str | None = Field(
+        None, description="folder of labelled data, which the suites of conf/suite name as ${data}"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run; auto: a GPU where there is one"
     )
-    output: str = Field("evaluation", description="folder under cluster.outputs")
+    output: str = Field("evaluation", description="folder under cluster.outputs; a suite is in <output>_suite")
+
+    @model_validator(mode="after")
+    def _something(self) -> PipelineOptions:
+        if self.pairs is None and not self.suite.tasks:
+            raise ValueError("nothing to measure: give pairs=..., or suite=... with data=..., or both")
+        if self.pairs is not None and self.initial is None:
+            raise ValueError("pairs are searched with the weights that training began with too: give initial=...")
+        return self
 
 
-def run(options: PipelineOptions) -> Manifest:
-    """Measure and print."""
+def run(options: PipelineOptions) -> dict[str, Manifest]:
+    """Measure and print; returns the manifests by path."""
     reads.check_options(READS, options)
-    path = options.cluster.folder(options.output)
-    manifest = make(path, options.pairs, options.trained, options.initial, options.candidates, options.device)
-    print_search({"search": manifest.extra["search"]})
-    return manifest
+    path, made = options.cluster.folder(options.output), {}
+    if options.pairs is not None and options.initial is not None:
+        made[path] = make(path, options.pairs, options.trained, options.initial, options.candidates, options.device)
+        print_search({"search": made[path].extra["search"]})
+    if options.suite.tasks:
+        path = path.rstrip("/") + "_suite"
+        made[path] = make_suite(path, options.suite.tasks, options.trained, options.initial, options.device)
+        print_suite(made[path].extra["rows"])
+    print_artifacts(made)
+    return made
 
 
 def make(path: str, pairs: str, model: str, initial: str, options: CandidateOptions, device: str = "auto") -> Manifest:
     """The evaluation artifact; its manifest holds the metrics of model, initial weights, BM25 and chance."""
-    from cpt_ray.model.embedder import Embedder
     from cpt_ray.model.weights import weights_identity
 
     inputs: dict[str, str | Manifest] = {
@@ -61,12 +85,37 @@ def make(path: str, pairs: str, model: str, initial: str, options: CandidateOpti
         if work.manifest is not None:
             return work.manifest
         heldout = read_side(pairs, HELDOUT)
-        trained = Embedder(model, device=device)
-        untrained = Embedder(initial, untrained=trained.info, device=device)
-        found = compare(heldout, options, {"model": trained.embed, "initial": untrained.embed})
+        found = compare(heldout, options, _models(model, initial, device))
         used = found["setting"]["queries"]
         ledger = Ledger.of("pairs", read=heldout.num_rows, kept=used, dropped={"not_drawn": heldout.num_rows - used})
         return work.publish(ledger, rows=used, extra={"search": found})
+
+
+def make_suite(path: str, tasks: Sequence[Any], model: str, initial: str | None, device: str = "auto") -> Manifest:
+    """The suite artifact; its manifest holds a row per task and method."""
+    from cpt_ray.model.weights import weights_identity
+
+    inputs = {f"data {number}: {task.title}": digest(task) for number, task in enumerate(tasks)}
+    inputs |= {"model": weights_identity(model), **({} if initial is None else {"initial": weights_identity(initial)})}
+    params = {"tasks": [task.result() for task in tasks]}
+    with SUITE.build(path, params=params, inputs=inputs) as work:
+        if work.manifest is not None:
+            return work.manifest
+        models = _models(model, initial, device)
+        with progress("suite", total=len(tasks), unit="tasks") as bar:
+            rows = measure(tasks, models, done=lambda: bar.advance(1))
+        return work.publish(Ledger.of("tasks", read=len(tasks), kept=len(tasks)), rows=len(tasks), extra={"rows": rows})
+
+
+def _models(model: str, initial: str | None, device: str) -> dict[str, Embed]:
+    """The trained model and, where they are given, the weights that it started from."""
+    from cpt_ray.model.embedder import Embedder
+
+    trained = Embedder(model, device=device)
+    models: dict[str, Embed] = {"model": trained.embed}
+    if initial is not None:
+        models["initial"] = Embedder(initial, untrained=trained.info, device=device).embed
+    return models
 
 
 def print_search(tasks: dict[str, dict[str, Any]]) -> None:
@@ -79,6 +128,21 @@ def print_search(tasks: dict[str, dict[str, Any]]) -> None:
         for method in ("model", "initial", "bm25", "chance"):
             row = found[method]
             table.add_row(f"{task}  {method}", *(f"{row[m]:.4f}" for m in ("mrr", "recall_at_1", "recall_at_10")))
+    console().print(table, highlight=False)
+
+
+def print_suite(rows: Sequence[dict[str, Any]]) -> None:
+    """A line per task, a column per method: the figure that stands for the task."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("task")
+    table.add_column("metric")
+    for method in methods:
+        table.add_column(method.replace("_", "-"), justify="right")
+    for title in dict.fromkeys(row["task"] for row in rows):
+        of = {row["method"]: row for row in rows if row["task"] == title}
+        values = [f"{of[method]['value']:.4f}" if method in of else "" for method in methods]
+        table.add_row(title, next(iter(of.values()))["metric"].replace("_at_", "@"), *values)
     console().print(table, highlight=False)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from cpt_ray.artifacts import Ledger, Manifest, Task, check, read_manifest, read_table, run_tasks
+from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, read_table, run_flow
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions, TokenizerOptions
@@ -95,9 +95,9 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         connect(options.cluster) as resources,
         Tracked(options.tracking, options.cluster.folder(""), "pretrain", f"pretrain/{out}", options) as tracked,
     ):
-        tasks = flow(out, sources, options, options.split, tracked)
-        check(tasks, resources)
-        made = run_tasks(tasks, ended=tracked.ended)
+        wanted = flow(out, sources, options, options.split, tracked)
+        check_flow(wanted, resources)
+        made = run_flow(wanted, ended=tracked.ended)
     print_artifacts(made)
     return made
 
@@ -114,22 +114,22 @@ def corpus_sources(documents: str | None, functions: str | None) -> dict[str, So
     return sources
 
 
-def flow(out: str, sources: dict[str, Source], steps: Steps, split: SplitOptions, tracked: Tracked) -> list[Task]:
+def flow(out: str, sources: dict[str, Source], steps: Steps, split: SplitOptions, tracked: Tracked) -> list[Wanted]:
     """`corpus`, `tokenizer`, `windows` and `initial` under `out`; with `model.init` not new, only what that needs."""
     corpus, windows, initial = (posixpath.join(out, name) for name in ("corpus", "windows", "initial"))
     new = steps.model.init == "new"
     # Otherwise the Codex route: go on from weights that exist, with their own tokenizer.
     tokenizer = posixpath.join(out, "tokenizer") if new else steps.model.init
     rows = tuple(path for source in sources.values() for path in (source.rows, source.clusters))
-    tasks = [
-        Task(corpus, GATHER, lambda: make_corpus(corpus, sources, split=split, options=steps.corpus), rows),
-        Task(windows, PACK, lambda: make_windows(windows, corpus, tokenizer, steps.windows, new), (corpus,)),
-        Task(initial, PRETRAIN, lambda: make_weights(initial, windows, tokenizer, steps, tracked), (windows,)),
+    wanted = [
+        Wanted(corpus, GATHER, lambda: make_corpus(corpus, sources, split=split, options=steps.corpus), rows),
+        Wanted(windows, PACK, lambda: make_windows(windows, corpus, tokenizer, steps.windows, new), (corpus,)),
+        Wanted(initial, PRETRAIN, lambda: make_weights(initial, windows, tokenizer, steps, tracked), (windows,)),
     ]
     if new:
         make = functools.partial(make_tokenizer, tokenizer, corpus, steps.tokenizer, steps.tokenizer_texts)
-        tasks.insert(1, Task(tokenizer, TOKENIZE, make, (corpus,)))
-    return tasks
+        wanted.insert(1, Wanted(tokenizer, TOKENIZE, make, (corpus,)))
+    return wanted
 
 
 def make_windows(path: str, corpus: str, tokenizer: str, options: PackOptions, new: bool) -> Manifest:

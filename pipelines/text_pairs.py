@@ -11,7 +11,7 @@ import posixpath
 import fsspec
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, Task, check, fingerprint, read_manifest, run_tasks
+from cpt_ray.artifacts import Manifest, Wanted, check_flow, fingerprint, read_manifest, run_flow
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
@@ -49,31 +49,31 @@ class PipelineOptions(Steps):
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
     archive_files(options.archive)
-    tasks = flow(options.cluster.folder(options.output), options.archive, options)
+    wanted = flow(options.cluster.folder(options.output), options.archive, options)
     with connect(options.cluster) as resources:
-        check(tasks, resources)
-        made = run_tasks(tasks)
+        check_flow(wanted, resources)
+        made = run_flow(wanted)
     print_artifacts(made)
     return made
 
 
-def flow(out: str, archive: str, steps: Steps) -> list[Task]:
+def flow(out: str, archive: str, steps: Steps) -> list[Wanted]:
     """`documents` (as extracted), `clean_documents`, `document_clusters` and `text_pairs` (of the clean ones) under
     `out`."""
     raw, clean, clusters, pairs = (
         posixpath.join(out, name) for name in ("documents", "clean_documents", "document_clusters", "text_pairs")
     )
     return [
-        Task(raw, EXTRACT, lambda: extract(raw, archive, steps.extract)),
-        Task(clean, CLEAN, lambda: clean_documents(clean, raw, options=steps.clean), (raw,), gives=DOCUMENTS),
-        Task(
+        Wanted(raw, EXTRACT, lambda: extract(raw, archive, steps.extract)),
+        Wanted(clean, CLEAN, lambda: clean_documents(clean, raw, options=steps.clean), (raw,), gives=DOCUMENTS),
+        Wanted(
             clusters,
             CLUSTER,
             lambda: deduplicate(clusters, clean, id_column="doc_id", text_column="text", options=steps.dedup),
             (clean,),
             columns=("doc_id", "text", *steps.dedup.columns),
         ),
-        Task(
+        Wanted(
             pairs,
             TEXT_PAIRS,
             lambda: make_text_pairs(

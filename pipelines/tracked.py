@@ -9,7 +9,7 @@ from types import TracebackType
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, Task, fingerprint
+from cpt_ray.artifacts import Manifest, Wanted, fingerprint
 from cpt_ray.options import Options
 from cpt_ray.progress import progress
 from cpt_ray.tracking.follow import follow
@@ -75,9 +75,9 @@ class Tracked:
         with self._tracker.run(f"export/{manifest.digest}", f"{registered} (export)", parent=self.parent) as run:
             run.model(path, registered=registered, alias="champion")
 
-    def ended(self, task: Task, manifest: Manifest) -> None:
-        """What a flow tells when a task has published."""
-        self.finish(posixpath.basename(task.path), task.path, manifest)
+    def ended(self, wanted: Wanted, manifest: Manifest) -> None:
+        """What a flow tells when an artifact is there."""
+        self.finish(posixpath.basename(wanted.path), wanted.path, manifest)
 
     def finish(self, name: str, path: str, manifest: Manifest) -> TrackedRun:
         """Log what a stage published: parameters, ledger, seconds, and the artifact as a dataset; the run ends."""

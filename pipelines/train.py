@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from cpt_ray.artifacts import Ledger, Manifest, Task, check, read_manifest, run_tasks
+from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
@@ -80,9 +80,9 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         connect(options.cluster) as resources,
         Tracked(options.tracking, options.cluster.folder(""), "train", f"train/{out}", options) as tracked,
     ):
-        tasks = flow(out, "model", options.pairs, options.model, options, tracked)
-        check(tasks, resources)
-        made = run_tasks(tasks, ended=tracked.ended)
+        wanted = flow(out, "model", options.pairs, options.model, options, tracked)
+        check_flow(wanted, resources)
+        made = run_flow(wanted, ended=tracked.ended)
     print_artifacts(made)
     return made
 
@@ -97,18 +97,18 @@ def open_tokenizer(init: str) -> Any:
         return tokenizer
 
 
-def flow(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tracked: Tracked) -> list[Task]:
+def flow(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tracked: Tracked) -> list[Wanted]:
     """`<name>_batches`, `<name>_heldout` and `<name>` under `out`."""
     batches, heldout, trained = (posixpath.join(out, name + suffix) for suffix in ("_batches", "_heldout", ""))
     return [
-        Task(
+        Wanted(
             batches,
             ORDER,
             lambda: make_order(batches, pairs, read_side(pairs, TRAIN), model.init, steps.batches),
             (pairs,),
         ),
-        Task(heldout, ORDER, lambda: make_heldout(heldout, pairs, model.init, steps), (pairs,)),
-        Task(
+        Wanted(heldout, ORDER, lambda: make_heldout(heldout, pairs, model.init, steps), (pairs,)),
+        Wanted(
             trained,
             TRAIN_MODEL,
             lambda: make_model(trained, name, batches, heldout, model, steps.train, tracked),

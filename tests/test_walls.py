@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "cpt_ray"
 
 FLOORS = [
-    {"errors", "options", "progress", "memory", "ranking"},
+    {"errors", "options", "kinds", "progress", "memory", "ranking"},
     {"artifacts", "tracking", "cluster"},
     {"installed"},
     {"web", "code", "dedup"},
@@ -71,7 +71,8 @@ def test_ray_is_known_only_at_the_edges(path: Path) -> None:
 
 
 HEAVY = ("torch", "transformers", "ray", "deepspeed", "pyarrow", "numpy", "numba", "sklearn", "mlflow", "tree_sitter")
-LIGHT = [*(path for path in MODULES if path.stem.endswith("options")), LIBRARY / "cluster.py"]
+TASKS = [path for path in MODULES if path.parent == LIBRARY / "evaluate" / "tasks" and path.stem != "__init__"]
+LIGHT = [*(path for path in MODULES if path.stem.endswith("options")), *TASKS, LIBRARY / "cluster.py"]
 
 
 def test_options_are_light() -> None:

@@ -1,7 +1,6 @@
 """A versioned, published directory: manifest, ledger, fingerprint, resume."""
 
-from cpt_ray.artifacts.flow import Task, check
-from cpt_ray.artifacts.flow import run as run_tasks
+from cpt_ray.artifacts.flow import Wanted, check_flow, run_flow
 from cpt_ray.artifacts.ledger import Count, Ledger, LedgerError
 from cpt_ray.artifacts.manifest import Manifest, fingerprint
 from cpt_ray.artifacts.shards import run_shards
@@ -15,14 +14,14 @@ __all__ = [
     "Manifest",
     "Needs",
     "Stage",
-    "Task",
+    "Wanted",
     "Work",
     "build",
-    "check",
+    "check_flow",
     "fingerprint",
     "parts",
     "read_manifest",
     "read_table",
+    "run_flow",
     "run_shards",
-    "run_tasks",
 ]

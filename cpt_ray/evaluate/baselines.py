@@ -1,12 +1,20 @@
-"""What a model has to beat: BM25 (bm25s, Lucene's variant, k1 1.2, b 0.75) and chance (its exact expectation)."""
+"""What a model has to beat: BM25 (bm25s, Lucene's variant, k1 1.2, b 0.75), TF-IDF with
+SVD, and chance (its exact expectation)."""
+
+from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cpt_ray.ranking import Floats
+
+if TYPE_CHECKING:
+    from cpt_ray.evaluate.search import Embed
+    from cpt_ray.model.delimiters import Side
 
 _WORD = re.compile(r"[^\W_]+")  # letters and digits of any script; without the underscore, so snake_case is split
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # parseISODate -> parse ISO Date
@@ -32,6 +40,24 @@ def bm25_tiles(queries: Sequence[str], candidates: Sequence[str], k1: float = 1.
         terms = [term for term in words(query) if term in known]
         scores = index.get_scores(terms) if terms else np.zeros(len(candidates), np.float32)
         yield np.asarray(scores, np.float32)[None, :]
+
+
+def tfidf_svd(texts: Sequence[str], dimension: int = 256) -> Embed:
+    """An embedding without a neural model: TF-IDF of the same terms, reduced by truncated SVD (latent semantic analysis,
+    Deerwester et al. 1990), fitted on `texts`. Gives (N, D) float32, L2-normalised; both sides are one."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+
+    counts = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+    matrix = counts.fit_transform(texts)
+    reduced = TruncatedSVD(max(1, min(dimension, min(matrix.shape) - 1)), random_state=0).fit(matrix)
+
+    def embed(texts: list[str], side: Side) -> Floats:
+        found: Floats = normalize(reduced.transform(counts.transform(texts))).astype(np.float32)
+        return found
+
+    return embed
 
 
 def chance(n: int, ks: Sequence[int] = (1, 10)) -> dict[str, float]:

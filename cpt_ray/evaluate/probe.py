@@ -89,6 +89,17 @@ def cross_validated(vectors: Floats, labels: Labels, folds: int = 10) -> float:
     return float(np.mean(values))
 
 
+def vote(queries: Floats, known: Floats, labels: Labels, k: int) -> Labels:
+    """[queries] int64: the commonest label among each query's k nearest rows of `known` (cosine); ties to the lower."""
+    k = min(k, len(known))
+    found = []
+    for start in range(0, len(queries), 1024):
+        nearest = np.argpartition(-(queries[start : start + 1024] @ known.T), k - 1, axis=1)[:, :k]
+        counts = np.stack([(labels[nearest] == label).sum(axis=1) for label in range(int(labels.max()) + 1)], axis=1)
+        found.append(np.argmax(counts, axis=1))
+    return np.concatenate(found)
+
+
 def _fold(n: int, folds: int) -> Labels:
     """(n,) which part a row belongs to: a fixed shuffle, since the files are often sorted by label."""
     return np.random.default_rng(0).permutation(n) % folds

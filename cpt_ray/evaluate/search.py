@@ -84,6 +84,20 @@ class BeirTask:
     corpus: list[str]
     judgement: Judgement
 
+    def merged(self) -> "BeirTask":
+        """The same with each distinct text of the corpus once: copies of an answer answer too (the best gain counts).
+
+        Where a corpus repeats itself, a model that finds a copy is right; unmerged it is counted wrong (CosQA).
+        """
+        first: dict[str, int] = {}
+        place_of = [first.setdefault(text, len(first)) for text in self.corpus]
+        relevant: list[dict[int, float]] = [{} for _ in self.queries]
+        j = self.judgement
+        for query, candidate, gain in zip(j.query.tolist(), j.candidate.tolist(), j.gain.tolist(), strict=True):
+            at = place_of[candidate]
+            relevant[query][at] = max(gain, relevant[query].get(at, 0.0))
+        return BeirTask(self.queries, list(first), Judgement.of(relevant))
+
 
 def read_beir(folder: str, split: str = "test") -> BeirTask:
     """Read `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`; only queries that the split judges are kept, in
@@ -118,6 +132,11 @@ def search_beir(task: BeirTask, embed: Embed) -> dict[str, float]:
 def bm25_beir(task: BeirTask) -> dict[str, float]:
     """The same for BM25."""
     return _beir_metrics(bm25_tiles(task.queries, task.corpus), task)
+
+
+def chance_beir(task: BeirTask) -> dict[str, float]:
+    """What a random order of the corpus scores, exactly: that of a scorer for whom all candidates are alike."""
+    return _beir_metrics((np.zeros((1, len(task.corpus)), np.float32) for _ in task.queries), task)
 
 
 def _beir_metrics(tiles: Iterable[Floats], task: BeirTask) -> dict[str, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cpt_ray.artifacts import Ledger, Manifest, Needs, Stage, Task, check, read_manifest, run_tasks
+from cpt_ray.artifacts import Ledger, Manifest, Needs, Stage, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.errors import UserError
 
 NUMBERS = pa.schema([("n", pa.int64())])
@@ -28,7 +28,7 @@ COUNT = Stage("count", version=1, gives=NUMBERS, unit="numbers", run=_numbers)
 SQUARE = Stage("square", version=3, gives=SQUARES, reads=("n",), unit="numbers", run=_square)
 
 
-def _flow(out: Path, square: Stage = SQUARE, columns: tuple[str, ...] | None = None) -> list[Task]:
+def _flow(out: Path, square: Stage = SQUARE, columns: tuple[str, ...] | None = None) -> list[Wanted]:
     counted, squared = str(out / "counted"), str(out / "squared")
     shards = [{"n": n} for n in range(3)]
 
@@ -38,49 +38,49 @@ def _flow(out: Path, square: Stage = SQUARE, columns: tuple[str, ...] | None = N
         )
 
     return [
-        Task(counted, COUNT, lambda: COUNT.map(counted, shards=shards, params={}, inputs={})),
-        Task(squared, square, make, (counted,), columns=columns),
+        Wanted(counted, COUNT, lambda: COUNT.map(counted, shards=shards, params={}, inputs={})),
+        Wanted(squared, square, make, (counted,), columns=columns),
     ]
 
 
 def test_writing_a_flow_down_and_checking_it_runs_nothing(tmp_path):
-    check(_flow(tmp_path), {"num_cpus": 1.0})
+    check_flow(_flow(tmp_path), {"num_cpus": 1.0})
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_makes_each_task_once_in_order_and_tells_of_it(tmp_path):
     told: list[str] = []
-    made = run_tasks(
+    made = run_flow(
         _flow(tmp_path),
-        began=lambda task: told.append(f"began {task.stage.name}"),
-        ended=lambda task, manifest: told.append(f"{manifest.step} {manifest.version}: {manifest.rows}"),
+        began=lambda wanted: told.append(f"began {wanted.stage.name}"),
+        ended=lambda wanted, manifest: told.append(f"{manifest.step} {manifest.version}: {manifest.rows}"),
     )
     assert told == ["began count", "count 1: 3", "began square", "square 3: 3"]
-    assert run_tasks(_flow(tmp_path)) == made
+    assert run_flow(_flow(tmp_path)) == made
 
 
 def test_a_column_that_nothing_gives_is_refused_by_name(tmp_path):
     """Also of an artifact that stands already, whose manifest has its columns."""
     with pytest.raises(UserError, match="square reads the column 'm'") as caught:
-        check(_flow(tmp_path, columns=("n", "m")))
+        check_flow(_flow(tmp_path, columns=("n", "m")))
     assert caught.value.where == str(tmp_path / "counted")
     assert "it has n" in caught.value.fix
     first, second = _flow(tmp_path, columns=("m",))
-    run_tasks([first])
+    run_flow([first])
     with pytest.raises(UserError, match="the column 'm'"):
-        check([second])
+        check_flow([second])
 
 
 def test_an_artifact_that_nothing_makes_is_refused(tmp_path):
     with pytest.raises(UserError, match="no finished artifact"):
-        check(_flow(tmp_path)[1:])
+        check_flow(_flow(tmp_path)[1:])
 
 
 def test_more_than_the_cluster_has_is_refused(tmp_path):
     """A GPU stage says so; where there is none it is not begun and waited for."""
     needs = Stage("square", version=3, gives=SQUARES, reads=("n",), run=_square, needs=Needs(gpus=1, memory_mb=100))
-    check(_flow(tmp_path, needs), {"num_cpus": 1.0, "num_gpus": 1.0, "memory": float(200 << 20)})
+    check_flow(_flow(tmp_path, needs), {"num_cpus": 1.0, "num_gpus": 1.0, "memory": float(200 << 20)})
     with pytest.raises(UserError, match="num_gpus=1 a shard, and Ray has 0"):
-        check(_flow(tmp_path, needs), {"num_cpus": 8.0, "memory": float(200 << 20)})
+        check_flow(_flow(tmp_path, needs), {"num_cpus": 8.0, "memory": float(200 << 20)})
     with pytest.raises(UserError, match="asks for memory"):
-        check(_flow(tmp_path, needs), {"num_cpus": 8.0, "num_gpus": 1.0, "memory": float(50 << 20)})
+        check_flow(_flow(tmp_path, needs), {"num_cpus": 8.0, "num_gpus": 1.0, "memory": float(50 << 20)})

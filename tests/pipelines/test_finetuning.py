@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cpt_ray.artifacts import Ledger, build, read_manifest, read_table, run_tasks, store
+from cpt_ray.artifacts import Ledger, build, read_manifest, read_table, run_flow, store
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.options import CandidateOptions
@@ -79,7 +79,7 @@ def fine_tuned(out: str, pairs: str, model: str, hard: int, **changes: Any) -> d
         heldout_pairs=16,
     )
     with Tracked(TrackingOptions(), out, "train", out, steps) as tracked:
-        return run_tasks(train.flow(out, "model", pairs, ModelOptions(init=model), steps, tracked))
+        return run_flow(train.flow(out, "model", pairs, ModelOptions(init=model), steps, tracked))
 
 
 def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_going_on_from_weights_changed_in_place_packs_again(model: str, tmp_path
         save_file(
             {name: scale * weight for name, weight in weights.items()}, init / "model.safetensors", {"format": "pt"}
         )
-        run_tasks(pretrain.flow(str(tmp_path), {}, steps, SplitOptions(), None))  # type: ignore[arg-type]
+        run_flow(pretrain.flow(str(tmp_path), {}, steps, SplitOptions(), None))  # type: ignore[arg-type]
     assert seen[0] == seen[1] != seen[2] == seen[3]
 
 

@@ -1,0 +1,50 @@
+"""Search among 1,000 held-out pairs of an artifact, the paper's code-search setting (evaluate/candidates.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from cpt_ray.evaluate.options import CandidateOptions
+
+if TYPE_CHECKING:
+    from cpt_ray.evaluate.search import Embed
+
+
+class Candidates(CandidateOptions):
+    """Search among candidates: the held-out pairs of an artifact, each x a query."""
+
+    metric: ClassVar[str] = "mrr"
+    kind: Literal["candidates"] = "candidates"
+    pairs: str = Field(description="a pairs artifact; its held-out part is searched")
+
+    @property
+    def title(self) -> str:
+        return f"{Path(self.pairs).name} {self.candidates:,}"
+
+    def files(self) -> list[Path]:
+        return [Path(self.pairs, "manifest.json")]
+
+    def texts(self) -> list[str]:
+        held: list[str] = self._heldout().column("y").to_pylist()
+        return held
+
+    def scores(self, embed: Embed) -> dict[str, float]:
+        from cpt_ray.evaluate.candidates import draw
+        from cpt_ray.evaluate.search import search_blocks
+
+        held = self._heldout()
+        return search_blocks(held, draw(held, self), embed)
+
+    def fixed(self) -> dict[str, dict[str, float]]:
+        from cpt_ray.evaluate.search import compare
+
+        found = compare(self._heldout(), self, {})
+        return {"bm25": found["bm25"], "chance": found["chance"]}
+
+    def _heldout(self) -> Any:
+        from cpt_ray.pairs.splits import HELDOUT, read_side
+
+        return read_side(self.pairs, HELDOUT)

@@ -1,0 +1,62 @@
+"""SST-2 without training: the nearer of two prompts, and the vote of the 256 nearest neighbours (arXiv 2201.10005, 4.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from cpt_ray.options import Options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cpt_ray.evaluate.search import Embed
+
+
+class Sentiment(Options):
+    """Classification without training: by prompts, and by nearest neighbours among train.tsv."""
+
+    metric: ClassVar[str] = "zero_shot"
+    kind: Literal["sentiment"] = "sentiment"
+    folder: str = Field(description="folder with train.tsv and test.tsv (label, text)")
+    prompts: tuple[str, ...] = Field(
+        ("this is an example of a negative movie review.", "this is an example of a positive movie review."),
+        description="a text for each label, in the order of the labels (the paper's)",
+    )
+    neighbours: int = Field(256, ge=1, description="nearest training texts that vote (the paper's 256)")
+
+    @property
+    def title(self) -> str:
+        return f"{Path(self.folder).name} untrained"
+
+    def files(self) -> list[Path]:
+        return [Path(self.folder, "train.tsv"), Path(self.folder, "test.tsv")]
+
+    def texts(self) -> list[str]:
+        return self._read(0)[0]
+
+    def scores(self, embed: Embed) -> dict[str, float]:
+        import numpy as np
+
+        from cpt_ray.evaluate.probe import vote
+
+        (known, classes), (texts, labels) = self._read(0), self._read(1)
+        wanted, prompts = embed(texts, "x"), embed(list(self.prompts), "x")
+        return {
+            "zero_shot": float(np.mean(np.argmax(wanted @ prompts.T, axis=1) == labels)),
+            "neighbours": float(np.mean(vote(wanted, embed(known, "x"), classes, self.neighbours) == labels)),
+        }
+
+    def fixed(self) -> dict[str, dict[str, float]]:
+        import numpy as np
+
+        labels = self._read(1)[1]
+        share = float(np.bincount(labels).max() / len(labels))
+        return {"chance": {"zero_shot": share, "neighbours": share}}
+
+    def _read(self, number: int) -> tuple[list[str], np.ndarray]:
+        from cpt_ray.evaluate.probe import read_classification
+
+        return read_classification(str(self.files()[number]))

@@ -1,0 +1,155 @@
+"""A suite: every kind of task with models and baselines; a new kind is one file and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cpt_ray.evaluate.tasks
+from cpt_ray.errors import UserError
+from cpt_ray.evaluate.baselines import tfidf_svd
+from cpt_ray.evaluate.probe import vote
+from cpt_ray.evaluate.suite import average, measure
+from cpt_ray.evaluate.tasks import digest
+from cpt_ray.evaluate.tasks.beir import Beir
+from cpt_ray.evaluate.tasks.classification import Classification
+from cpt_ray.evaluate.tasks.sentiment import Sentiment
+from cpt_ray.evaluate.tasks.similarity import Similarity
+from cpt_ray.kinds import kinds, one_of
+from cpt_ray.options import Options
+from pipelines import config, evaluate
+
+LENGTH = '''
+"""How well the norm of a sum of words tells long texts."""
+from __future__ import annotations
+from pathlib import Path
+from typing import ClassVar, Literal
+from cpt_ray.options import Options
+
+
+class Length(Options):
+    """A kind that a user has added."""
+
+    metric: ClassVar[str] = "share"
+    kind: Literal["length"] = "length"
+    file: str
+
+    @property
+    def title(self):
+        return Path(self.file).stem
+
+    def files(self):
+        return [Path(self.file)]
+
+    def texts(self):
+        return Path(self.file).read_text().splitlines()
+
+    def scores(self, embed):
+        return {"share": float(len(embed(self.texts(), "x")) / len(self.texts()))}
+
+    def fixed(self):
+        return {}
+'''
+
+
+def _beir(folder: Path, corpus: list[str]) -> Beir:
+    (folder / "qrels").mkdir(parents=True)
+    rows = [json.dumps({"_id": f"d{i}", "text": text}) + "\n" for i, text in enumerate(corpus)]
+    (folder / "corpus.jsonl").write_text("".join(rows))
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "harbour wall"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td0\t1\n")
+    return Beir(folder=str(folder))
+
+
+def test_copies_of_an_answer_answer_too(tmp_path: Path, embed) -> None:
+    """With duplicates in the corpus both figures stand in the row; without, there is one."""
+    copied = _beir(tmp_path / "a", ["the harbour wall", "the harbour wall", "a ship at sea"])
+    scores = copied.scores(embed)
+    assert scores["mrr"] == pytest.approx((1 + 1 / 2) / 2)
+    assert scores["merged_mrr"] == 1.0
+    assert copied.fixed()["chance"]["merged_mrr"] == pytest.approx(3 / 4)
+    assert "merged_mrr" not in _beir(tmp_path / "b", ["the harbour wall", "a ship at sea"]).scores(embed)
+
+
+def test_votes_are_those_of_the_nearest(embed) -> None:
+    """Against a walk over all similarities, also where fewer rows than k are known."""
+    rng = np.random.default_rng(0)
+    known, queries = rng.standard_normal((300, 8)), rng.standard_normal((40, 8))
+    labels = rng.integers(0, 3, 300)
+    for k in (1, 7, 256, 1000):
+        near = np.argsort(-(queries @ known.T), axis=1, kind="stable")[:, :k]
+        expected = [np.bincount(labels[row], minlength=3).argmax() for row in near]
+        np.testing.assert_array_equal(vote(queries, known, labels, k), expected)
+
+
+def test_tfidf_with_svd_is_normalised_and_meaningful() -> None:
+    texts = ["parse a date", "parse an ISO date", "open the harbour gate", "close the harbour gate"]
+    vectors = tfidf_svd(texts)(texts, "x")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert vectors[0] @ vectors[1] > 0.3 > abs(vectors[0] @ vectors[2])
+
+
+def test_every_kind_on_real_data(eval_data: Path, embed) -> None:
+    """Rows for models and baselines, each with the digest of its data; averages never mix kinds."""
+    tasks = [
+        Beir(folder=str(eval_data / "search" / "xquad-en")),
+        Similarity(file=str(eval_data / "similarity" / "STSB" / "dev.tsv")),
+        Sentiment(folder=str(eval_data / "classification" / "SST2")),
+    ]
+    rows = measure(tasks, {"model": embed})
+    assert {(row["kind"], row["method"]) for row in rows} >= {
+        *(("beir", method) for method in ("model", "tfidf_svd", "bm25", "chance")),
+        ("similarity", "tfidf_svd"),
+        ("sentiment", "chance"),
+    }
+    assert len({row["data"] for row in rows}) == 3
+    assert all(row["value"] == row["scores"][row["metric"]] for row in rows)
+    means = average(rows)
+    assert means["beir"]["bm25"] > means["beir"]["model"] > means["beir"]["chance"]
+    assert set(means["similarity"]) == {"model", "tfidf_svd", "chance"}
+
+
+def test_cross_validation_or_a_split_by_what_the_folder_has(tmp_path: Path) -> None:
+    for name in ("train", "test", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("label\ttext\n0\ta\n1\tb\n1\tc\n")
+    task = Classification(folder=str(tmp_path))
+    assert [path.name for path in task.files()] == ["train.tsv", "test.tsv", "dev.tsv"]
+    assert task.fixed()["chance"]["accuracy"] == pytest.approx(2 / 3)
+    (tmp_path / "all.tsv").write_text("label\ttext\n0\ta\n")
+    assert [path.name for path in task.files()] == ["all.tsv"]
+
+
+def test_missing_data_is_said_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file") as caught:
+        digest(Similarity(file=str(tmp_path / "STSB" / "test.tsv")))
+    assert caught.value.where == str(tmp_path / "STSB" / "test.tsv")
+
+
+def test_a_new_task_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed) -> None:
+    """Put into the folder it is a choice, told apart by `kind`, typed, and measured like all others."""
+    (tmp_path / "length.py").write_text(LENGTH)
+    (tmp_path / "words.tsv").write_text("one\ntwo\n")
+    monkeypatch.setattr(cpt_ray.evaluate.tasks, "__path__", [*cpt_ray.evaluate.tasks.__path__, str(tmp_path)])
+    assert set(kinds("cpt_ray.evaluate.tasks")) >= {"beir", "length"}
+
+    class Chosen(Options):
+        task: one_of("cpt_ray.evaluate.tasks")  # type: ignore[valid-type]
+
+    chosen = config.validate(Chosen, {"task": {"kind": "length", "file": str(tmp_path / "words.tsv")}})
+    (row, _) = measure([chosen.task], {"model": embed})
+    assert (row["task"], row["kind"], row["value"]) == ("words", "length", 1.0)
+    with pytest.raises(UserError, match="'beir'"):
+        config.validate(Chosen, {"task": {"kind": "nothing"}})
+
+
+def test_the_suites_of_conf_are_of_known_kinds() -> None:
+    """Each of them composes; `data` is put into their paths."""
+    for suite in config.choices("evaluate")["suite"]:
+        found = config.load(
+            "evaluate", evaluate.PipelineOptions, [f"suite={suite}", "data=/labelled", "trained=/model"]
+        )
+        assert found.suite.tasks
+        assert all(str(path).startswith("/labelled/") for task in found.suite.tasks for path in task.files())
