@@ -31,7 +31,7 @@ MODELS = {"code_model": "code", "text_model": "text"}
 
 def identity(options: Options, installed: str) -> str:
     """What makes a finished demo this one: its options (not where it runs), the installed packages, our own code."""
-    plain = options.model_dump(mode="json", exclude={"cluster", "tracking"})
+    plain = options.result("cluster", "tracking")
     return fingerprint({"options": plain, "installed": installed, "code": _own_code()})
 
 

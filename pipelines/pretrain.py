@@ -23,7 +23,7 @@ from cpt_ray.model.weights import load_tokenizer, weights_identity
 from cpt_ray.options import Options
 from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.options import CorpusOptions, SplitOptions
-from cpt_ray.train.options import PackOptions, PretrainOptions, check_divisible, check_engine, result_options
+from cpt_ray.train.options import PackOptions, PretrainOptions, check_divisible, check_engine
 from cpt_ray.train.packing import PACK, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, pretrain
 from pipelines import reads
@@ -162,7 +162,7 @@ def open_tokenizer(init: str) -> Any:
 
 def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int) -> Manifest:
     """The tokenizer artifact: a folder that AutoTokenizer.from_pretrained reads."""
-    params = {**options.model_dump(mode="json"), "texts": most}
+    params = {**options.result(), "texts": most}
     with TOKENIZE.build(path, params=params, inputs={"corpus": read_manifest(corpus)}) as work:
         if work.manifest is not None:
             return work.manifest
@@ -176,7 +176,7 @@ def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int)
 def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked: Tracked) -> Manifest:
     """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl."""
     order = read_manifest(windows)
-    params = {"model": result_options(steps.model, "start"), "pretrain": result_options(steps.pretrain)}
+    params = {"model": steps.model.result("start"), "pretrain": steps.pretrain.result()}
     identity = tokenizer_identity(tokenizer, steps.model.init == "new")
     inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
     with PRETRAIN.build(path, params=params, inputs=inputs) as work:

@@ -18,7 +18,7 @@ from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.sweep.grid import SWEEP, run_sweep, trials
 from cpt_ray.sweep.options import SweepOptions
-from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature, result_options
+from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature
 from pipelines import reads, train
 from pipelines.cli import script
 from pipelines.config import under, validating
@@ -101,10 +101,10 @@ def make(
         "initial": weights,
     }
     params = {
-        "sweep": sweep.model_dump(mode="json", exclude={"concurrent"}),
-        "model": result_options(model),
-        "train": result_options(options),
-        "batches": batches.model_dump(mode="json", exclude={"batch_size", "steps", "epochs"}),
+        "sweep": sweep.result(),
+        "model": model.result(),
+        "train": options.result(),
+        "batches": batches.result("batch_size", "steps", "epochs"),
     }
     points = trials(sweep)
     with SWEEP.build(path, params=params, inputs=inputs) as work:

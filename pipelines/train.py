@@ -26,7 +26,7 @@ from cpt_ray.pairs.batches import ORDER, build_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
-from cpt_ray.train.options import TrainOptions, check_divisible, check_engine, result_options
+from cpt_ray.train.options import TrainOptions, check_divisible, check_engine
 from pipelines import reads
 from pipelines.cli import script
 from pipelines.config import at, under, validating
@@ -151,7 +151,7 @@ def make_model(
     """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files and metrics.jsonl."""
     order = read_manifest(batches)
     weights = weights_identity(model.init)
-    params = {"model": result_options(model), "train": result_options(options)}
+    params = {"model": model.result(), "train": options.result()}
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
     with TRAIN_MODEL.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:

@@ -82,7 +82,7 @@ def clean_documents(
         furniture = repeated(total(read_table(at)), options)
     return CLEAN.map(
         path,
-        params={**options.model_dump(mode="json"), "text_column": text_column, "host_column": host_column},
+        params={**options.result(), "text_column": text_column, "host_column": host_column},
         inputs=inputs,
         shards=shards,
         gives=schema,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpt_ray.options import Options
+from cpt_ray.options import How, Options
 
 Side = Literal["x", "y"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -34,7 +34,9 @@ class StartOptions(Options):
 class ModelOptions(Options):
     """Which decoder, and where its first weights come from."""
 
-    init: str = Field("new", description="'new', or a hub id or folder of any causal language model of transformers")
+    init: How[str] = Field(
+        "new", description="'new', or a hub id or folder of any causal language model of transformers"
+    )
     architecture: Literal["gpt2", "llama"] = Field("llama", description="of a new model")
     hidden_size: int = Field(256, ge=8, description="width, and the dimension of the embedding")
     layers: int = Field(4, ge=1, description="decoder layers of a new model")
@@ -46,4 +48,4 @@ class ModelOptions(Options):
     initializer_range: float = Field(0.02, gt=0, description="standard deviation of a new model's weights")
     dropout: float = Field(0.0, ge=0, lt=1, description="put into the model's configuration, whatever it says")
     start: StartOptions = StartOptions()
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention kernel")
+    attention: How[Literal["sdpa", "eager", "flash_attention_2"]] = Field("sdpa", description="attention kernel")

@@ -43,8 +43,8 @@ def make_corpus(path: str, sources: Mapping[str, Source], *, split: SplitOptions
         inputs |= {f"{name}.rows": read_manifest(source.rows), f"{name}.clusters": read_manifest(source.clusters)}
     params = {
         "sources": {name: [source.id_column, *source.text_columns] for name, source in sources.items()},
-        "split": split.model_dump(mode="json"),
-        **options.model_dump(mode="json"),
+        "split": split.result(),
+        **options.result(),
     }
     with GATHER.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:

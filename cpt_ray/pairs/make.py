@@ -32,7 +32,7 @@ def make_text_pairs(
         sources=(documents, clusters),
         columns=["doc_id", "group", "text"],
         make=lambda rows, known: text_pairs(rows, known, neighbours),
-        options={"neighbours": neighbours.model_dump(mode="json")},
+        options={"neighbours": neighbours.result()},
         split=split,
     )
 
@@ -56,7 +56,7 @@ def make_code_pairs(
         sources=(functions, clusters),
         columns=None,
         make=lambda rows, known: code_pairs(rows, known, docstrings),
-        options={"docstrings": docstrings.model_dump(mode="json")},
+        options={"docstrings": docstrings.result()},
         split=split,
         evaluation=evaluation,
     )
@@ -77,7 +77,7 @@ def _make(
     inputs: dict[str, str | Manifest] = {"rows": read_manifest(rows), "clusters": read_manifest(clusters)}
     if evaluation is not None:
         inputs["evaluation"] = fingerprint([sorted(map(list, evaluation.files)), sorted(evaluation.hashes)])
-    params = {**options, "split": split.model_dump(mode="json")}
+    params = {**options, "split": split.result()}
     with stage.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest

@@ -33,5 +33,5 @@ class EmbedOptions(Options):
     )
     bf16: bool = Field(False, description="run the model in bfloat16")
     device: How[Device] = Field("auto", description="where the model runs; auto: on a GPU where there is one")
-    chunk_tokens: int = Field(8192, ge=64, description="tokens run through the model at once, padding counted")
+    chunk_tokens: How[int] = Field(8192, ge=64, description="tokens run through the model at once, padding counted")
     rows_per_shard: int = Field(8192, ge=1, description="rows embedded and saved together; a kill loses at most these")

@@ -23,7 +23,7 @@ from cpt_ray.model.weights import absolute
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
-from cpt_ray.train.options import HeldoutMetric, TrainOptions, merit, result_options
+from cpt_ray.train.options import HeldoutMetric, TrainOptions, merit
 
 log = logging.getLogger("cpt_ray")
 
@@ -141,7 +141,7 @@ class _Job:
     on_metrics: OnMetrics | None
 
     def build(self) -> Any:
-        params = {"train": result_options(self.train), "model": result_options(self.model)}
+        params = {"train": self.train.result(), "model": self.model.result()}
         return TRIAL.build(self.folder, params=params, inputs=self.inputs)
 
 

@@ -55,7 +55,7 @@ def make_labelled_pairs(path: str, *, source: str, options: LabelledOptions, spl
     Nothing held out is in the training part, as a hard negative neither (`negative_held_out`).
     """
     check_source(source)
-    params = {"labelled": options.model_dump(mode="json"), "split": split.model_dump(mode="json")}
+    params = {"labelled": options.result(), "split": split.result()}
     with LABEL.build(path, params=params, inputs={"source": _digest(source)}) as work:
         if work.manifest is not None:
             return work.manifest

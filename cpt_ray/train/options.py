@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
+from cpt_ray.options import How, Options
 
 Precision = Literal["fp32", "bf16", "bf16_weights"]
 TRAINED_TEMPERATURES = (0.01, 1.0)
@@ -17,27 +17,32 @@ HeldoutMetric = Literal["heldout_mrr", "heldout_recall_at_1", "heldout_recall_at
 
 
 class EngineOptions(Options):
-    """Workers, engine, optimiser and schedule: what contrastive training and pretraining have in common."""
+    """Workers, engine, optimiser and schedule: what contrastive training and pretraining have in common.
 
-    workers: int = Field(2, ge=0, description="Ray Train workers; 0: in this process, without Ray")
-    elastic_workers: int | None = Field(
+    What says `How` comes to the same within rounding, so a run goes on when it changes. `precision` does not: it is more
+    than rounding; nor `deepspeed`, whose keys may be too, or lay checkpoints out otherwise; nor `evaluate_every`, by which
+    `best` chooses.
+    """
+
+    workers: How[int] = Field(2, ge=0, description="Ray Train workers; 0: in this process, without Ray")
+    elastic_workers: How[int | None] = Field(
         None, ge=1, description="most workers when the cluster has room; null: always exactly `workers`"
     )
-    threads: int = Field(1, ge=1, description="CPUs, and threads, of each worker")
-    gpu: bool = Field(False, description="one GPU for each worker")
-    max_failures: int = Field(3, ge=0, description="times a dead worker is replaced before the run gives up")
-    engine: Literal["deepspeed", "reference"] = Field(
+    threads: How[int] = Field(1, ge=1, description="CPUs, and threads, of each worker")
+    gpu: How[bool] = Field(False, description="one GPU for each worker")
+    max_failures: How[int] = Field(3, ge=0, description="times a dead worker is replaced before the run gives up")
+    engine: How[Literal["deepspeed", "reference"]] = Field(
         "deepspeed", description="'reference' is plain PyTorch in one process, which tests compare with"
     )
-    zero_stage: Literal[0, 1, 2, 3] = Field(
+    zero_stage: How[Literal[0, 1, 2, 3]] = Field(
         2, description="ZeRO: 0 nothing, 1 optimiser, 2 gradients, 3 weights sharded"
     )
-    reduce: Literal["step", "chunk"] = Field(
+    reduce: How[Literal["step", "chunk"]] = Field(
         "step",
         description="reduce gradients once a step, with a whole local gradient on every worker; or after every chunk, which"
         " costs that many reductions and lets ZeRO 2 and 3 keep only their share",
     )
-    offload: bool = Field(False, description="keep the optimiser's state in host memory (ZeRO 1 to 3)")
+    offload: How[bool] = Field(False, description="keep the optimiser's state in host memory (ZeRO 1 to 3)")
     deepspeed: dict[str, Any] = Field(
         default_factory=dict,
         description="more keys of DeepSpeed's zero_optimization section; unknown ones are refused, and those that"
@@ -47,8 +52,8 @@ class EngineOptions(Options):
         "bf16",
         description="fp32; bf16: matrix products in bf16 over fp32 weights; bf16_weights: bf16 weights, fp32 masters",
     )
-    compile: bool = Field(False, description="torch.compile the model")
-    gradient_checkpointing: bool = Field(False, description="recompute activations layer by layer")
+    compile: How[bool] = Field(False, description="torch.compile the model")
+    gradient_checkpointing: How[bool] = Field(False, description="recompute activations layer by layer")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     embedding_rate_factor: float = Field(1.0, gt=0, description="learning rate of token embeddings, as a multiple")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after the warm-up")
@@ -60,13 +65,13 @@ class EngineOptions(Options):
     eps: float = Field(1e-8, gt=0, description="AdamW")
     clip: float = Field(1.0, ge=0, description="largest global gradient norm; 0: no clipping")
     seed: int = Field(0, ge=0, description="of new weights and dropout")
-    checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints; the last step has one too")
-    portable_checkpoints: bool = Field(
+    checkpoint_every: How[int] = Field(50, ge=1, description="steps between checkpoints; the last step has one too")
+    portable_checkpoints: How[bool] = Field(
         False,
         description="save whole weights and moments too, so that another number of workers or ZeRO stage can go on;"
         " always with elastic_workers",
     )
-    keep_checkpoints: int = Field(2, ge=1, description="complete checkpoints kept, newest first")
+    keep_checkpoints: How[int] = Field(2, ge=1, description="complete checkpoints kept, newest first")
 
 
 class TrainOptions(EngineOptions):
@@ -81,19 +86,19 @@ class TrainOptions(EngineOptions):
     mask_false_negatives: bool = Field(
         True, description="same content or same duplicate cluster off the diagonal is not a negative"
     )
-    chunk_tokens: int = Field(8192, ge=16, description="padded tokens that one forward pass may hold")
-    keep_graphs_mb: int = Field(
+    chunk_tokens: How[int] = Field(8192, ge=16, description="padded tokens that one forward pass may hold")
+    keep_graphs_mb: How[int] = Field(
         512,
         ge=0,
         description="activations kept between the two passes, per worker, in MB; chunks beyond it are recomputed",
     )
-    tile_rows: int = Field(512, ge=1, description="rows of the logits computed at once")
+    tile_rows: How[int] = Field(512, ge=1, description="rows of the logits computed at once")
     evaluate_every: int = Field(50, ge=1, description="steps between held-out evaluations; the last step has one too")
     best: HeldoutMetric | None = Field(
         None,
         description="export the model of the evaluation with the best value of this, such as heldout_mrr; null: the last",
     )
-    peak_tflops: float = Field(
+    peak_tflops: How[float] = Field(
         0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"
     )
 
@@ -117,7 +122,7 @@ class PretrainOptions(EngineOptions):
     """Causal language modelling."""
 
     steps: int | None = Field(None, ge=1, description="stop after this many batches; null: all of them")
-    micro_batch_tokens: int = Field(4096, ge=8, description="tokens of one forward and backward pass")
+    micro_batch_tokens: How[int] = Field(4096, ge=8, description="tokens of one forward and backward pass")
     evaluate_every: int = Field(50, ge=1, description="steps between held-out losses; the last step has one too")
 
 
@@ -162,27 +167,6 @@ class LabelledOptions(Options):
         " other passage (MS MARCO). Tab-separated, .gz too",
     )
     lines: int | None = Field(None, ge=1, description="read so many lines at most; null: the whole file, in memory")
-
-
-HOW = frozenset(
-    {
-        *("workers", "elastic_workers", "threads", "gpu", "max_failures"),
-        *("engine", "zero_stage", "reduce", "offload", "compile", "gradient_checkpointing"),
-        *("chunk_tokens", "keep_graphs_mb", "tile_rows", "micro_batch_tokens", "peak_tflops"),
-        *("checkpoint_every", "portable_checkpoints", "keep_checkpoints"),
-        *("init", "attention"),  # the model's; first weights are known by their content
-    }
-)
-"""Options that say how training is run. What comes out is the same within rounding, so a run goes on when they change.
-
-Not among them: `precision`, which is more than rounding; `deepspeed`, whose keys may be too, or lay checkpoints out
-otherwise; and `evaluate_every`, by which `best` chooses.
-"""
-
-
-def result_options(options: Options, *besides: str) -> dict[str, Any]:
-    """Options of training or of its model that are part of what comes out; `besides` names more that are not."""
-    return options.model_dump(mode="json", exclude={*HOW, *besides})
 
 
 def merit(metric: HeldoutMetric, value: float) -> float:

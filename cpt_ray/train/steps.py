@@ -27,7 +27,7 @@ from cpt_ray.train.checkpoint import Checkpoints, Kind
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, make_engine
 from cpt_ray.train.metrics import METRICS, MetricsFile, OnMetrics
-from cpt_ray.train.options import EngineOptions, result_options
+from cpt_ray.train.options import EngineOptions
 
 log = logging.getLogger("cpt_ray")
 CHECKPOINTS = "checkpoints"
@@ -49,7 +49,7 @@ class Job:
 
 def job_identity(order: Manifest, model: ModelOptions) -> str:
     """Of a job on the batches of `order` from the first weights of `model`, which are known by content, not by path."""
-    return f"{order.digest}/{weights_identity(model.init)}/{canonical(result_options(model))}"
+    return f"{order.digest}/{weights_identity(model.init)}/{canonical(model.result())}"
 
 
 class Opened(NamedTuple):

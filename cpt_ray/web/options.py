@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from cpt_ray.options import Options
+from cpt_ray.options import How, Options
 
 
 class QualityOptions(Options):
@@ -63,7 +63,7 @@ class CrawlOptions(Options):
     """What to crawl, and how politely."""
 
     seeds: tuple[str, ...] = Field(default=(), description="URLs to start from")
-    contact: str = Field(
+    contact: How[str] = Field(
         default="", description="e-mail or URL by which a site's owner reaches you; goes into the User-Agent"
     )
     scope: Literal["host", "prefix", "any"] = Field(
@@ -77,22 +77,24 @@ class CrawlOptions(Options):
     max_depth: int = Field(default=20, ge=0, description="links followed from a seed or sitemap page")
     max_redirects: int = Field(default=5, ge=0, description="redirects followed in a row")
     max_bytes: int = Field(default=5_000_000, ge=1, description="a longer body is left out (as sent, and unpacked)")
-    timeout: float = Field(default=30.0, gt=0, description="seconds for one request, from connecting to the last byte")
-    retries: int = Field(
+    timeout: How[float] = Field(
+        default=30.0, gt=0, description="seconds for one request, from connecting to the last byte"
+    )
+    retries: How[int] = Field(
         default=3, ge=0, description="attempts after the first on 429, 503, timeouts and lost connections"
     )
-    backoff: float = Field(
+    backoff: How[float] = Field(
         default=1.0, ge=0, description="seconds before the first retry; doubled for each further one"
     )
-    max_wait: float = Field(
+    max_wait: How[float] = Field(
         default=120.0, ge=0, description="longest pause before a retry, whatever Retry-After asks, in seconds"
     )
-    delay: float = Field(
+    delay: How[float] = Field(
         default=1.0, ge=0, description="seconds between requests to one host where robots.txt states no Crawl-delay"
     )
     max_delay: float = Field(default=60.0, ge=0, description="a host whose Crawl-delay is longer is not crawled")
-    per_host: int = Field(default=2, ge=1, description="requests under way to one host at most")
-    concurrency: int = Field(default=32, ge=1, description="requests under way at most")
+    per_host: How[int] = Field(default=2, ge=1, description="requests under way to one host at most")
+    concurrency: How[int] = Field(default=32, ge=1, description="requests under way at most")
     allow_private: tuple[str, ...] = Field(
         default=(), description="networks (CIDR) that are not public but may be contacted"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,8 @@ from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.options import PretrainOptions, TrainOptions
+from cpt_ray.web.crawl import CRAWL
+from cpt_ray.web.options import CrawlOptions
 from pipelines import pretrain, sweep, train
 
 HOW = {"workers": 4, "elastic_workers": 8, "engine": "reference", "zero_stage": 3, "reduce": "chunk", "compile": True}
@@ -79,3 +82,25 @@ def test_a_sweep_of_another_model_is_another_sweep(asked: Any) -> None:
     assert identity(options, model, grid.model_copy(update={"examples": 1024})) != first
     how = options.model_copy(update=TRAINED_HOW), model.model_copy(update=MODEL_HOW)
     assert identity(*how, grid.model_copy(update={"concurrent": 2})) == first
+
+
+def test_a_crawl_made_more_polite_is_the_same_crawl(tmp_path: Path) -> None:
+    """An unfinished one goes on when pace or patience change, and is kept beside when what is crawled does."""
+    first = CrawlOptions(seeds=("https://e.example/",), contact="me@e.example")
+    path = str(tmp_path / "crawl")
+    with CRAWL.build(path, params=first) as work:
+        Path(work.path, "segment-00000.warc.gz").write_bytes(b"three days of pages")
+    polite = {
+        "concurrency": 1,
+        "per_host": 1,
+        "delay": 9.0,
+        "timeout": 99.0,
+        "retries": 9,
+        "backoff": 9.0,
+        "max_wait": 9.0,
+    }
+    with CRAWL.build(path, params=first.model_copy(update=polite)) as work:
+        assert work.resumed
+        assert Path(work.path, "segment-00000.warc.gz").exists()
+    for change in ({"seeds": ("https://f.example/",)}, {"max_pages": 1}, {"allow_private": ("10.0.0.0/8",)}):
+        assert first.model_copy(update=change).result() != first.result()
