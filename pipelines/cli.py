@@ -24,7 +24,7 @@ OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
 
 GROUPS = {
     "Everything at once": ["demo"],
-    "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "explain"],
+    "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup", "explain"],
     "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "embed", "search", "serve"],
 }

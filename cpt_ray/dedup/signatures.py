@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest
+from cpt_ray.artifacts.store import MANIFEST
 from cpt_ray.dedup import kernels, minhash, shingles, survivors
 from cpt_ray.dedup.options import MEASURED, DedupOptions
 from cpt_ray.dedup.unicode_words import unicodedata
@@ -50,6 +51,23 @@ def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -
 
 def mode(options: DedupOptions) -> int:
     return kernels.WORDS if options.shingle == "word" else kernels.CHARACTERS
+
+
+def parquet_files(source: str) -> str | list[str]:
+    """What `source_files` takes of a path: an artifact stays, a folder becomes its Parquet files by name, a file itself.
+
+    UserError where there is none of these.
+    """
+    fs, target = fsspec.core.url_to_fs(source)
+    if fs.exists(posixpath.join(target, MANIFEST)):
+        return source
+    found = [target] if fs.isfile(target) else sorted(fs.find(target)) if fs.exists(target) else []
+    files = [fs.unstrip_protocol(name) if "://" in source else name for name in found if name.endswith(".parquet")]
+    if not files:
+        raise UserError(
+            "no artifact and no Parquet files here", where=source, fix="give one, or a folder of .parquet files"
+        )
+    return files
 
 
 def source_files(documents: str | Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -1,0 +1,58 @@
+"""`cpt-ray dedup`: crawl by crawl against an index keeps what one run over everything keeps."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cpt_ray.artifacts import read_table
+from cpt_ray.cluster import ClusterOptions
+from cpt_ray.errors import UserError
+from pipelines import dedup
+
+
+def _documents(folder: Path, numbers: range) -> str:
+    """Two files of texts, of which every fifth is a near copy of the one five before."""
+    folder.mkdir()
+    rows = []
+    for n in numbers:
+        words = [f"w{random.Random(n - 5 if n % 5 == 0 else n).randrange(10**6) + i}" for i in range(60)]
+        rows.append({"name": f"d{n:03d}", "body": " ".join([*words, f"tail{n}"])})
+    for part in (0, 1):
+        pq.write_table(pa.Table.from_pylist(rows[part::2]), folder / f"{part}.parquet")
+    return str(folder)
+
+
+def _run(out: Path, name: str, source: str, index: str | None = None) -> dict[str, bool]:
+    options = dedup.PipelineOptions(
+        cluster=ClusterOptions(outputs=str(out)),
+        source=source,
+        id_column="name",
+        text_column="body",
+        index=index,
+        output=name,
+    )
+    for wanted in dedup.flow(str(out / name), options):
+        wanted.make()
+    table = read_table(str(out / name / "clusters"))
+    return dict(zip(table["doc_id"].to_pylist(), table["kept"].to_pylist(), strict=True))
+
+
+def test_crawl_by_crawl_keeps_what_one_run_keeps(tmp_path: Path) -> None:
+    first, second = _documents(tmp_path / "one", range(40)), _documents(tmp_path / "two", range(40, 80))
+    whole = _run(tmp_path, "whole", _documents(tmp_path / "all", range(80)))
+    kept = _run(tmp_path, "january", first)
+    kept |= _run(tmp_path, "february", second, str(tmp_path / "january" / "index"))
+    assert kept == whole
+    assert 0 < sum(not one for one in whole.values()) < 20
+
+
+def test_a_source_without_parquet_is_said(tmp_path: Path) -> None:
+    options = dedup.PipelineOptions(source=str(tmp_path))
+    with pytest.raises(UserError, match="no artifact and no Parquet") as caught:
+        dedup.flow(str(tmp_path / "out"), options)
+    assert caught.value.where == f"source={tmp_path}"
