@@ -21,7 +21,7 @@ from cpt_ray.evaluate.report import Curve, DemoReport, Example, Hit, SearchResul
 from cpt_ray.memory import Peak
 from cpt_ray.options import Options
 from cpt_ray.train.metrics import METRICS, read_metrics
-from pipelines import sweep
+from pipelines import sweep, train
 from pipelines.evaluate import print_search
 from pipelines.summary import console, reasons, shown
 from pipelines.tracked import Tracked
@@ -148,7 +148,9 @@ def _track(found: DemoReport, out: str, made: Mapping[str, tuple[str, Manifest]]
         run.artifact(os.path.join(out, file))
     for name, label in MODELS.items():
         path, manifest = made[name]
-        tracked.log_model(path, manifest, registered=f"cpt-ray-{label}")
+        search = getattr(found, f"{label}_search").model
+        figures = {f"search_{metric}": value for metric, value in search.model_dump().items()} | train.figures(path)
+        tracked.log_model(name, path, manifest, f"cpt-ray-{label}", figures, made[f"{label}_pairs"][1])
 
 
 def _curve(path: str) -> Curve:

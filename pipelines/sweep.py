@@ -6,6 +6,9 @@ Each trial is an artifact of its own and a run in MLflow, so a killed sweep goes
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 from pydantic import Field, model_validator
 from rich.table import Table
@@ -16,14 +19,17 @@ from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
-from cpt_ray.sweep.grid import SWEEP, run_sweep, trials
+from cpt_ray.progress import Bar, progress
+from cpt_ray.sweep.grid import SWEEP, Trial, TrialResult, TrialsFailed, run_sweep, trials
 from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.tracking.follow import follow
+from cpt_ray.tracking.outbox import ReportedRun
 from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature
 from pipelines import reads, train
 from pipelines.cli import script
 from pipelines.config import under, validating
 from pipelines.summary import console
-from pipelines.tracked import Tracked, TrackingOptions
+from pipelines.tracked import Tracked, TrackingOptions, started_at
 
 READS = {"pairs": "pairs", "model.init": "weights"}
 
@@ -72,13 +78,6 @@ def run(options: PipelineOptions) -> Manifest:
             manifest = make(
                 out, options.pairs, heldout, options.model, options.batches, options.train, options.sweep, tracked
             )
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("batch size", "temperature", *manifest.extra["trials"][0]["metrics"]):
-        table.add_column(name, justify="right")
-    for row in manifest.extra["trials"]:
-        values = [f"{value:.4f}" for value in row["metrics"].values()]
-        table.add_row(f"{row['batch_size']:,}", f"{row['temperature']:g}", *values)
-    console().print(table, highlight=False)
     return manifest
 
 
@@ -109,6 +108,7 @@ def make(
     points = trials(sweep)
     with SWEEP.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
+            print_leaderboard(work.manifest.extra["trials"])
             return work.manifest
         side = read_side(pairs, TRAIN)
         orders = {}
@@ -116,35 +116,106 @@ def make(
             orders[size] = posixpath.join(folder, f"batches-{size}")
             sized = batches.model_copy(update={"batch_size": size, "steps": sweep.examples // size})
             train.make_order(orders[size], pairs, side, model.init, sized)
-        results = run_sweep(
-            sweep, options, model, orders=orders, heldout=heldout, out=folder, inputs={"initial": weights}
-        )
-        rows = []
-        for result in results:
-            manifest = read_manifest(result.folder)
-            run = tracked.run(result.trial.name, manifest.identity)
-            run.history(result.metrics)
-            tracked.finish(result.trial.name, result.folder, manifest)
-            last = result.metrics[-1]
-            scores = {column(name): value for name, value in last.items() if name.startswith("heldout_")}
-            heldout_loss = scores.pop("heldout_loss")
-            rows.append(
-                {
-                    "batch_size": result.trial.batch_size,
-                    "temperature": result.trial.temperature,
-                    "metrics": {
-                        **scores,
-                        "heldout_loss": heldout_loss,
-                        "train_loss": last["loss"],
-                        "final_temperature": last["temperature"],
-                    },
-                    "seconds": result.seconds,
-                    "examples": sweep.examples,
-                }
-            )
-        tracked.parent.table([{**row, **row["metrics"]} for row in rows], "leaderboard.json")  # type: ignore[dict-item]
+        try:
+            with progress("sweep", total=sum(point.steps for point in points), unit="steps") as bar:
+                results = run_sweep(
+                    sweep,
+                    options,
+                    model,
+                    orders=orders,
+                    heldout=heldout,
+                    out=folder,
+                    inputs={"initial": weights},
+                    watch=Watched(tracked, bar),
+                )
+        except TrialsFailed as error:
+            report(error.results, sweep, orders, heldout, tracked)
+            raise
+        rows = report(results, sweep, orders, heldout, tracked)
         ledger = Ledger.of("trials", read=len(points), kept=len(rows))
         return work.publish(ledger, rows=len(rows), extra={"trials": rows, "metric": sweep.metric})
+
+
+class Watched:
+    """Trials as they go on: a run in MLflow from their first moment, its curve, and one bar for all of them."""
+
+    def __init__(self, tracked: Tracked, bar: Bar) -> None:
+        self._tracked, self._bar = tracked, bar
+        self._runs: dict[Trial, ReportedRun] = {}
+        self._following: dict[Trial, ExitStack] = {}
+
+    def began(self, trial: Trial, identity: str, metrics: str) -> None:
+        run = self._tracked.run(trial.name, identity)
+        run.params(varied(trial))
+        at = 0
+
+        def listen(step: int, row: dict[str, float]) -> None:
+            nonlocal at
+            self._bar.advance(step - at)
+            at = step
+            run.metrics(step, row)
+
+        self._runs[trial] = run
+        self._following[trial] = ExitStack()
+        self._following[trial].enter_context(follow(metrics, listen))
+
+    def ended(self, trial: Trial, error: str) -> None:
+        self._following.pop(trial).close()
+        self._bar.advance(0, **({"failed": 1} if error else {"trials": 1}))
+        if error:
+            self._runs[trial].tags({"cpt_ray.error": error})
+            self._runs[trial].end("FAILED")
+
+
+def varied(trial: Trial) -> dict[str, float]:
+    """What the sweep varies, as parameters of equal names in every trial's run."""
+    return {"batch_size": trial.batch_size, "temperature": trial.temperature, "steps": trial.steps}
+
+
+def report(
+    results: Sequence[TrialResult], sweep: SweepOptions, orders: Mapping[int, str], heldout: str, tracked: Tracked
+) -> list[dict[str, Any]]:
+    """Finish the runs of these trials, best first, log the leaderboard and print it; returns its rows."""
+    rows: list[dict[str, Any]] = []
+    for result in results:
+        manifest = read_manifest(result.folder)
+        run = tracked.run(result.trial.name, manifest.identity, started_at(manifest))
+        run.params(varied(result.trial))
+        for row in result.metrics:  # those that were told already are not logged twice
+            run.metrics(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+        tracked.finish(result.trial.name, result.folder, manifest, (orders[result.trial.batch_size], heldout))
+        last = result.metrics[-1]
+        scores = {column(name): value for name, value in last.items() if name.startswith("heldout_")}
+        heldout_loss = scores.pop("heldout_loss")
+        rows.append(
+            {
+                "batch_size": result.trial.batch_size,
+                "temperature": result.trial.temperature,
+                "metrics": {
+                    **scores,
+                    "heldout_loss": heldout_loss,
+                    "train_loss": last["loss"],
+                    "final_temperature": last["temperature"],
+                },
+                "seconds": result.seconds,
+                "examples": sweep.examples,
+            }
+        )
+    if rows:
+        tracked.parent.table([{**row, **row["metrics"]} for row in rows], "leaderboard.json")
+        print_leaderboard(rows)
+    return rows
+
+
+def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row per trial, best first."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("batch size", "temperature", *rows[0]["metrics"]):
+        table.add_column(name, justify="right")
+    for row in rows:
+        values = [f"{value:.4f}" for value in row["metrics"].values()]
+        table.add_row(f"{row['batch_size']:,}", f"{row['temperature']:g}", *values)
+    console().print(table, highlight=False)
 
 
 if __name__ == "__main__":

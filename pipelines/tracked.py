@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from types import TracebackType
 
 from pydantic import Field
 
-from cpt_ray.artifacts import Manifest, Wanted, fingerprint
+from cpt_ray.artifacts import Manifest, Wanted, fingerprint, read_manifest
+from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.progress import progress
 from cpt_ray.tracking.follow import follow
-from cpt_ray.tracking.mlflow import TrackedRun, Tracker, provenance_tags
+from cpt_ray.tracking.mlflow import FIGURES, Player, address, load, provenance_tags
+from cpt_ray.tracking.outbox import PATIENCE, Outbox, ReportedRun
 
 
 class TrackingOptions(Options):
@@ -23,36 +26,46 @@ class TrackingOptions(Options):
     experiment: str = Field("cpt-ray", description="MLflow experiment")
 
 
+PATIENCE_WHEN_KILLED = 5.0
+"""Seconds that MLflow has when the process was told to stop."""
+WAITING = "mlflow.waiting"
+"""Folder below cluster.outputs with what MLflow could not take yet."""
+
+
 class Tracked:
-    """One parent run, found again by `key` and `params`, and the runs of its stages.
+    """One parent run, found again by `key` and `params`, and the runs of its stages; none of it waits for MLflow.
 
     A context manager: leaving it ends the parent.
     """
 
     def __init__(self, options: TrackingOptions, outputs: str, name: str, key: str, params: Options) -> None:
-        uri = options.uri or f"sqlite:///{outputs.rstrip('/')}/mlflow.db"
-        self._tracker = Tracker(uri, options.experiment)
+        self.uri = address(options.uri or f"sqlite:///{outputs.rstrip('/')}/mlflow.db")
+        load()
+        about = {"uri": self.uri, "experiment": options.experiment}
+        self._outbox = Outbox(posixpath.join(outputs, WAITING), about, Player(**about).connect)
         # Where it runs is no part of what it is: a run may go on elsewhere, and MLflow's parameters never change.
         plain = params.model_dump(mode="json", exclude={"cluster", "tracking"})
         tags = provenance_tags()
-        self.parent = self._tracker.run(f"{key}/{fingerprint(plain)}", name, params=plain, tags=tags)
-        self.uri = uri
+        self.parent = ReportedRun(self._outbox, f"{key}/{fingerprint(plain)}", name, tags=tags)
+        self.parent.params(plain)
         self.commit = tags.get("git.commit", "")
-        self._open: dict[str, TrackedRun] = {}
+        self._open: dict[str, ReportedRun] = {}
 
     def __enter__(self) -> Tracked:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for run in self._open.values():
+        for run in [*self._open.values(), self.parent]:
             run.__exit__(kind, error, at)
-        self.parent.__exit__(kind, error, at)
+        self._outbox.close(PATIENCE if kind is None or issubclass(kind, Exception) else PATIENCE_WHEN_KILLED)
 
-    def run(self, name: str, identity: str) -> TrackedRun:
-        """The run of a stage, found by the identity of what it makes."""
+    def run(self, name: str, identity: str, started: float | None = None) -> ReportedRun:
+        """The run of a stage, found by the identity of what it makes; `started` in seconds since the epoch."""
         if identity not in self._open:
             tags = {"cpt_ray.stage": name, "cpt_ray.identity": identity, **provenance_tags()}
-            self._open[identity] = self._tracker.run(identity, name, parent=self.parent, tags=tags)
+            self._open[identity] = ReportedRun(
+                self._outbox, identity, name, parent=self.parent, tags=tags, started=started
+            )
         return self._open[identity]
 
     @contextmanager
@@ -70,25 +83,48 @@ class Tracked:
         with progress(name, total=total, unit="steps") as bar, follow(metrics, listen):
             yield
 
-    def log_model(self, path: str, manifest: Manifest, registered: str) -> None:
-        """Log an exported model as a run of its own, and register it; the alias `champion` points at it."""
-        with self._tracker.run(f"export/{manifest.digest}", f"{registered} (export)", parent=self.parent) as run:
-            run.model(path, registered=registered, alias="champion")
+    def log_model(
+        self, name: str, path: str, manifest: Manifest, registered: str, figures: Mapping[str, float], data: Manifest
+    ) -> None:
+        """Register a trained model as of the run that trained it. `figures` were measured on `data`; the alias `champion`
+        goes to the best by the first of FIGURES."""
+        ordered = {figure: figures[figure] for figure in FIGURES if figure in figures} | dict(figures)
+        self.run(name, manifest.identity).model(
+            path,
+            manifest.digest,
+            metrics=ordered,
+            step=int(manifest.extra.get("exported_step", 0)),
+            data={"name": data.step, "digest": data.digest},
+            registered=registered,
+            alias="champion",
+        )
 
     def ended(self, wanted: Wanted, manifest: Manifest) -> None:
         """What a flow tells when an artifact is there."""
-        self.finish(posixpath.basename(wanted.path), wanted.path, manifest)
+        self.finish(posixpath.basename(wanted.path), wanted.path, manifest, wanted.reads)
 
-    def finish(self, name: str, path: str, manifest: Manifest) -> TrackedRun:
-        """Log what a stage published: parameters, ledger, seconds, and the artifact as a dataset; the run ends."""
-        run = self.run(name, manifest.identity)
+    def finish(self, name: str, path: str, manifest: Manifest, reads: Sequence[str] = ()) -> ReportedRun:
+        """Log what a stage published: parameters, ledger, seconds, and as datasets the artifact and those it was made
+        from; the run ends. Its times are those of the work, which may have been done by an earlier command."""
+        started = started_at(manifest)
+        run = self.run(name, manifest.identity, started)
         run.params(manifest.params)
         run.tags({"cpt_ray.digest": manifest.digest, "cpt_ray.path": path})
         ledger = manifest.balance
         dropped = {f"dropped.{reason}": float(count) for reason, count in ledger.dropped.items()}
         totals = {"rows_in": float(ledger.rows_in), "rows_kept": float(ledger.kept), "seconds": manifest.seconds}
         run.metrics(0, totals | dropped)
+        for read in reads:
+            try:
+                run.dataset(read, read_manifest(read), context="input")
+            except UserError:  # no artifact, such as somebody's folder of archives
+                continue
         if manifest.columns:
             run.dataset(path, manifest, context=name)
-        run.end()
+        run.end(at=started + manifest.seconds)
         return run
+
+
+def started_at(manifest: Manifest) -> float:
+    """When the work began that published it, in seconds since the epoch."""
+    return datetime.fromisoformat(manifest.created).timestamp() - manifest.seconds

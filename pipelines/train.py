@@ -26,6 +26,7 @@ from cpt_ray.pairs.batches import ORDER, build_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
+from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions, check_divisible, check_engine
 from pipelines import reads
 from pipelines.cli import script
@@ -69,6 +70,9 @@ class PipelineOptions(Steps):
     pairs: str = Field(description="a pairs artifact, such as outputs/code/code_pairs")
     model: ModelOptions = ModelOptions()
     output: str = Field("train", description="folder under cluster.outputs")
+    register: str | None = Field(
+        None, pattern="^[^/:]+$", description="name in MLflow's registry to register the model as; null: not at all"
+    )
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
@@ -83,8 +87,18 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         wanted = flow(out, "model", options.pairs, options.model, options, tracked)
         check_flow(wanted, resources)
         made = run_flow(wanted, ended=tracked.ended)
+        if options.register:
+            _, heldout, trained = made
+            tracked.log_model("model", trained, made[trained], options.register, figures(trained), made[heldout])
     print_artifacts(made)
     return made
+
+
+def figures(trained: str) -> dict[str, float]:
+    """What training measured of the exported weights on held-out pairs: heldout_mrr and others."""
+    exported = int(read_manifest(trained).extra["exported_step"])
+    rows = [row for row in read_metrics(posixpath.join(trained, METRICS)) if row["step"] == exported]
+    return {name: value for row in rows for name, value in row.items() if name.startswith("heldout_")}
 
 
 def open_tokenizer(init: str) -> Any:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.artifacts.store import read_manifest
+from cpt_ray.artifacts.store import BUILDING, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import absolute
@@ -60,6 +61,24 @@ class TrialResult:
     folder: str
 
 
+class Watch(Protocol):
+    """Who is told of trials, in this process, as they begin and end; what it does may take no time."""
+
+    def began(self, trial: Trial, identity: str, metrics: str) -> None:
+        """`metrics` is the growing file of the trial's metrics by step."""
+
+    def ended(self, trial: Trial, error: str) -> None:
+        """`error` is empty where the trial is finished."""
+
+
+class TrialsFailed(UserError):
+    """Some trials failed; the others are finished and kept. `results` are theirs, best first."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", results: Sequence[TrialResult] = ()) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.results = list(results)
+
+
 def trials(options: SweepOptions) -> list[Trial]:
     """All points of the grid. UserError when a batch size does not divide the examples evenly."""
     for size in options.batch_sizes:
@@ -84,8 +103,10 @@ def run_sweep(
     inputs: Mapping[str, str | Manifest],
     tokenizer: str | None = None,
     on_metrics: Callable[[Trial], OnMetrics | None] | None = None,
+    watch: Watch | None = None,
 ) -> list[TrialResult]:
-    """Train every trial that has not been trained, and return all, best first.
+    """Train every trial that has not been trained, and return all, best first. TrialsFailed, with the results of the
+    others, where some could not be; the others are trained all the same.
 
     `orders` gives the published order of each batch size; `inputs` names what else identifies a trial: the initial
     weights by their content, since a path says nothing of it.
@@ -117,15 +138,25 @@ def run_sweep(
         )
         if not _standing(job):
             jobs.append(job)
+    failed: dict[Trial, str] = {}
     if jobs:
         log.info("sweep: %d of %d trials to train", len(jobs), len(points))
+        told = _Told({job.trial.name: job for job in jobs}, watch, failed)
         if train.workers == 0:
-            for job in jobs:
-                _train(job)
+            _one_by_one(jobs, told)
         else:
-            _tune(jobs, options, str(Path(out).absolute()))
-    results = [_result(trial, str(Path(out, trial.name)), options.metric) for trial in points]
-    return sorted(results, key=lambda result: (-merit(options.metric, result.score), result.trial.name))
+            _tune(jobs, options, str(Path(out).absolute()), told)
+    results = [_result(trial, str(Path(out, trial.name)), options.metric) for trial in points if trial not in failed]
+    results.sort(key=lambda result: (-merit(options.metric, result.score), result.trial.name))
+    if failed:
+        raise TrialsFailed(
+            f"{len(failed)} of {len(points)} trials failed:\n"
+            + "\n".join(f"  {trial.name}: {error}" for trial, error in failed.items()),
+            where="sweep",
+            fix="the finished ones are kept; the same command tries the others again",
+            results=results,
+        )
+    return results
 
 
 @dataclass(frozen=True)
@@ -139,6 +170,15 @@ class _Job:
     folder: str
     inputs: dict[str, str]
     on_metrics: OnMetrics | None
+
+    @property
+    def metrics(self) -> str:
+        """Where they grow while the trial trains."""
+        return os.path.join(f"{self.folder}{BUILDING}", METRICS)
+
+    def identity(self) -> str:
+        with self.build() as work:
+            return str(work.identity)
 
     def build(self) -> Any:
         params = {"train": self.train.result(), "model": self.model.result()}
@@ -168,8 +208,42 @@ def _train(job: _Job) -> None:
         work.publish(Ledger.of("steps", read=job.trial.steps, kept=job.trial.steps), rows=job.trial.steps)
 
 
-def _tune(jobs: list[_Job], options: SweepOptions, out: str) -> None:
-    """Train `jobs` as trials of Ray Tune. Errors of a trial are raised here, after the others have ended."""
+class _Told:
+    """Passes on what becomes of the trials, and keeps what failed."""
+
+    def __init__(self, jobs: Mapping[str, _Job], watch: Watch | None, failed: dict[Trial, str]) -> None:
+        self._jobs, self._watch, self.failed = jobs, watch, failed
+        self._identities = {name: job.identity() for name, job in jobs.items()} if watch else {}
+
+    def began(self, name: str) -> None:
+        if self._watch:
+            self._watch.began(self._jobs[name].trial, self._identities[name], self._jobs[name].metrics)
+
+    def ended(self, name: str, error: str = "") -> None:
+        if error:
+            self.failed[self._jobs[name].trial] = error
+            log.warning("sweep: %s failed: %s", name, error)
+        if self._watch:
+            self._watch.ended(self._jobs[name].trial, error)
+
+
+def _one_by_one(jobs: Sequence[_Job], told: _Told) -> None:
+    """In this process."""
+    for job in jobs:
+        told.began(job.trial.name)
+        try:
+            _train(job)
+        except Exception as error:  # noqa: BLE001 - the others are trained, and all that failed is raised at the end
+            told.ended(job.trial.name, _words(error))
+        else:
+            told.ended(job.trial.name)
+
+
+def _tune(jobs: list[_Job], options: SweepOptions, out: str, told: _Told) -> None:
+    """Train `jobs` as trials of Ray Tune."""
+    # Its own box, and advice on TensorBoard, come even with verbose=0 unless the older output is chosen.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     from ray import tune
 
     by_name = {job.trial.name: job for job in jobs}
@@ -179,24 +253,41 @@ def _tune(jobs: list[_Job], options: SweepOptions, out: str) -> None:
         try:
             _train(job)
         except UserError as error:
-            tune.report({"error": str(error)})
+            tune.report({"error": _words(error)})
             return
         tune.report({options.metric: _result(job.trial, job.folder, options.metric).score})
+
+    class Pass(tune.Callback):
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            told.began(trial.config["trial"])
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            told.ended(trial.config["trial"], str((trial.last_result or {}).get("error", "")))
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            told.ended(trial.config["trial"], _words(trial.get_error() or RuntimeError("it died")))
 
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"memory": DRIVER_MEMORY}),
         param_space={"trial": tune.grid_search(list(by_name))},
         tune_config=tune.TuneConfig(max_concurrent_trials=options.concurrent),
-        run_config=tune.RunConfig(name="tune", storage_path=str(Path(out, "_ray").absolute()), verbose=0),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(Path(out, "_ray").absolute()), verbose=0, callbacks=[Pass()]
+        ),
     )
-    found = tuner.fit()
-    for result in (found[at] for at in range(len(found))):
-        if result.error is not None:
-            raise result.error
-        if result.metrics and "error" in result.metrics:
-            raise UserError(
-                result.metrics["error"], where="sweep", fix="see the message above; finished trials are kept"
-            )
+    tuner.fit()
+    for job in jobs:
+        if job.trial not in told.failed and not _standing(job):
+            told.ended(job.trial.name, "it was not finished")
+
+
+def _words(error: BaseException) -> str:
+    """What failed, on one line: a UserError's own words, else the kind and message at the bottom of what Ray wrapped."""
+    if isinstance(error, UserError):
+        return "; ".join(line.strip() for line in str(error).splitlines())
+    error = getattr(error, "cause", None) or error
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
 
 
 def _result(trial: Trial, folder: str, metric: HeldoutMetric) -> TrialResult:

@@ -1,7 +1,7 @@
 """A small MLflow tracker that survives kills: every run has a key of ours, and is found again by it.
 
-1. The driver opens a `Tracker`, which creates the database schema and the experiment once (cold parallel writers die
-   in the migration).
+1. A `Tracker` creates the database schema and the experiment, one process at a time (cold parallel writers die in the
+   migration).
 2. `tracker.run(key, name, parent=...)` finds the run with that key or creates it. A finished run is not touched
    again: whatever is logged to it is left out. A run that a kill left RUNNING goes on; steps that it already holds
    are not logged twice.
@@ -9,9 +9,11 @@
    training reports through.
 
 Keys are identities (a manifest's digest, a stage's name within its parent), never times. MLflow is imported on first
-use: it takes seconds.
+use: it takes seconds. Everything here waits for MLflow and raises its errors; pipelines speak to it through
+`tracking.outbox`, of which `Player` is the other end.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -19,13 +21,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
+from cpt_ray.tracking.outbox import Message, Refused, ending
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - only Windows lacks it, and there parallel cold starts may collide
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("cpt_ray")
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +48,12 @@ PARENT = "mlflow.parentRunId"
 BATCH = 500
 """Metrics buffered at most; MLflow takes 1,000 in one call."""
 SECONDS_BETWEEN_FLUSHES = 2.0
+SQLITE = "sqlite:///"
+DIGEST = "cpt_ray.digest"
+FIGURES = ("search_mrr", "heldout_mrr")
+"""What versions of a registered model are compared by, the one that counts first."""
+REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
+"""Codes of what MLflow understood and will not have; of all others a second try may come to more."""
 
 
 class Published(Protocol):
@@ -59,27 +77,22 @@ class Tracker:
     """
 
     def __init__(self, uri: str, experiment: str, artifacts: str | None = None) -> None:
-        if not uri.startswith(("sqlite:///", "postgresql", "mysql", "http://", "https://")):
-            raise UserError(
-                "MLflow's plain-file store is gone",
-                where=f"tracking.uri={uri}",
-                fix="use sqlite:///path/mlflow.db or a server",
-            )
-        if uri.startswith("sqlite:///"):
-            database = Path(uri.removeprefix("sqlite:///")).absolute()
+        uri = address(uri)
+        if uri.startswith(SQLITE):
+            database = Path(uri.removeprefix(SQLITE))
             database.parent.mkdir(parents=True, exist_ok=True)
-            uri = f"sqlite:///{database}"
             artifacts = artifacts or str(database.parent / "mlartifacts")
         if artifacts and "://" not in artifacts:
             artifacts = Path(artifacts).absolute().as_uri()
         self.uri = uri
-        self._client = _client(uri)
-        found = self._client.get_experiment_by_name(experiment)
-        if found is not None and found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        self._experiment = (
-            found.experiment_id if found else self._client.create_experiment(experiment, artifact_location=artifacts)
-        )
+        with _alone(uri):
+            self._client = _client(uri)
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                found = self._client.get_experiment(self._client.create_experiment(experiment, artifacts))
+            elif found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+        self._experiment = found.experiment_id
 
     def run(
         self,
@@ -89,8 +102,10 @@ class Tracker:
         parent: "TrackedRun | None" = None,
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
+        started: int | None = None,
     ) -> "TrackedRun":
-        """The run with this key below `parent`, found or created; `params` may be nested and are logged flat."""
+        """The run with this key below `parent`, found or created; `params` may be nested and are logged flat. `started` is
+        when its work began, in milliseconds since the epoch; by default now."""
         key = f"{parent.id}/{key}" if parent else key
         found = self._client.search_runs(
             [self._experiment], f"tags.`{KEY}` = '{key}'", order_by=["attributes.start_time DESC"]
@@ -103,7 +118,8 @@ class Tracker:
             self._client.update_run(run.id, status="RUNNING")
         else:
             marks = {KEY: key} | ({PARENT: parent.id} if parent else {})
-            run = TrackedRun(self.uri, self._client.create_run(self._experiment, tags=marks, run_name=name).info.run_id)
+            made = self._client.create_run(self._experiment, start_time=started, tags=marks, run_name=name)
+            run = TrackedRun(self.uri, made.info.run_id)
         run.tags(tags or {})
         run.params(params or {})
         return run
@@ -130,10 +146,7 @@ class TrackedRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.end()
-        else:
-            self.end("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+        self.end(ending(kind))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters, nested keys joined by dots. Those the run holds already stay; another value for one is an
@@ -161,12 +174,12 @@ class TrackedRun:
         if present and not self.finished:
             self._client.log_batch(self.id, tags=present)
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    def metrics(self, step: int, values: Mapping[str, float], at: int | None = None) -> None:
         """Log numbers at a step, buffered. A name has letters, digits, `_`, `-`, `.`, `/` and blanks (`recall_at_10`,
-        not `recall@10`)."""
+        not `recall@10`). `at` is when they came about, in milliseconds since the epoch; by default now."""
         if self.finished:
             return
-        now = int(time.time() * 1000)
+        now = int(time.time() * 1000) if at is None else at
         for name, value in values.items():
             if "@" in name:
                 raise ValueError(f"MLflow allows no @ in a metric name: {name!r}")
@@ -240,35 +253,42 @@ class TrackedRun:
     def model(
         self,
         folder: str,
+        digest: str,
         *,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+        data: Mapping[str, str] | None = None,
         registered: str | None = None,
-        alias: str | None = None,
+        alias: str = "",
         loader: str = "cpt_ray.serve.pyfunc",
-        requirements: Sequence[str] = ("cpt-ray",),
     ) -> None:
-        """Log an exported model folder as the pyfunc model `model`, loadable by `mlflow.pyfunc.load_model` without
-        pickle: `loader` names the module whose `_load_pyfunc(folder)` opens it. `registered` makes it a version in
-        the registry, `alias` points at it."""
-        if self.finished:
-            return
-        import mlflow.pyfunc
+        """Log a trained model's folder as a LoggedModel of this run, once, also when the run has ended.
 
-        with tempfile.TemporaryDirectory() as scratch:
-            staged = os.path.join(scratch, "model")
-            mlflow.pyfunc.save_model(
-                staged, loader_module=loader, data_path=folder, pip_requirements=list(requirements)
-            )
-            self._client.log_artifacts(self.id, staged, "model")
+        `digest` is the model's; the module `loader` writes it as MLflow's kind (`save(folder, to)`). `metrics` are its
+        figures at `step`, the one that counts first; `data` (name, digest) is what they were measured on. `registered`
+        makes it a version in the registry; `alias` is moved to it if it is better than the version that has it, by the
+        first of the metrics that both have. The others of that name stay what they are.
+        """
+        model_id = self._logged_model(folder, digest, loader)
+        figures = dict(metrics or {})
+        held = {metric.key for metric in self._client.get_logged_model(model_id).metrics or []}
+        if new := {name: value for name, value in figures.items() if name not in held}:
+            from mlflow.entities import Metric
+
+            about = {"dataset_name": data["name"], "dataset_digest": data["digest"][:36]} if data else {}
+            now = int(time.time() * 1000)
+            told = [Metric(name, v, now, step, model_id=model_id, run_id=self.id, **about) for name, v in new.items()]
+            self._client.log_batch(self.id, metrics=told)
         if registered:
-            version = self._register(registered)
+            version = self._register(registered, model_id, digest, figures)
             if alias:
-                self._client.set_registered_model_alias(registered, alias, version)
+                self._promote(registered, version, alias, figures)
 
-    def end(self, status: str = "FINISHED") -> None:
-        """Flush, and close the run with this status."""
+    def end(self, status: str = "FINISHED", at: int | None = None) -> None:
+        """Flush, and close the run with this status; `at` in milliseconds since the epoch, by default now."""
         if not self.finished:
             self.flush()
-            self._client.set_terminated(self.id, status)
+            self._client.set_terminated(self.id, status, at)
             self.finished = status == "FINISHED"
 
     @property
@@ -291,18 +311,163 @@ class TrackedRun:
 
         return get_artifact_repository(self._client.get_run(self.id).info.artifact_uri, tracking_uri=self.uri)
 
-    def _register(self, name: str) -> str:
+    def _logged_model(self, folder: str, digest: str, loader: str) -> str:
+        """The id of this run's LoggedModel of that digest, made where it is not there yet or a kill left it half made."""
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.entities.logged_model_status import LoggedModelStatus
+        from mlflow.models import Model
+
+        run = self._client.get_run(self.id)
+        wanted = f"source_run_id = '{self.id}' AND tags.`{DIGEST}` = '{digest}'"
+        found = self._client.search_logged_models([run.info.experiment_id], wanted)
+        if found and found[0].status == LoggedModelStatus.READY:
+            return str(found[0].model_id)
+        logged = (
+            found[0]
+            if found
+            else self._client.create_logged_model(
+                run.info.experiment_id,
+                name=str(run.info.run_name),
+                source_run_id=self.id,
+                tags={DIGEST: digest},
+                model_type="embedding",
+            )
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            staged = os.path.join(scratch, "model")
+            importlib.import_module(loader).save(folder, staged)
+            about = Model.load(staged)
+            about.run_id, about.model_id, about.model_uuid = self.id, logged.model_id, logged.model_id
+            about.artifact_path = logged.artifact_location
+            about.save(os.path.join(staged, "MLmodel"))
+            self._client.log_model_artifacts(logged.model_id, staged)
+        self._client.log_outputs(self.id, [LoggedModelOutput(logged.model_id, step=0)])
+        self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+        return str(logged.model_id)
+
+    def _register(self, name: str, model_id: str, digest: str, figures: Mapping[str, float]) -> str:
         from mlflow.exceptions import MlflowException
 
-        held = self._client.search_model_versions(f"name = '{name}' and run_id = '{self.id}'")
-        if held:
-            return str(held[0].version)
+        held = self._client.search_model_versions(f"name = '{name}'")
+        same = [version for version in held if version.tags.get(DIGEST) == digest]
+        if same:
+            return str(same[0].version)
         try:
-            self._client.create_registered_model(name)
+            self._client.create_registered_model(name, description="Text and code embeddings; see the versions' tags.")
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        return str(self._client.create_model_version(name, f"runs:/{self.id}/model", self.id).version)
+        tags = {DIGEST: digest} | {figure: f"{value:.6g}" for figure, value in figures.items()}
+        said = ", ".join(f"{figure} {value:.4f}" for figure, value in figures.items())
+        with _everywhere(self.uri):
+            made = self._client.create_model_version(
+                name, f"models:/{model_id}", self.id, tags=tags, description=said, model_id=model_id
+            )
+        return str(made.version)
+
+    def _promote(self, name: str, version: str, alias: str, figures: Mapping[str, float]) -> None:
+        """Move the alias to `version` where it is the better one."""
+        holder = self._client.get_registered_model(name).aliases.get(alias)
+        if holder is not None and str(holder) == version:
+            return
+        if holder is not None:
+            tags = self._client.get_model_version(name, str(holder)).tags
+            common = next((figure for figure in figures if figure in tags), None)
+            if common is None and any(tag in tags for tag in FIGURES):
+                log.info("MLflow: %s %s stays %s: version %s has no figure to compare by", name, holder, alias, version)
+                return
+            if common is not None and not figures[common] > float(tags[common]):
+                log.info(
+                    "MLflow: %s %s stays %s by %s: %s, and %.4f of version %s",
+                    *(name, holder, alias, common, tags[common], figures[common], version),
+                )
+                return
+        self._client.set_registered_model_alias(name, alias, version)
+        log.info("MLflow: %s %s is the %s%s", name, version, alias, f", before {holder}" if holder else "")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A manifest as a message carries it."""
+
+    step: str
+    digest: str
+    rows: int
+    columns: dict[str, str]
+
+
+class Player:
+    """Does what messages say: the other end of an outbox. It knows runs by the keys that messages give."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self._uri, self._experiment = uri, experiment
+        self._tracker: Tracker | None = None
+        self._opened: dict[str, Message] = {}
+        self._runs: dict[str, TrackedRun] = {}
+
+    def connect(self) -> Any:
+        """Reach MLflow anew; returns what sends. Runs are looked up again: it is not known how far the last call came."""
+        self._tracker, self._runs = Tracker(self._uri, self._experiment), {}
+        return self._send
+
+    def _send(self, batch: Sequence[Message]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._do(batch)
+        except MlflowException as error:
+            if error.error_code in REFUSALS:
+                raise Refused(str(error)) from error
+            raise
+        except FileNotFoundError as error:
+            raise Refused(str(error)) from error
+        except OSError:  # whatever the net and the disk say, requests' own errors too
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise Refused(f"{type(error).__name__}: {error}") from error
+
+    def _do(self, batch: Sequence[Message]) -> None:
+        key, call = batch[0]["run"], batch[0]["call"]
+        if call == "open":
+            self._opened[key] = batch[0]
+            self._runs.pop(key, None)
+        run = self._run(key)
+        if call == "metrics":
+            for message in batch:
+                run.metrics(message["step"], message["values"], message["at"])
+            run.flush()
+        elif call != "open":
+            arguments = {name: value for name, value in batch[0].items() if name not in ("run", "call")}
+            if call == "dataset":
+                arguments["manifest"] = _Told(**arguments["manifest"])
+            getattr(run, call)(**arguments)
+
+    def _run(self, key: str) -> TrackedRun:
+        if key not in self._runs:
+            told = self._opened[key]
+            parent = self._run(told["parent"]) if told["parent"] else None
+            assert self._tracker is not None
+            self._runs[key] = self._tracker.run(
+                told["own"], told["name"], parent=parent, tags=told["tags"], started=told["started"]
+            )
+        return self._runs[key]
+
+
+def load() -> None:
+    """Import MLflow in the thread that calls: two threads that import it and what it shares with others may stumble."""
+    _settle()
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
+def address(uri: str) -> str:
+    """`uri` with a SQLite file's whole path. UserError for a store that MLflow does not have."""
+    if not uri.startswith((SQLITE, "postgresql", "mysql", "http://", "https://")):
+        raise UserError(
+            "MLflow's plain-file store is gone",
+            where=f"tracking.uri={uri}",
+            fix="use sqlite:///path/mlflow.db or a server",
+        )
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
 
 
 def provenance_tags() -> dict[str, str]:
@@ -330,11 +495,43 @@ def _git(*words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@contextmanager
+def _everywhere(uri: str) -> Iterator[None]:
+    """For MLflow's SQL registry, which looks a LoggedModel up where the global tracking URI points, whatever its client's."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """For a SQLite file, one process at a time: those that create it together die in each other's migration."""
+    if fcntl is None or not uri.startswith(SQLITE):
+        yield
+        return
+    with open(f"{uri.removeprefix(SQLITE)}.lock", "w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        yield
+
+
 def _client(uri: str) -> "MlflowClient":
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    _settle()
     from mlflow import MlflowClient
 
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(uri, registry_uri=uri)
+
+
+def _settle() -> None:
+    """MLflow reads these when it is imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # By itself it tries seven times, for minutes. Ours are the outbox's to repeat.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")

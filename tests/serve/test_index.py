@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cpt_ray.artifacts import check, run_tasks
+from cpt_ray.artifacts import check_flow, run_flow
 from cpt_ray.artifacts.parquet import read_table
 from cpt_ray.artifacts.store import parts
 from cpt_ray.errors import UserError
@@ -142,13 +142,13 @@ def test_a_column_that_the_source_lacks_is_an_error(publish: Callable[..., str],
     """Before anything is embedded; without `columns` an index carries those that say what and where its rows are."""
     source = publish("functions", functions(0, 3))
     with pytest.raises(UserError, match="'pathh'"):
-        check(embed.flow(str(tmp_path / "out"), source, model_folder, EmbedOptions(), ("path", "pathh")))
+        check_flow(embed.flow(str(tmp_path / "out"), source, model_folder, EmbedOptions(), ("path", "pathh")))
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="'pathh'"):
         build_index(str(tmp_path / "o"), embeddings=source, source=source, key="function_id", columns=["pathh"])
     pages = pa.table({"doc_id": ["a"], "url": ["http://h/a"], "title": ["A"], "text": ["some words"], "quality": [0.5]})
     options = EmbedOptions(text="text", key="doc_id")
-    run_tasks(embed.flow(str(tmp_path / "pages"), publish("docs", pages), model_folder, options))
+    run_flow(embed.flow(str(tmp_path / "pages"), publish("docs", pages), model_folder, options))
     answer = Answer(1.0, Index.open(str(tmp_path / "pages" / "index")).rows.to_pylist()[0])
     assert (answer.name, answer.where, answer.summary) == ("A", "http://h/a", "some words")
     pair = Answer(1.0, {"x": "what it does", "y": "def f(): pass", "path": "a.py", "line": 3})

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.batches import build_batches
 from cpt_ray.pairs.options import BatchOptions
-from cpt_ray.sweep.grid import Trial, run_sweep, trials
+from cpt_ray.sweep.grid import Trial, TrialsFailed, run_sweep, trials
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.options import TrainOptions
 
@@ -122,3 +123,72 @@ def test_a_missing_order_or_metric_is_refused(given: dict[str, Any]) -> None:
         run_sweep(SWEEP, TRAIN, SMALL, **(given | {"orders": {8: given["orders"][8]}}))
     with pytest.raises(ValidationError, match="heldout_mrr"):
         SweepOptions(metric="heldout_mr")
+
+
+class Heard:
+    """What a sweep says of its trials."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+        self.identities: set[str] = set()
+
+    def began(self, trial: Trial, identity: str, metrics: str) -> None:
+        self.said.append(("began", trial.name))
+        self.identities.add(identity)
+        assert metrics.endswith(f"{trial.name}.building/metrics.jsonl")
+
+    def ended(self, trial: Trial, error: str) -> None:
+        self.said.append((error or "ended", trial.name))
+
+
+def test_a_failed_trial_ends_nothing_and_is_tried_again(given: dict[str, Any]) -> None:
+    """The others are trained and their results come with the error; the next call trains the failed one alone."""
+    bad = trials(SWEEP)[1]
+
+    def report(trial: Trial) -> Any:
+        def on_metrics(step: int, metrics: dict[str, float]) -> None:
+            if trial == bad:
+                raise ValueError("no luck")
+
+        return on_metrics
+
+    heard = Heard()
+    with pytest.raises(TrialsFailed, match="1 of 4 trials failed") as failed:
+        run_sweep(SWEEP, TRAIN, SMALL, **given, on_metrics=report, watch=heard)
+    assert {result.trial for result in failed.value.results} == set(trials(SWEEP)) - {bad}
+    assert f"{bad.name}: ValueError: no luck" in str(failed.value)
+    names = [trial.name for trial in trials(SWEEP)]
+    told = [
+        (word, name) for name in names for word in ("began", "ValueError: no luck" if name == bad.name else "ended")
+    ]
+    assert heard.said == told
+    assert len(heard.identities) == 4
+    again = Heard()
+    assert len(run_sweep(SWEEP, TRAIN, SMALL, **given, watch=again)) == 4
+    assert again.said == [("began", bad.name), ("ended", bad.name)]
+
+
+@pytest.mark.path
+def test_trials_of_tune_are_told_and_it_prints_nothing(
+    given: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On Ray: began and ended of every trial, a failure by its own words, and no box of Tune's on the screen."""
+    with connect(ClusterOptions(object_store_mb=128, cpus=2)):
+        heard = Heard()
+        options = SWEEP.model_copy(update={"batch_sizes": [8, 16], "temperatures": [0.05]})
+        train = TRAIN.model_copy(update={"workers": 1, "threads": 1})
+        bad = trials(options)[0]
+        with pytest.raises(TrialsFailed, match="no luck") as failed:
+            run_sweep(options, train, SMALL, **given, watch=heard, on_metrics=lambda t: Unlucky() if t == bad else None)
+    assert [result.trial for result in failed.value.results] == [trials(options)[1]]
+    assert sorted(word for word, _ in heard.said if word in ("began", "ended")) == ["began", "began", "ended"]
+    printed = "".join(capfd.readouterr())
+    assert "TensorBoard" not in printed
+    assert "Configuration for experiment" not in printed
+
+
+class Unlucky:
+    """A callback that fails in the worker."""
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> None:
+        raise UserError("no luck")

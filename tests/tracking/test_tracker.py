@@ -62,7 +62,6 @@ def test_a_finished_run_is_not_touched(tracker: Tracker) -> None:
         again.figure(Figure(), "f.png")
         again.artifact(__file__)
         again.dataset("d", Manifest())
-        again.model("nowhere")
     after = _client(tracker).get_run(run.id)
     assert after.to_dictionary() == before.to_dictionary()
     assert _client(tracker).list_artifacts(run.id) == []
@@ -123,34 +122,142 @@ def test_data_figures_tables_and_files(tracker: Tracker, tmp_path: Path) -> None
     assert data.info.artifact_uri.startswith(Path(tracker.uri.removeprefix("sqlite:///")).parent.as_uri())
 
 
-def test_the_winner_is_registered_once(tracker: Tracker, tmp_path: Path) -> None:
-    """Logging the model again after a kill adds no second version; the alias points at it, and MLflow can load it."""
+@pytest.fixture
+def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that writes MLflow models whose prediction is the file `weights`; it counts how often."""
+    (tmp_path / "saves_for_test.py").write_text(
+        """
+import pathlib, mlflow.pyfunc
+written = []
+class M:
+    def __init__(self, p):
+        self.p = pathlib.Path(p)
+    def predict(self, data):
+        return (self.p / "weights").read_text()
+def _load_pyfunc(path):
+    return M(path)
+def save(folder, to):
+    written.append(folder)
+    mlflow.pyfunc.save_model(to, loader_module="saves_for_test", data_path=folder, pip_requirements=["numpy"])
+"""
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("saves_for_test", None)
+    return "saves_for_test"
+
+
+def _export(folder: Path, weights: str) -> str:
+    folder.mkdir()
+    (folder / "weights").write_text(weights)
+    return str(folder)
+
+
+def test_a_model_is_logged_once_with_its_figures_and_its_run(tracker: Tracker, tmp_path: Path, loader: str) -> None:
+    """Logged again after a kill, also when its run has ended, it is the same LoggedModel and version: with metrics that
+    point at model and data, and of the run that trained it."""
     import mlflow.pyfunc
 
-    module = tmp_path / "loads_for_test.py"
-    module.write_text("import pathlib\n\n\nclass M:\n    def __init__(self, p):\n        self.p = pathlib.Path(p)\n\n"
-                      "    def predict(self, data):\n        return (self.p / 'weights').read_text()\n\n\n"
-                      "def _load_pyfunc(path):\n    return M(path)\n")  # fmt: skip
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "weights").write_text("w")
     run = tracker.run("model", "train")
-    for _ in range(2):
-        run.model(
-            str(tmp_path / "export"),
-            registered="cpt-code",
+    run.end()
+    for again in (run, tracker.run("model", "train")):
+        again.model(
+            _export(tmp_path / f"export-{again is run}", "w"),
+            "digest-1",
+            metrics={"search_mrr": 0.5, "heldout_mrr": 0.4},
+            step=7,
+            data={"name": "pairs", "digest": "d" * 36},
+            registered="cpt-once",
             alias="best",
-            loader="loads_for_test",
-            requirements=["numpy"],
+            loader=loader,
         )
+    assert len(sys.modules[loader].written) == 1
     client = _client(tracker)
-    assert len(client.search_model_versions("name = 'cpt-code'")) == 1
-    assert client.get_model_version_by_alias("cpt-code", "best").run_id == run.id
-    folder = client.download_artifacts(run.id, "model")
-    sys.path.insert(0, str(tmp_path))
-    try:
-        assert mlflow.pyfunc.load_model(folder).predict(["text"]) == "w"
-    finally:
-        sys.path.remove(str(tmp_path))
+    (version,) = client.search_model_versions("name = 'cpt-once'")
+    assert version.run_id == run.id
+    assert version.tags["search_mrr"] == "0.5"
+    logged = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert logged.source_run_id == run.id
+    assert {(m.key, m.value, m.dataset_name) for m in logged.metrics} == {
+        ("search_mrr", 0.5, "pairs"),
+        ("heldout_mrr", 0.4, "pairs"),
+    }
+    assert [output.model_id for output in client.get_run(run.id).outputs.model_outputs] == [logged.model_id]
+    assert client.get_run(run.id).info.status == "FINISHED"
+    mlflow.set_tracking_uri(tracker.uri)
+    model = mlflow.pyfunc.load_model("models:/cpt-once@best")
+    assert model.predict(["text"]) == "w"
+    assert model.metadata.model_id == logged.model_id
+
+
+def test_a_model_half_logged_by_a_kill_is_finished(
+    tracker: Tracker, tmp_path: Path, loader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tracker.run("half", "train")
+    folder = _export(tmp_path / "export", "w")
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.MlflowClient.log_model_artifacts", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            run.model(folder, "digest", loader=loader)
+    tracker.run("half", "train").model(folder, "digest", loader=loader)
+    (output,) = _client(tracker).get_run(run.id).outputs.model_outputs
+    assert _client(tracker).get_logged_model(output.model_id).status == "READY"
+
+
+def test_the_champion_is_the_best_and_not_the_last(tracker: Tracker, tmp_path: Path, loader: str) -> None:
+    """By the first figure that both have; a version without a figure to compare by does not become it."""
+
+    def export(name: str, **metrics: float) -> str:
+        run = tracker.run(f"champion {name}", name)
+        run.model(
+            _export(tmp_path / name, name),
+            name,
+            metrics=metrics,
+            registered="cpt-best",
+            alias="champion",
+            loader=loader,
+        )
+        return str(_client(tracker).get_model_version_by_alias("cpt-best", "champion").tags["cpt_ray.digest"])
+
+    assert export("a", search_mrr=0.4, heldout_mrr=0.9) == "a"
+    assert export("b", search_mrr=0.3, heldout_mrr=0.95) == "a"
+    assert export("c", search_mrr=0.4) == "a"
+    assert export("d", search_mrr=0.41) == "d"
+    assert export("e", heldout_mrr=0.99) == "d"
+    assert export("f") == "d"
+    assert export("g", search_mrr=0.5, heldout_mrr=0.1) == "g"
+    assert export("h", heldout_mrr=0.2) == "h"
+
+
+def test_times_are_those_that_were_given(tracker: Tracker) -> None:
+    """A run told of afterwards lasts as long as its work did."""
+    run = tracker.run("times", "stage", started=1_000_000)
+    run.metrics(3, {"loss": 1.0}, at=1_050_000)
+    run.end(at=1_090_000)
+    info = _client(tracker).get_run(run.id).info
+    assert (info.start_time, info.end_time) == (1_000_000, 1_090_000)
+    assert _client(tracker).get_metric_history(run.id, "loss")[0].timestamp == 1_050_000
+
+
+def test_ten_processes_start_on_a_fresh_folder(tmp_path: Path) -> None:
+    """A job array: none dies in another's migration, and there is one experiment."""
+    script = (
+        "import sys, time\n"
+        "from cpt_ray.tracking.mlflow import Tracker, load\n"
+        "load(); open(sys.argv[2], 'w').close()\n"
+        "import pathlib\n"
+        "while len(list(pathlib.Path(sys.argv[2]).parent.glob('*.ready'))) < 10: time.sleep(0.01)\n"
+        "run = Tracker(sys.argv[1], 'cold').run(sys.argv[2], 'r'); run.metrics(0, {'a': 1}); run.end()\n"
+    )
+    uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    commands = [[sys.executable, "-c", script, uri, str(tmp_path / f"{i}.ready")] for i in range(10)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 10, errors
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("cold")
+    assert len(client.search_runs([experiment.experiment_id])) == 10
 
 
 def test_workers_log_in_parallel_to_a_store_made_by_the_driver(tracker: Tracker, tmp_path: Path) -> None:
