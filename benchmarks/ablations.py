@@ -43,8 +43,9 @@ from cpt_ray.pairs.schema import PAIRS, Pair, pairs_table, survivors
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side, split_pairs
 from cpt_ray.sweep.grid import TrialResult, run_sweep
 from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.tracking.options import TrackingOptions
 from pipelines import config, demo, train
-from pipelines.tracked import Tracked, TrackingOptions
+from pipelines.tracked import Tracked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

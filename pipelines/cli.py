@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
+import functools
 import importlib
 import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -45,12 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name not in _pipelines():
             raise UserError(f"there is no pipeline {name!r}", fix=f"one of {', '.join(map(_word, _pipelines()))}")
-        if not {"--help", "--print-config"} & set(words):
-            from pipelines import reads
-
-            reads.check_overrides(name, [word for word in words if OVERRIDE.match(word)])
-        module = importlib.import_module(f"pipelines.{name}")
-        return run(name, module.PipelineOptions, module.run, words)
+        return run(name, _declared(name).PipelineOptions, functools.partial(_start, name), words)
     except UserError as error:
         Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
@@ -61,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(name: str, options: type[Options], start: Callable[..., object], words: Sequence[str]) -> int:
     """Compose the options from `words`, then run the pipeline, or print its help or configuration."""
-    from pipelines import config
+    from . import config
 
     flags = {word for word in words if word.startswith("--")}
     unknown = flags - {"--help", "--print-config"}
@@ -110,10 +105,17 @@ def _word(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _summary(name: str) -> str:
-    """First line of the module's docstring, read without importing what the module needs."""
-    text = ast.get_docstring(ast.parse((Path(__file__).parent / f"{name}.py").read_text())) or ""
-    return text.splitlines()[0] if text else ""
+def _declared(name: str) -> ModuleType:
+    """The module of a pipeline's options, which is light: help and configuration need no more."""
+    return importlib.import_module(f".options.{name}", __package__)
+
+
+def _start(name: str, options: Options) -> None:
+    """Look at what it reads, and only then import and run the pipeline."""
+    from . import reads
+
+    reads.check_options(getattr(_declared(name), "READS", {}), options)
+    importlib.import_module(f".{name}", __package__).run(options)
 
 
 def _help() -> None:
@@ -126,14 +128,14 @@ def _help() -> None:
         table.add_column(style="cyan", min_width=14)
         table.add_column()
         for name in names:
-            table.add_row(_word(name), _summary(name))
+            table.add_row(_word(name), (_declared(name).__doc__ or "").partition("\n")[0])
         console.print(table)
         console.print()
     console.print("Everything a pipeline makes is kept; run the same command again and it goes on where it stopped.")
 
 
 def _pipeline_help(name: str, options: type[Options]) -> None:
-    from pipelines import config
+    from . import config
 
     console = Console()
     text = sys.modules[options.__module__].__doc__ or ""

@@ -1,7 +1,4 @@
-"""Mine (docstring, code) pairs from installed packages or git repositories.
-
-Source files in; documented functions, their duplicate clusters and train/heldout pairs out, as Parquet.
-"""
+"""The flow of `cpt-ray code-pairs`: source files become functions, clusters and pairs."""
 
 from __future__ import annotations
 
@@ -14,69 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field, model_validator
 
 from cpt_ray import artifacts
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import connect
 from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.repositories import Repository, mine_repository_shard
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
-from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.errors import UserError
 from cpt_ray.installed import Distribution, distributions, fingerprint
-from cpt_ray.options import Options
 from cpt_ray.pairs.decontaminate import Evaluation, benchmark_files
 from cpt_ray.pairs.make import CODE_PAIRS, make_code_pairs
-from cpt_ray.pairs.options import DocstringOptions, SplitOptions
-from pipelines.cli import script
-from pipelines.summary import print_artifacts
+
+from .cli import script
+from .options.code_pairs import PipelineOptions, RepositoryOptions, Steps
+from .summary import print_artifacts
 
 SHARD_BYTES = 8_000_000
 """Source bytes in a shard: about a second of parsing, so that a kill loses little and progress moves."""
-
-
-class Steps(Options):
-    """The steps from source files to pairs."""
-
-    mine: MineOptions = MineOptions()
-    dedup: DedupOptions = DedupOptions()
-    docstrings: DocstringOptions = DocstringOptions()
-    split: SplitOptions = SplitOptions()
-    test_urls: tuple[str, ...] = Field(
-        (), description="files of URLs of official test functions (CodeSearchNet); their files are left out"
-    )
-
-
-class RepositoryOptions(Options):
-    """One git repository."""
-
-    path: str = Field(description="folder of the repository, bare or not, partial clones too")
-    commit: str = Field("HEAD", description="revision to read")
-    group: str = Field("", description="name of the group, owner/name; by default the folder's name")
-    licence: str = Field("", description="SPDX id, where it is known")
-
-
-class PipelineOptions(Steps):
-    """Options of `cpt-ray code-pairs`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    repositories: tuple[RepositoryOptions, ...] = Field(
-        (), description="git repositories to mine; none: the packages installed here and the standard library"
-    )
-    site_packages: tuple[str, ...] = Field(
-        (),
-        description="more folders of installed packages, mined with those installed here: another environment's"
-        " site-packages, or what `pip install --target` filled",
-    )
-    output: str = Field("code", description="folder under cluster.outputs")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> PipelineOptions:
-        if self.repositories and self.site_packages:
-            raise ValueError("give repositories or site_packages; run it twice, with two outputs, for both")
-        return self
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:

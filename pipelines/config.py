@@ -1,14 +1,9 @@
-"""From `conf/` and `key=value` on the command line to typed options.
-
-Hydra's compose API reads `conf/<pipeline>.yaml` and its groups. The options' own defaults are registered beneath the
-YAML, so that a file in `conf/` states only what it changes and every declared key can be overridden.
-"""
+"""From `conf/` and `key=value` on the command line to typed options; every mistake names its key and the fix."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
+
+from . import compose
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -37,22 +29,15 @@ T = TypeVar("T", bound=Options)
 def load(pipeline: str, options: type[T], overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> T:
     """The options of a pipeline: defaults, `conf/<pipeline>.yaml`, `key=value` overrides, then plain `values`.
 
-    `values` are taken as they are, not through Hydra's grammar (free text). UserError on any mistake.
+    `values` are taken as they are, not read as YAML (free text). UserError on any mistake.
     """
-    ConfigStore.instance().store(name=f"{pipeline}_defaults", node=_defaults(options))
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose(config_name=pipeline, overrides=_opened(overrides, options))
-        plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(error, options, overrides) from error
-    return validate(options, {**plain, **(values or {})})
+    return validate(options, {**compose.compose(CONF, pipeline, _defaults(options), overrides), **(values or {})})
 
 
 def validate(options: type[T], values: dict[str, Any]) -> T:
     """Check plain values against the options; a UserError names each wrong key and what would be right."""
     try:
-        return options.model_validate(_without_missing(values))
+        return options.model_validate(values)
     except ValidationError as error:
         problems = [_problem(detail, options) for detail in error.errors(include_url=False)]
         raise UserError("the configuration is wrong:\n  " + "\n  ".join(problems), fix="see --print-config") from error
@@ -88,11 +73,8 @@ def validating() -> Iterator[None]:
 
 
 def choices(pipeline: str) -> dict[str, list[str]]:
-    """What `key=<file>` on the command line chooses among: the groups of `conf/<pipeline>.yaml` and their files."""
-    listed = yaml.safe_load((CONF / f"{pipeline}.yaml").read_text())["defaults"]
-    # An optional group follows the choice of another.
-    groups = [key for entry in listed if isinstance(entry, dict) for key in entry if not key.startswith("optional ")]
-    return {key: sorted(path.stem for path in (CONF / key.partition("@")[0]).glob("*.yaml")) for key in groups}
+    """What `group=<file>` on the command line chooses among."""
+    return compose.choices(CONF, pipeline)
 
 
 def show(options: Options) -> str:
@@ -119,17 +101,6 @@ def _fields(options: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
             yield from _fields(nested, f"{prefix}{name}.")
 
 
-def _opened(overrides: Sequence[str], options: type[BaseModel]) -> list[str]:
-    """Hydra refuses a key that no file has, but those of a mapping are the user's to choose: `++` adds them."""
-    mappings = [name for name, field in _fields(options) if get_origin(field.annotation) is dict]
-    found = []
-    for override in overrides:
-        key = override.partition("=")[0]
-        of_a_mapping = any(key == name or key.startswith(f"{name}.") for name in mappings)
-        found.append(f"++{override}" if of_a_mapping else override)
-    return found
-
-
 def _as_yaml(value: Any) -> str:
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value)  # YAML too, on one line
@@ -146,9 +117,7 @@ def _defaults(options: type[BaseModel]) -> dict[str, Any]:
             values[name] = to_jsonable_python(field.get_default(call_default_factory=True))
         elif nested is not None:
             values[name] = _defaults(nested)
-        else:
-            values[name] = "???"
-    return OmegaConf.to_container(OmegaConf.create(values))  # type: ignore[return-value]
+    return values
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -158,12 +127,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if get_origin(annotation) in (typing.Union, types.UnionType):
         return next((m for m in map(_model_in, get_args(annotation)) if m is not None), None)
     return None
-
-
-def _without_missing(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_missing(v) for k, v in value.items() if v != "???"}
-    return value
 
 
 def _problem(detail: Any, options: type[BaseModel]) -> str:
@@ -186,24 +149,3 @@ def _problem(detail: Any, options: type[BaseModel]) -> str:
 def _did_you_mean(key: str, options: type[BaseModel]) -> str:
     close = difflib.get_close_matches(key, keys(options), n=2, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""
-
-
-def _explain(error: Exception, options: type[BaseModel], overrides: Sequence[str]) -> UserError:
-    text = str(error).strip()
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        key = unknown.group(1)
-        return UserError(f"{key}: there is no such key{_did_you_mean(key, options)}", fix="see --print-config")
-    choice = re.search(r"Could not find '([^']+)'", text)
-    if choice:
-        group, _, name = choice.group(1).rpartition("/")
-        known = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
-        return UserError(f"{group}={name}: there is no such choice", fix=f"one of {', '.join(known)}")
-    variable = re.search(r"Environment variable '([^']+)' not found", text)
-    if variable:
-        name = variable.group(1)
-        return UserError(
-            f"the environment variable {name} is not set",
-            fix=f"export {name}=... before the command, or give the key itself",
-        )
-    return UserError(text.splitlines()[0], where=" ".join(overrides), fix="overrides are written key=value")

@@ -1,31 +1,18 @@
-"""Crawl the web, politely, into WARC archives.
-
-Seeds, robots.txt and sitemaps in; WARC segments out. The same command goes on where it stopped.
-"""
+"""The flow of `cpt-ray crawl`: seeds become an archive."""
 
 from __future__ import annotations
 
 import posixpath
 
-from pydantic import Field
-
 from cpt_ray.artifacts import Manifest
-from cpt_ray.cluster import ClusterOptions
-from cpt_ray.options import Options
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.crawl import crawl as crawl_pages
 from cpt_ray.web.options import CrawlOptions
-from pipelines.cli import script
-from pipelines.config import under
-from pipelines.summary import print_artifacts
 
-
-class PipelineOptions(Options):
-    """Options of `cpt-ray crawl`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    output: str = Field("web", description="folder under cluster.outputs; the archive is <output>/crawl")
-    web: CrawlOptions = CrawlOptions()
+from .cli import script
+from .config import under
+from .options.crawl import PipelineOptions
+from .summary import print_artifacts
 
 
 def run(options: PipelineOptions) -> Manifest:

@@ -1,15 +1,4 @@
-"""The whole path on the packages installed here: crawl to searchable, tracked models.
-
-1. A documentation site is rendered from the installed distributions, served on loopback and crawled.
-2. Its pages become documents, duplicate clusters and neighbouring-text pairs.
-3. Documented functions are mined from the same distributions and become (docstring, code) pairs.
-4. A tokenizer and a small GPT are trained on both: the initial weights.
-5. A text model and a code model are trained contrastively, and batch size and temperature are swept.
-6. Held-out distributions are searched by the models, their initial weights, BM25 and chance.
-7. All functions are indexed, and a report is written.
-
-Every stage is an artifact and a run in MLflow; the same command goes on where it stopped.
-"""
+"""The flow of the whole path; what it is made of stands in `options/demo.py`."""
 
 from __future__ import annotations
 
@@ -20,11 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pydantic import Field, model_validator
-
 from cpt_ray import memory
 from cpt_ray.artifacts import Manifest, Wanted, check_flow, read_manifest, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.candidates import EVALUATE
 from cpt_ray.evaluate.options import CandidateOptions
@@ -34,48 +21,16 @@ from cpt_ray.installed.server import serve_site
 from cpt_ray.installed.site import HOST, RENDER, site_shards
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.options import Options
-from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.sweep.grid import SWEEP
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.options import CrawlOptions
-from pipelines import code_pairs, crawl, demo_report, embed, evaluate, pretrain, sweep, text_pairs, train
-from pipelines.cli import script
-from pipelines.config import under, validating
-from pipelines.tracked import Tracked, TrackingOptions
 
-
-class SweepSteps(Options):
-    """The sweep: short trainings on the code pairs from the same initial weights."""
-
-    grid: SweepOptions = SweepOptions()
-    steps: train.Recipe = train.Recipe()
-
-    @model_validator(mode="after")
-    def _possible(self) -> SweepSteps:
-        with validating(), under("grid", SweepOptions):
-            sweep.check(self.grid, self.steps)
-        return self
-
-
-class PipelineOptions(Options):
-    """Options of `cpt-ray demo`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    tracking: TrackingOptions = TrackingOptions()
-    output: str = Field("demo", description="folder under cluster.outputs")
-    only: tuple[str, ...] = Field((), description="use these installed distributions alone; none: all of them")
-    site: SiteOptions = SiteOptions()
-    web: CrawlOptions = CrawlOptions()
-    text: text_pairs.Steps = text_pairs.Steps()
-    code: code_pairs.Steps = code_pairs.Steps()
-    initial: pretrain.Steps = pretrain.Steps()
-    code_model: train.Steps = train.Steps()
-    text_model: train.Steps = train.Steps()
-    sweep: SweepSteps = SweepSteps()
-    evaluation: CandidateOptions = CandidateOptions()
-    index: EmbedOptions = EmbedOptions()
-    queries: tuple[str, ...] = Field((), description="example searches shown in the report")
+from . import code_pairs, crawl, demo_report, embed, evaluate, pretrain, sweep, text_pairs, train
+from .cli import script
+from .config import under
+from .options.demo import PipelineOptions, SweepSteps
+from .tracked import Tracked
 
 
 def run(options: PipelineOptions) -> demo_report.DemoReport:

@@ -21,10 +21,11 @@ from cpt_ray.evaluate.report import Curve, DemoReport, Example, Hit, SearchResul
 from cpt_ray.memory import Peak
 from cpt_ray.options import Options
 from cpt_ray.train.metrics import METRICS, read_metrics
-from pipelines import sweep, train
-from pipelines.evaluate import print_search
-from pipelines.summary import console, reasons, shown
-from pipelines.tracked import Tracked
+
+from . import sweep, train
+from .evaluate import print_search
+from .summary import console, reasons, shown
+from .tracked import Tracked
 
 MODELS = {"code_model": "code", "text_model": "text"}
 

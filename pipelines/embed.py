@@ -1,7 +1,4 @@
-"""Embed a column of an artifact with a trained model, and index the vectors.
-
-Vectors as Parquet, and an exact search index beside them.
-"""
+"""The flow of `cpt-ray embed`: texts become vectors, and vectors an index."""
 
 from __future__ import annotations
 
@@ -9,41 +6,23 @@ import logging
 import posixpath
 from collections.abc import Iterable
 
-from pydantic import Field
-
 from cpt_ray.artifacts import Manifest, Wanted, check_flow, read_manifest, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.options import Options
+from cpt_ray.cluster import connect
 from cpt_ray.serve.embed import CUT, EMBED, embed_table
 from cpt_ray.serve.index import INDEX, build_index
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import answer_columns
-from pipelines import reads
-from pipelines.cli import script
-from pipelines.config import under
-from pipelines.summary import print_artifacts
+
+from .cli import script
+from .config import under
+from .options.embed import PipelineOptions
+from .summary import print_artifacts
 
 log = logging.getLogger("cpt_ray")
-
-READS = {"source": "artifact", "trained": "trained"}
-
-
-class PipelineOptions(Options):
-    """Options of `cpt-ray embed`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    source: str = Field(description="an artifact with texts, such as outputs/demo/functions")
-    trained: str = Field(description="the trained model's folder, such as outputs/demo/code_model")
-    embed: EmbedOptions = EmbedOptions()
-    columns: tuple[str, ...] | None = Field(
-        None, description="columns of the source that answers show; null: those that say what and where a row is"
-    )
-    output: str = Field("embed", description="folder under cluster.outputs; holds embeddings and index")
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
-    reads.check_options(READS, options)
     out = options.cluster.folder(options.output)
     wanted = flow(out, options.source, options.trained, options.embed, options.columns)
     with connect(options.cluster) as resources, under("embed", EmbedOptions):

@@ -1,65 +1,28 @@
-"""Measure a model: search among held-out pairs, and suites of labelled tasks.
-
-`pairs=` searches 1,000 held-out candidates as the paper does, with the model, the weights it started from, BM25 and chance
-on the very same candidates. `suite=` measures search in BEIR folders, linear probes, similarity and classification without
-training, beside BM25, TF-IDF with SVD, and chance.
-"""
+"""The flow of `cpt-ray evaluate`: held-out pairs or labelled data, and models, become figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
 from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
-from cpt_ray.cluster import ClusterOptions
 from cpt_ray.evaluate.candidates import EVALUATE
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import Embed, compare
 from cpt_ray.evaluate.suite import SUITE, measure
-from cpt_ray.evaluate.suite_options import SuiteOptions
 from cpt_ray.evaluate.tasks import digest
-from cpt_ray.options import Options
 from cpt_ray.pairs.splits import HELDOUT, read_side
 from cpt_ray.progress import progress
-from pipelines import reads
-from pipelines.cli import script
-from pipelines.summary import console, print_artifacts
 
-READS = {"pairs": "pairs", "trained": "trained", "initial": "weights", "data": "folder"}
-
-
-class PipelineOptions(Options):
-    """Options of `cpt-ray evaluate`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    trained: str = Field(description="the trained model's folder")
-    initial: str | None = Field(None, description="the weights it started from, measured beside it")
-    pairs: str | None = Field(None, description="a pairs artifact; its held-out part is searched")
-    candidates: CandidateOptions = CandidateOptions()
-    suite: SuiteOptions = SuiteOptions()
-    data: str | None = Field(
-        None, description="folder of labelled data, which the suites of conf/suite name as ${data}"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where models run; auto: a GPU where there is one"
-    )
-    output: str = Field("evaluation", description="folder under cluster.outputs; a suite is in <output>_suite")
-
-    @model_validator(mode="after")
-    def _something(self) -> PipelineOptions:
-        if self.pairs is None and not self.suite.tasks:
-            raise ValueError("nothing to measure: give pairs=..., or suite=... with data=..., or both")
-        if self.pairs is not None and self.initial is None:
-            raise ValueError("pairs are searched with the weights that training began with too: give initial=...")
-        return self
+from .cli import script
+from .options.evaluate import PipelineOptions
+from .summary import console, print_artifacts
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Measure and print; returns the manifests by path."""
-    reads.check_options(READS, options)
     path, made = options.cluster.folder(options.output), {}
     if options.pairs is not None and options.initial is not None:
         made[path] = make(path, options.pairs, options.trained, options.initial, options.candidates, options.device)

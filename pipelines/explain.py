@@ -1,24 +1,14 @@
-"""Explain why a document was removed as a duplicate, or kept.
-
-Names its cluster, the document it matched, and the evidence.
-"""
+"""`cpt-ray explain`: what the clusters say of one document."""
 
 from __future__ import annotations
 
-from pydantic import Field
 from rich.table import Table
 
 from cpt_ray.dedup.explain import explain
-from cpt_ray.options import Options
-from pipelines.cli import script
-from pipelines.summary import console
 
-
-class PipelineOptions(Options):
-    """Options of `cpt-ray explain`."""
-
-    clusters: str = Field(description="a clusters artifact, such as outputs/demo/function_clusters")
-    doc_id: str = Field(description="the document (doc_id) or function (function_id)")
+from .cli import script
+from .options.explain import PipelineOptions
+from .summary import console
 
 
 def run(options: PipelineOptions) -> dict[str, object]:

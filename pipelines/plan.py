@@ -1,26 +1,14 @@
-"""Say before it is rented what a training needs: memory per GPU by ZeRO stage, chunk size, steps and hours.
-
-Refuses what cannot fit, and names what could.
-"""
+"""`cpt-ray plan`: what a training needs, as a table."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
-from cpt_ray.model.options import ModelOptions
-from cpt_ray.options import Options
-from cpt_ray.train.options import PlanOptions, TrainOptions
 from cpt_ray.train.plan import Plan, make_plan
-from pipelines.cli import script
-from pipelines.summary import console
 
-
-class PipelineOptions(Options):
-    """Options of `cpt-ray plan`."""
-
-    plan: PlanOptions = PlanOptions()
-    model: ModelOptions = ModelOptions()
-    train: TrainOptions = TrainOptions()
+from .cli import script
+from .options.plan import PipelineOptions
+from .summary import console
 
 
 def run(options: PipelineOptions) -> Plan:

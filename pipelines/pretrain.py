@@ -1,8 +1,4 @@
-"""Train a tokenizer and a small GPT on our own text: the first weights when no hub is reachable.
-
-A corpus of documents and functions in (what is held out is left out); a standard language-model folder out, which
-`model.init` of `cpt-ray train` takes, as it takes any causal language model of transformers.
-"""
+"""The flow of `cpt-ray pretrain`: corpora become a tokenizer, windows and first weights."""
 
 from __future__ import annotations
 
@@ -12,69 +8,28 @@ import logging
 import posixpath
 from typing import Any
 
-from pydantic import Field, model_validator
-
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, read_table, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
-from cpt_ray.model.options import ModelOptions, TokenizerOptions
+from cpt_ray.model.options import TokenizerOptions
 from cpt_ray.model.tokenizer import TOKENIZE, encode, train_tokenizer
 from cpt_ray.model.weights import load_tokenizer, weights_identity
-from cpt_ray.options import Options
 from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
-from cpt_ray.pairs.options import CorpusOptions, SplitOptions
-from cpt_ray.train.options import PackOptions, PretrainOptions, check_divisible, check_engine
+from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.train.options import PackOptions, PretrainOptions
 from cpt_ray.train.packing import PACK, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, pretrain
-from pipelines import reads
-from pipelines.cli import script
-from pipelines.config import at, under, validating
-from pipelines.summary import print_artifacts
-from pipelines.tracked import Tracked, TrackingOptions
+
+from .cli import script
+from .config import at, under
+from .options.pretrain import PipelineOptions, Steps
+from .summary import print_artifacts
+from .tracked import Tracked
 
 log = logging.getLogger("cpt_ray")
 
 MAX_TOKENS = 1 << 30
 """Nothing is truncated when texts are packed."""
-READS = {"documents": "folder", "functions": "folder", "model.init": "weights"}
-
-
-class Steps(Options):
-    """The steps from a corpus to initial weights."""
-
-    corpus: CorpusOptions = CorpusOptions()
-    tokenizer: TokenizerOptions = TokenizerOptions()
-    tokenizer_texts: int = Field(40_000, ge=1, description="texts that the tokenizer is trained on, the corpus's first")
-    model: ModelOptions = ModelOptions()
-    windows: PackOptions = PackOptions()
-    pretrain: PretrainOptions = PretrainOptions()
-
-    @model_validator(mode="after")
-    def _possible(self) -> Steps:
-        with validating():
-            check_engine(self.pretrain, "pretrain")
-            check_divisible(self.dealt, self.windows.batch_size, "windows.batch_size")
-        return self
-
-    @property
-    def dealt(self) -> PretrainOptions:
-        """`pretrain` with as many workers as a batch has windows at most: more would have nothing to do."""
-        most, given = self.windows.batch_size, self.pretrain
-        elastic = None if given.elastic_workers is None else min(given.elastic_workers, most)
-        return given.model_copy(update={"workers": min(given.workers, most), "elastic_workers": elastic})
-
-
-class PipelineOptions(Steps):
-    """Options of `cpt-ray pretrain`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    tracking: TrackingOptions = TrackingOptions()
-    split: SplitOptions = SplitOptions()
-    documents: str | None = Field(
-        None, description="folder with clean_documents and document_clusters (cpt-ray text-pairs)"
-    )
-    functions: str | None = Field(None, description="folder with functions and function_clusters (cpt-ray code-pairs)")
-    output: str = Field("pretrain", description="folder under cluster.outputs")
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
@@ -84,7 +39,6 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         raise UserError(
             "nothing to read", where="documents, functions", fix="give documents=... or functions=... or both"
         )
-    reads.check_options(READS, options)
     for source in sources.values():
         read_manifest(source.rows)
         read_manifest(source.clusters)

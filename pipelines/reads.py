@@ -1,13 +1,11 @@
 """What a pipeline reads is looked at before anything heavy is imported or started: a wrong path is said at once.
 
-A pipeline declares it as the constant READS, {key: kind}, a plain dictionary: the command line reads it from the file
-without importing the pipeline, whose own imports take seconds.
+The module of its options declares it as READS, {key: kind}.
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +14,15 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
 
-def declared(name: str) -> dict[str, str]:
-    """READS of the pipeline module `name`, by its syntax tree; {} if it declares none."""
-    for node in ast.parse(Path(__file__).with_name(f"{name}.py").read_text()).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "READS" for t in node.targets):
-            found: dict[str, str] = ast.literal_eval(node.value)
-            return found
-    return {}
-
-
-def check_overrides(name: str, overrides: Sequence[str]) -> None:
-    """Check what is given as plain `key=value`; the rest is checked when the options are composed."""
-    given = dict(override.split("=", 1) for override in overrides if "=" in override)
-    for key, kind in declared(name).items():
-        value = given.get(key, "").strip("\"'")
-        if (
-            value and value not in ("null", "auto") and not set(value) & set("$\\")
-        ):  # what Hydra resolves is known later
-            check(key, kind, value)
-
-
 def check_options(reads: Mapping[str, str], options: Options) -> None:
-    """Check what composed options name; null is nothing to read."""
+    """Check what the options name; what is at its default is the pipeline's own to look for."""
     for key, kind in reads.items():
         value: Any = options
+        default: Any = None
         for part in key.split("."):
+            default = type(value).model_fields[part].default
             value = getattr(value, part)
-        if value is not None:
+        if value not in (None, default):
             check(key, kind, value)
 
 

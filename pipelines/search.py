@@ -1,42 +1,25 @@
-"""Ask an index a question: cpt-ray search "parse an ISO date".
-
-Prints the nearest functions with path and line.
-"""
+"""`cpt-ray search`: a query and an index become answers."""
 
 from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
+from cpt_ray.model.options import Device
 from cpt_ray.serve.index import Index
 from cpt_ray.serve.search import Answer, search, show
-from pipelines import reads
-from pipelines.cli import script
-from pipelines.summary import console
+
+from . import reads
+from .cli import script
+from .options.search import PipelineOptions
+from .summary import console
 
 if TYPE_CHECKING:
     from cpt_ray.model.embedder import Embedder
 
 log = logging.getLogger("cpt_ray")
-
-Device = Literal["auto", "cpu", "cuda"]
-READS = {"folder": "folder", "index": "artifact", "trained": "trained"}
-
-
-class PipelineOptions(Options):
-    """Options of `cpt-ray search`."""
-
-    query: str = Field(description="what to look for; the words on the command line that are no key=value")
-    folder: str = Field("outputs/demo", description="where index and model are, unless they are named")
-    index: str | None = Field(None, description="an index; null: <folder>/index")
-    trained: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
-    k: int = Field(10, ge=1, le=1000, description="answers")
-    device: Device = Field("auto", description="where the model runs; auto: on a GPU where there is one")
 
 
 def run(options: PipelineOptions) -> list[Answer]:

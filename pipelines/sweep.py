@@ -1,7 +1,4 @@
-"""Sweep batch size and initial temperature at equal examples seen.
-
-Each trial is an artifact of its own and a run in MLflow, so a killed sweep goes on trial by trial.
-"""
+"""The flow of `cpt-ray sweep`: pairs and first weights become a model for each point of a grid."""
 
 from __future__ import annotations
 
@@ -10,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from pydantic import Field, model_validator
 from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import connect
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.pairs.options import BatchOptions
@@ -24,38 +20,14 @@ from cpt_ray.sweep.grid import SWEEP, Trial, TrialResult, TrialsFailed, run_swee
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.tracking.follow import follow
 from cpt_ray.tracking.outbox import ReportedRun
-from cpt_ray.train.options import TrainOptions, check_divisible, check_temperature
-from pipelines import reads, train
-from pipelines.cli import script
-from pipelines.config import under, validating
-from pipelines.summary import console
-from pipelines.tracked import Tracked, TrackingOptions, started_at
+from cpt_ray.train.options import TrainOptions
 
-READS = {"pairs": "pairs", "model.init": "weights"}
-
-
-class PipelineOptions(train.Recipe):
-    """Options of `cpt-ray sweep`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    tracking: TrackingOptions = TrackingOptions()
-    pairs: str = Field(description="a pairs artifact, such as outputs/code/code_pairs")
-    model: ModelOptions = ModelOptions()
-    sweep: SweepOptions = SweepOptions()
-    output: str = Field("sweep", description="folder under cluster.outputs")
-
-    @model_validator(mode="after")
-    def _trainable(self) -> PipelineOptions:
-        with validating(), under("sweep", SweepOptions):
-            check(self.sweep, self)
-        return self
-
-
-def check(grid: SweepOptions, recipe: train.Recipe) -> None:
-    """UserError for a grid that cannot be trained, before anything starts."""
-    for trial in trials(grid):
-        check_divisible(recipe.train, trial.batch_size, "batch_sizes")
-        check_temperature(recipe.train, trial.temperature, "temperatures")
+from . import train
+from .cli import script
+from .config import under
+from .options.sweep import PipelineOptions
+from .summary import console
+from .tracked import Tracked, started_at
 
 
 def column(metric: str) -> str:
@@ -65,7 +37,6 @@ def column(metric: str) -> str:
 
 def run(options: PipelineOptions) -> Manifest:
     """Train every trial; prints them, best first."""
-    reads.check_options(READS, options)
     train.open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (

@@ -1,49 +1,25 @@
-"""Turn crawled archives into neighbouring-text pairs.
-
-WARC archives in; documents, the same without repeated paragraphs, their duplicate clusters and train/heldout pairs out,
-as Parquet.
-"""
+"""The flow of `cpt-ray text-pairs`: archives become documents, clusters and pairs."""
 
 from __future__ import annotations
 
 import posixpath
 
 import fsspec
-from pydantic import Field
 
 from cpt_ray.artifacts import Manifest, Wanted, check_flow, fingerprint, read_manifest, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import connect
 from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
-from cpt_ray.dedup.options import CleanOptions, DedupOptions
 from cpt_ray.errors import UserError
-from cpt_ray.options import Options
 from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
-from cpt_ray.pairs.options import NeighbourOptions, SplitOptions
 from cpt_ray.web.extract import DOCUMENTS, EXTRACT
 from cpt_ray.web.options import ExtractOptions
-from pipelines.cli import script
-from pipelines.summary import print_artifacts
+
+from .cli import script
+from .options.text_pairs import PipelineOptions, Steps
+from .summary import print_artifacts
 
 ARCHIVES = (".warc", ".warc.gz", ".arc", ".arc.gz")
-
-
-class Steps(Options):
-    """The steps from archive to pairs."""
-
-    extract: ExtractOptions = ExtractOptions()
-    clean: CleanOptions = CleanOptions()
-    dedup: DedupOptions = DedupOptions()
-    neighbours: NeighbourOptions = NeighbourOptions()
-    split: SplitOptions = SplitOptions()
-
-
-class PipelineOptions(Steps):
-    """Options of `cpt-ray text-pairs`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    archive: str = Field(description="a crawl artifact, or a folder of WARC or ARC files (any fsspec URI)")
-    output: str = Field("web", description="folder under cluster.outputs")
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:

@@ -8,23 +8,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 
-from pydantic import Field
-
 from cpt_ray.artifacts import Manifest, Wanted, fingerprint, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.progress import progress
 from cpt_ray.tracking.follow import follow
 from cpt_ray.tracking.mlflow import FIGURES, Player, address, load, provenance_tags
+from cpt_ray.tracking.options import TrackingOptions
 from cpt_ray.tracking.outbox import PATIENCE, Outbox, ReportedRun
-
-
-class TrackingOptions(Options):
-    """Where MLflow keeps its runs."""
-
-    uri: str | None = Field(None, description="sqlite:///path, or an MLflow server; null: mlflow.db in cluster.outputs")
-    experiment: str = Field("cpt-ray", description="MLflow experiment")
-
 
 PATIENCE_WHEN_KILLED = 5.0
 """Seconds that MLflow has when the process was told to stop."""

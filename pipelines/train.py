@@ -1,8 +1,4 @@
-"""Train an embedding model contrastively on pairs.
-
-Pairs and initial weights in; batches in their training order, and a model out that `cpt-ray embed`, `search`, `serve`
-and SentenceTransformer load.
-"""
+"""The flow of `cpt-ray train`: pairs and first weights become batches and a model."""
 
 from __future__ import annotations
 
@@ -12,72 +8,31 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import load_tokenizer, weights_identity
-from cpt_ray.options import Options
 from cpt_ray.pairs.batches import ORDER, build_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.metrics import METRICS, read_metrics
-from cpt_ray.train.options import TrainOptions, check_divisible, check_engine
-from pipelines import reads
-from pipelines.cli import script
-from pipelines.config import at, under, validating
-from pipelines.pretrain import MAX_TOKENS
-from pipelines.summary import print_artifacts
-from pipelines.tracked import Tracked, TrackingOptions
+from cpt_ray.train.options import TrainOptions
 
-READS = {"pairs": "pairs", "model.init": "weights"}
-
-
-class Recipe(Options):
-    """How pairs are batched, trained on and scored: of one training, or of all trials of a sweep."""
-
-    batches: BatchOptions = BatchOptions()
-    train: TrainOptions = TrainOptions()
-    heldout_pairs: int = Field(512, ge=2, description="held-out pairs scored during training, at most")
-
-    @model_validator(mode="after")
-    def _possible(self) -> Recipe:
-        with validating():
-            check_engine(self.train, "train")
-        return self
-
-
-class Steps(Recipe):
-    """The steps from pairs to a model."""
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Steps:
-        with validating():
-            check_divisible(self.train, self.batches.batch_size, "batches.batch_size")
-        return self
-
-
-class PipelineOptions(Steps):
-    """Options of `cpt-ray train`."""
-
-    cluster: ClusterOptions = ClusterOptions()
-    tracking: TrackingOptions = TrackingOptions()
-    pairs: str = Field(description="a pairs artifact, such as outputs/code/code_pairs")
-    model: ModelOptions = ModelOptions()
-    output: str = Field("train", description="folder under cluster.outputs")
-    register: str | None = Field(
-        None, pattern="^[^/:]+$", description="name in MLflow's registry to register the model as; null: not at all"
-    )
+from .cli import script
+from .config import at, under
+from .options.train import PipelineOptions, Recipe, Steps
+from .pretrain import MAX_TOKENS
+from .summary import print_artifacts
+from .tracked import Tracked
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Order the pairs and train on them; returns the manifests by path."""
-    reads.check_options(READS, options)
     open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (

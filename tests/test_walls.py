@@ -72,7 +72,13 @@ def test_ray_is_known_only_at_the_edges(path: Path) -> None:
 
 HEAVY = ("torch", "transformers", "ray", "deepspeed", "pyarrow", "numpy", "numba", "sklearn", "mlflow", "tree_sitter")
 TASKS = [path for path in MODULES if path.parent == LIBRARY / "evaluate" / "tasks" and path.stem != "__init__"]
-LIGHT = [*(path for path in MODULES if path.stem.endswith("options")), *TASKS, LIBRARY / "cluster.py"]
+LIGHT = [
+    *(path for path in MODULES if path.stem.endswith("options")),
+    *TASKS,
+    LIBRARY / "cluster.py",
+    *sorted((ROOT / "pipelines" / "options").glob("[a-z]*.py")),
+    *(ROOT / "pipelines" / f"{name}.py" for name in ("cli", "config", "compose")),
+]
 
 
 def test_options_are_light() -> None:

@@ -6,7 +6,6 @@ held a CPU would starve the workers it waits for.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from cpt_ray.artifacts.store import BUILDING, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import absolute
-from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.sweep.options import SweepOptions, Trial, trials
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import HeldoutMetric, TrainOptions, merit
@@ -34,19 +33,6 @@ SWEEP = Stage("sweep", version=2, unit="trials", reads=("x", "y"))
 DRIVER_MEMORY = 256 << 20
 """Bytes that a trial's own driver asks for. Some resource it must ask for, and with a share of a CPU its workers would not
 fit a machine that has just enough for them."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of the grid."""
-
-    batch_size: int
-    temperature: float
-    steps: int
-
-    @property
-    def name(self) -> str:
-        return f"batch-{self.batch_size}-temperature-{self.temperature:g}"
 
 
 @dataclass(frozen=True)
@@ -77,19 +63,6 @@ class TrialsFailed(UserError):
     def __init__(self, what: str, *, where: str = "", fix: str = "", results: Sequence[TrialResult] = ()) -> None:
         super().__init__(what, where=where, fix=fix)
         self.results = list(results)
-
-
-def trials(options: SweepOptions) -> list[Trial]:
-    """All points of the grid. UserError when a batch size does not divide the examples evenly."""
-    for size in options.batch_sizes:
-        if options.examples % size:
-            raise UserError(
-                f"{options.examples:,} examples are not a whole number of batches of {size:,}",
-                where="examples",
-                fix="choose a multiple of every batch size, so that all trials see equally many pairs",
-            )
-    points = itertools.product(dict.fromkeys(options.batch_sizes), dict.fromkeys(options.temperatures))
-    return [Trial(size, temperature, options.examples // size) for size, temperature in points]
 
 
 def run_sweep(

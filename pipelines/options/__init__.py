@@ -1,0 +1,1 @@
+"""What each pipeline can be told: a module each, which imports nothing heavy. Its text is what `--help` prints."""

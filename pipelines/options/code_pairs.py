@@ -1,0 +1,56 @@
+"""Mine (docstring, code) pairs from installed packages or git repositories.
+
+Source files in; documented functions, their duplicate clusters and train/heldout pairs out, as Parquet.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from cpt_ray.cluster import ClusterOptions
+from cpt_ray.code.options import MineOptions
+from cpt_ray.dedup.options import DedupOptions
+from cpt_ray.options import Options
+from cpt_ray.pairs.options import DocstringOptions, SplitOptions
+
+
+class Steps(Options):
+    """The steps from source files to pairs."""
+
+    mine: MineOptions = MineOptions()
+    dedup: DedupOptions = DedupOptions()
+    docstrings: DocstringOptions = DocstringOptions()
+    split: SplitOptions = SplitOptions()
+    test_urls: tuple[str, ...] = Field(
+        (), description="files of URLs of official test functions (CodeSearchNet); their files are left out"
+    )
+
+
+class RepositoryOptions(Options):
+    """One git repository."""
+
+    path: str = Field(description="folder of the repository, bare or not, partial clones too")
+    commit: str = Field("HEAD", description="revision to read")
+    group: str = Field("", description="name of the group, owner/name; by default the folder's name")
+    licence: str = Field("", description="SPDX id, where it is known")
+
+
+class PipelineOptions(Steps):
+    """Options of `cpt-ray code-pairs`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    repositories: tuple[RepositoryOptions, ...] = Field(
+        (), description="git repositories to mine; none: the packages installed here and the standard library"
+    )
+    site_packages: tuple[str, ...] = Field(
+        (),
+        description="more folders of installed packages, mined with those installed here: another environment's"
+        " site-packages, or what `pip install --target` filled",
+    )
+    output: str = Field("code", description="folder under cluster.outputs")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PipelineOptions:
+        if self.repositories and self.site_packages:
+            raise ValueError("give repositories or site_packages; run it twice, with two outputs, for both")
+        return self

@@ -1,0 +1,27 @@
+"""Embed a column of an artifact with a trained model, and index the vectors.
+
+Vectors as Parquet, and an exact search index beside them.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cpt_ray.cluster import ClusterOptions
+from cpt_ray.options import Options
+from cpt_ray.serve.options import EmbedOptions
+
+READS = {"source": "artifact", "trained": "trained"}
+
+
+class PipelineOptions(Options):
+    """Options of `cpt-ray embed`."""
+
+    cluster: ClusterOptions = ClusterOptions()
+    source: str = Field(description="an artifact with texts, such as outputs/demo/functions")
+    trained: str = Field(description="the trained model's folder, such as outputs/demo/code_model")
+    embed: EmbedOptions = EmbedOptions()
+    columns: tuple[str, ...] | None = Field(
+        None, description="columns of the source that answers show; null: those that say what and where a row is"
+    )
+    output: str = Field("embed", description="folder under cluster.outputs; holds embeddings and index")

@@ -1,0 +1,25 @@
+"""Serve a model, and its index if it has one, over HTTP: POST /v1/embeddings as OpenAI's, GET /search?q=.
+
+Also POST /embed, GET /v1/models and GET /health. Listens on loopback unless told otherwise.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cpt_ray.model.options import Device
+from cpt_ray.options import Options
+from cpt_ray.serve.options import HttpOptions
+
+READS = {"folder": "folder", "index": "artifact", "trained": "trained"}
+
+
+class PipelineOptions(Options):
+    """Options of `cpt-ray serve`."""
+
+    http: HttpOptions = HttpOptions()
+    folder: str = Field("outputs/demo", description="where index and model are, unless they are named")
+    index: str | None = Field("auto", description="an index; auto: <folder>/index; null: none, the model alone")
+    trained: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
+    name: str | None = Field(None, description="what the model is called in requests; null: as its folder")
+    device: Device = Field("auto", description="where the model runs; auto: on a GPU where there is one")
