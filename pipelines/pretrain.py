@@ -12,13 +12,15 @@ from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifes
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import TokenizerOptions
+from cpt_ray.model.precision import Shape
 from cpt_ray.model.tokenizer import TOKENIZE, encode, train_tokenizer
-from cpt_ray.model.weights import load_tokenizer, weights_identity
+from cpt_ray.model.weights import config_of, load_tokenizer, weights_identity
 from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.train.options import PackOptions, PretrainOptions
 from cpt_ray.train.packing import PACK, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, pretrain
+from cpt_ray.train.settle import settle
 
 from .cli import script
 from .config import at, under
@@ -130,13 +132,20 @@ def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int)
 def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked: Tracked) -> Manifest:
     """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl."""
     order = read_manifest(windows)
-    params = {"model": steps.model.result("start"), "pretrain": steps.pretrain.result()}
     identity = tokenizer_identity(tokenizer, steps.model.init == "new")
     inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
-    with PRETRAIN.build(path, params=params, inputs=inputs) as work:
+
+    def params(options: PretrainOptions) -> dict[str, Any]:
+        return {"model": steps.model.result("start"), "pretrain": options.result()}
+
+    def shape() -> Shape:
+        config = config_of(steps.model, len(load_tokenizer(tokenizer)))
+        return Shape.of(config, sequence=int(order.params["context"]), trained=True, logits=True)
+
+    options, chosen = settle(steps.dealt, shape, PRETRAIN, path, params=params, inputs=inputs)
+    with PRETRAIN.build(path, params=params(options), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        options = steps.dealt
         if options.workers < steps.pretrain.workers:
             log.info("%d of %d workers: a batch has no more windows", options.workers, steps.pretrain.workers)
         total = options.steps or int(order.extra["batches"])
@@ -153,7 +162,7 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
             )
         seen = result.steps * int(order.params["batch_size"])
         ledger = Ledger.of("windows", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
-        extra = {"steps": result.steps, "peak_memory_mb": result.peak_memory_mb, "last": result.metrics[-1]}
+        extra = {"steps": result.steps, "peak_memory_mb": result.peak_memory_mb, "last": result.metrics[-1], **chosen}
         return work.publish(ledger, rows=seen, extra=extra)
 
 

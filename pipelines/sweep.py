@@ -12,6 +12,7 @@ from rich.table import Table
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import connect
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.precision import Shape
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
@@ -21,6 +22,7 @@ from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.tracking.follow import follow
 from cpt_ray.tracking.outbox import ReportedRun
 from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.settle import settle
 
 from . import train
 from .cli import script
@@ -70,14 +72,21 @@ def make(
         "heldout": read_manifest(heldout),
         "initial": weights,
     }
-    params = {
-        "sweep": sweep.result(),
-        "model": model.result(),
-        "train": options.result(),
-        "batches": batches.result("batch_size", "steps", "epochs"),
-    }
+
+    def params(options: TrainOptions) -> dict[str, Any]:
+        return {
+            "sweep": sweep.result(),
+            "model": model.result(),
+            "train": options.result(),
+            "batches": batches.result("batch_size", "steps", "epochs"),
+        }
+
+    def shape() -> Shape:
+        return train.trained_shape(model, read_manifest(heldout))
+
+    options, chosen = settle(options, shape, SWEEP, path, params=params, inputs=inputs)
     points = trials(sweep)
-    with SWEEP.build(path, params=params, inputs=inputs) as work:
+    with SWEEP.build(path, params=params(options), inputs=inputs) as work:
         if work.manifest is not None:
             print_leaderboard(work.manifest.extra["trials"])
             return work.manifest
@@ -104,7 +113,7 @@ def make(
             raise
         rows = report(results, sweep, orders, heldout, tracked)
         ledger = Ledger.of("trials", read=len(points), kept=len(rows))
-        return work.publish(ledger, rows=len(rows), extra={"trials": rows, "metric": sweep.metric})
+        return work.publish(ledger, rows=len(rows), extra={"trials": rows, "metric": sweep.metric, **chosen})
 
 
 class Watched:

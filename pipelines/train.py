@@ -12,16 +12,18 @@ import pyarrow.compute as pc
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
-from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.precision import Shape
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import load_tokenizer, weights_identity
+from cpt_ray.model.weights import config_of, load_tokenizer, weights_identity
 from cpt_ray.pairs.batches import ORDER, build_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.settle import settle
 
 from .cli import script
 from .config import at, under
@@ -108,6 +110,12 @@ def make_heldout(path: str, pairs: str, init: str, recipe: Recipe) -> Manifest:
     return make_order(path, pairs, unseen, init, recipe.batches.model_copy(update=whole))
 
 
+def trained_shape(model: ModelOptions, order: Manifest) -> Shape:
+    """What a step on the batches of `order` multiplies: the longer side with its delimiters, through this model."""
+    longest = max(int(order.params[name]) for name in ("max_x_tokens", "max_y_tokens")) + ADDED
+    return Shape.of(config_of(model, 0), sequence=longest, trained=True)
+
+
 def make_model(
     path: str,
     name: str,
@@ -120,9 +128,15 @@ def make_model(
     """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files and metrics.jsonl."""
     order = read_manifest(batches)
     weights = weights_identity(model.init)
-    params = {"model": model.result(), "train": options.result()}
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
-    with TRAIN_MODEL.build(path, params=params, inputs=inputs) as work:
+
+    def params(options: TrainOptions) -> dict[str, Any]:
+        return {"model": model.result(), "train": options.result()}
+
+    options, chosen = settle(
+        options, lambda: trained_shape(model, order), TRAIN_MODEL, path, params=params, inputs=inputs
+    )
+    with TRAIN_MODEL.build(path, params=params(options), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         total = options.steps or int(order.extra["batches"])
@@ -138,6 +152,7 @@ def make_model(
             "temperature": result.temperature,
             "peak_memory_mb": result.peak_memory_mb,
             "last": result.metrics[-1],
+            **chosen,
         }
         return work.publish(ledger, rows=seen, extra=extra)
 

@@ -10,14 +10,14 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.shards import Shard, run_shards
-from cpt_ray.artifacts.store import Work, build
+from cpt_ray.artifacts.store import Work, begun, build
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ class Stage:
     ) -> AbstractContextManager[Work]:
         """Open the build of this stage's artifact at `path`; see `store.build`."""
         return build(path, step=self.name, version=self.version, params=params, inputs=inputs)
+
+    def begun(
+        self, path: str, *, params: object, inputs: Mapping[str, str | Manifest]
+    ) -> Literal["done", "unfinished"] | None:
+        """Whether this very artifact stands at `path`, or was begun; see `store.begun`."""
+        return begun(path, step=self.name, version=self.version, params=params, inputs=inputs)
 
     def map(
         self,

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import fsspec
 import pyarrow as pa
@@ -154,6 +154,24 @@ def build(
             log.info("%s: building again: %s", path, _differences(standing.model_dump(), recipe))
         resumed = _open_building(fs, building, recipe)
         yield Work(path, path.rstrip("/") + BUILDING, False, None, step, version, plain, digests, identity, resumed)
+
+
+def begun(
+    path: str, *, step: str, version: int, params: object, inputs: Mapping[str, str | Manifest]
+) -> Literal["done", "unfinished"] | None:
+    """Whether the artifact of this identity stands at `path`, or a build of it was begun there; None if neither."""
+    digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in inputs.items()}
+    identity = identity_of(step, version, params, digests)
+    fs, target = fsspec.core.url_to_fs(path)
+    building = target.rstrip("/") + BUILDING
+    for place in (target, building):
+        if (manifest := _manifest_or_none(fs, place)) is not None and manifest.identity == identity:
+            return "done"
+    if fs.exists(marker := posixpath.join(building, IDENTITY)):
+        with fs.open(marker, "r") as source:
+            if json.loads(source.read() or "{}").get("identity") == identity:
+                return "unfinished"
+    return "unfinished" if fs.exists(_beside(building, {"identity": identity})) else None
 
 
 def read_manifest(path: str) -> Manifest:

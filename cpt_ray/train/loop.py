@@ -25,6 +25,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.precision import Shape
 from cpt_ray.model.start import prepare
 from cpt_ray.model.weights import ModelInfo, absolute, config_of, context_of, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
@@ -38,6 +39,7 @@ from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
 from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
+from cpt_ray.train.settle import faster
 from cpt_ray.train.steps import CHECKPOINTS, Job, job_identity, open_engine, run_steps
 from cpt_ray.train.temperature import Temperature
 
@@ -95,6 +97,9 @@ def train_model(
     words = load_tokenizer(known)
     Delimiters.of(words)
     config = config_of(model, len(words))
+    if options.precision == "auto":  # who has no identity to keep, such as a test
+        shape = Shape.of(config, sequence=max(most_x, most_y) + ADDED, trained=True)
+        options = options.model_copy(update={"precision": faster(shape, options).precision})
     check_batch(options, size, max(most_x, most_y) + ADDED, context_of(config), where)
     tokens = size // max(options.workers, 1) * (most_x + most_y + 2 * ADDED)
     check_chunk(options, config, tokens, where)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from cpt_ray.errors import UserError
 from cpt_ray.options import How, Options
 
-Precision = Literal["fp32", "bf16", "bf16_weights"]
+Precision = Literal["auto", "fp32", "bf16", "bf16_weights"]
 TRAINED_TEMPERATURES = (0.01, 1.0)
 """Bounds of the temperature while it is trained: the lower is CLIP's, the upper is ours."""
 HeldoutMetric = Literal["heldout_mrr", "heldout_recall_at_1", "heldout_recall_at_10", "heldout_loss"]
@@ -49,8 +49,9 @@ class EngineOptions(Options):
         " zero_stage and offload set",
     )
     precision: Precision = Field(
-        "bf16",
-        description="fp32; bf16: matrix products in bf16 over fp32 weights; bf16_weights: bf16 weights, fp32 masters",
+        "auto",
+        description="fp32; bf16: matrix products in bf16 over fp32 weights; bf16_weights: bf16 weights, fp32 masters; auto:"
+        " of the first two the one that is faster here, which is measured before training begins",
     )
     compile: How[bool] = Field(False, description="torch.compile the model")
     gradient_checkpointing: How[bool] = Field(False, description="recompute activations layer by layer")

@@ -24,6 +24,7 @@ from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.precision import Shape
 from cpt_ray.model.weights import (
     absolute,
     config_of,
@@ -40,6 +41,7 @@ from cpt_ray.train.loop import TrainResult, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import PretrainOptions, check_divisible, check_engine
 from cpt_ray.train.schedule import rate_factor
+from cpt_ray.train.settle import faster
 from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
 
 TILE = 256
@@ -136,6 +138,9 @@ def pretrain(
     check_divisible(options, size, "windows.batch_size")
     config = config_of(model, len(load_tokenizer(tokenizer)))
     check_logits(config, model.init)
+    if options.precision == "auto":
+        shape = Shape.of(config, sequence=context, trained=True, logits=True)
+        options = options.model_copy(update={"precision": faster(shape, options).precision})
     most = context_of(config)
     if context > most:
         raise UserError(

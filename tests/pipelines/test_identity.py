@@ -38,6 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     for pipeline in (pretrain, sweep, train):
         monkeypatch.setattr(pipeline, "read_manifest", lambda path: SimpleNamespace(digest=path))
         monkeypatch.setattr(pipeline, "weights_identity", lambda init: "weights")
+        monkeypatch.setattr(pipeline, "settle", lambda options, *rest, **more: (options, {}))
 
     def call(make: Any, *arguments: Any) -> str:
         with pytest.raises(_Asked) as found:

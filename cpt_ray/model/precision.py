@@ -1,0 +1,154 @@
+"""Which precision is faster here: measured with the products of the model at hand, never looked up.
+
+bf16 products are up to three times as fast as fp32 ones where the processor has instructions for them, and up to 90 times
+slower where it has none (PyTorch 2.13 on AVX2). Names of processors do not tell, since a virtual machine may hide what its
+host has. So `precision=auto` times one layer of the model's width in both: projections, attention and, for a language
+model, the logits, forward and, where it is trained, backward.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cpt_ray.model.encoder import SHORT, attention_by_matrices
+
+MARGIN = 1.1
+"""bf16 must be faster than fp32 by this much: it costs digits."""
+HOPELESS = 8.0
+"""So many times slower with few tokens, bf16 is not tried with many: that alone could take minutes."""
+FEW, MOST = 32, 4096
+"""Tokens of the first look, and of the measurement, at most."""
+OPERATIONS = 4e9
+"""Floating-point operations of one measurement, about: some hundredths of a second on one core."""
+REPEATS = 3
+
+Clock = Callable[[], float]
+Layer = Callable[[int, bool], None]
+"""(tokens, in bf16) -> runs one layer over so many tokens."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The faster precision, and tokens per second of the layer that was timed, in both."""
+
+    precision: Literal["fp32", "bf16"]
+    fp32_tokens_per_second: float
+    bf16_tokens_per_second: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.precision} (one layer: {self.fp32_tokens_per_second:,.0f} tokens/s in fp32,"
+            f" {self.bf16_tokens_per_second:,.0f} in bf16)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of the layer that is timed: width, heads, inner width, vocabulary (0: no logits), longest sequence in tokens."""
+
+    width: int
+    heads: int
+    inner: int
+    vocabulary: int
+    sequence: int
+    trained: bool
+
+    @staticmethod
+    def of(config: Any, *, sequence: int, trained: bool, logits: bool = False) -> Shape:
+        """From a configuration of transformers; what it does not name is as in GPT-2."""
+        text = config.get_text_config()
+        width, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", None) or 1)
+        inner = next(
+            (int(size) for name in ("intermediate_size", "n_inner", "ffn_dim") if (size := getattr(text, name, None))),
+            4 * width,
+        )
+        return Shape(width, math.gcd(width, heads), inner, int(text.vocab_size) if logits else 0, sequence, trained)
+
+    @property
+    def tokens(self) -> int:
+        """As many as OPERATIONS allows, at least one sequence of FEW."""
+        weights = 4 * self.width**2 + 2 * self.width * self.inner + self.width * self.vocabulary
+        return max(FEW, min(MOST, int(OPERATIONS / ((6 if self.trained else 2) * weights))))
+
+
+def choose(layer: Layer, tokens: int, clock: Clock = time.perf_counter) -> Choice:
+    """The faster of both for `layer` at `tokens`; within MARGIN, fp32."""
+
+    def seconds(count: int, low: bool) -> float:
+        start = clock()
+        layer(count, low)
+        return max(clock() - start, 1e-9)
+
+    few = max(4, min(FEW, tokens // 8))
+    for low in (False, True):
+        layer(few, low)  # makes the kernels
+    first = {low: seconds(few, low) for low in (False, True)}
+    if first[True] > HOPELESS * first[False]:
+        return Choice("fp32", few / first[False], few / first[True])
+    for low in (False, True):
+        layer(tokens, low)
+    # In turn, and the least of each: what else runs on the machine slows both, or one only now and then.
+    best = {False: math.inf, True: math.inf}
+    for _ in range(REPEATS):
+        for low in best:
+            best[low] = min(best[low], seconds(tokens, low))
+    faster = best[True] * MARGIN < best[False]
+    return Choice("bf16" if faster else "fp32", tokens / best[False], tokens / best[True])
+
+
+def layer_of(shape: Shape, device: str) -> Layer:
+    """One layer of random weights, run as the encoder runs its own."""
+    generator = torch.Generator().manual_seed(0)
+
+    def weight(rows: int, columns: int) -> Tensor:
+        made = torch.randn(rows, columns, generator=generator) / math.sqrt(columns)
+        return made.to(device).requires_grad_(shape.trained)
+
+    mixed, back = weight(3 * shape.width, shape.width), weight(shape.width, shape.width)
+    up, down = weight(shape.inner, shape.width), weight(shape.width, shape.inner)
+    words = weight(shape.vocabulary, shape.width) if shape.vocabulary else None
+    weights = [one for one in (mixed, back, up, down, words) if one is not None]
+
+    def run(tokens: int, low: bool) -> None:
+        length = min(shape.sequence, tokens)
+        rows = tokens // length
+        by_matrices = low and device == "cpu" and length <= SHORT and shape.trained
+        with torch.set_grad_enabled(shape.trained):
+            hidden = torch.ones(rows, length, shape.width, device=device)
+            with torch.autocast(device, torch.bfloat16, enabled=low), attention_by_matrices(enabled=by_matrices):
+                parts = F.linear(hidden, mixed).view(rows, length, 3, shape.heads, -1).unbind(2)
+                query, key, value = (part.transpose(1, 2) for part in parts)
+                seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+                hidden = hidden + F.linear(seen.transpose(1, 2).reshape(rows, length, -1), back)
+                hidden = hidden + F.linear(F.gelu(F.linear(hidden, up)), down)
+                if words is not None:
+                    hidden = F.linear(hidden, words)
+            total = hidden.float().mean()
+        if shape.trained:
+            torch.autograd.grad(total, weights)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def measured(shape: Shape, device: str, threads: int) -> Choice:
+    """The choice for `shape` on this machine, with so many threads; takes well under a second."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return choose(layer_of(shape, device), shape.tokens)
+    finally:
+        torch.set_num_threads(before)
