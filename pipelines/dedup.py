@@ -11,14 +11,16 @@ from cpt_ray.dedup.index import write_index
 from cpt_ray.dedup.known import INDEX
 from cpt_ray.dedup.signatures import parquet_files
 
+from . import reads
 from .cli import script
 from .config import at
-from .options.dedup import PipelineOptions
+from .options.dedup import READS, PipelineOptions
 from .summary import print_artifacts
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the clusters and the index; returns the manifests by path."""
+    reads.check_options(READS, options)
     wanted = flow(options.cluster.folder(options.output), options)
     with connect(options.cluster) as resources:
         check_flow(wanted, resources)

@@ -13,9 +13,10 @@ from cpt_ray.serve.index import INDEX, build_index
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import answer_columns
 
+from . import reads
 from .cli import script
 from .config import under
-from .options.embed import PipelineOptions
+from .options.embed import READS, PipelineOptions
 from .summary import print_artifacts
 
 log = logging.getLogger("cpt_ray")
@@ -23,6 +24,7 @@ log = logging.getLogger("cpt_ray")
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
+    reads.check_options(READS, options)
     out = options.cluster.folder(options.output)
     wanted = flow(out, options.source, options.trained, options.embed, options.columns)
     with connect(options.cluster) as resources, under("embed", EmbedOptions):

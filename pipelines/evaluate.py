@@ -16,13 +16,15 @@ from cpt_ray.evaluate.tasks import digest
 from cpt_ray.pairs.splits import HELDOUT, read_side
 from cpt_ray.progress import progress
 
+from . import reads
 from .cli import script
-from .options.evaluate import PipelineOptions
+from .options.evaluate import READS, PipelineOptions
 from .summary import console, print_artifacts
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Measure and print; returns the manifests by path."""
+    reads.check_options(READS, options)
     path, made = options.cluster.folder(options.output), {}
     if options.pairs is not None and options.initial is not None:
         made[path] = make(path, options.pairs, options.trained, options.initial, options.candidates, options.device)

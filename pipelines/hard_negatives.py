@@ -12,14 +12,16 @@ from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.train.hard_negatives import make_hard_pairs
 from cpt_ray.train.options import MineOptions
 
+from . import reads
 from .cli import script
 from .embed import say_cut
-from .options.hard_negatives import PipelineOptions
+from .options.hard_negatives import READS, PipelineOptions
 from .summary import print_artifacts
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Embed and mine; returns the manifests by path."""
+    reads.check_options(READS, options)
     out = options.cluster.folder(options.output)
     with connect(options.cluster):
         made = make(out, options.pairs, options.trained, options.mine, bf16=options.bf16, device=options.device)

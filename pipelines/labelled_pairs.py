@@ -8,13 +8,15 @@ from cpt_ray.artifacts import Manifest
 from cpt_ray.train.finetune import make_labelled_pairs
 from cpt_ray.train.options import LabelledOptions
 
+from . import reads
 from .cli import script
-from .options.labelled_pairs import PipelineOptions
+from .options.labelled_pairs import READS, PipelineOptions
 from .summary import print_artifacts
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs, in this process; returns the manifest by path."""
+    reads.check_options(READS, options)
     path = posixpath.join(options.cluster.folder(options.output), "labelled_pairs")
     labelled = LabelledOptions(format=options.format, lines=options.lines)
     made = {path: make_labelled_pairs(path, source=options.source, options=labelled, split=options.split)}

@@ -22,9 +22,10 @@ from cpt_ray.train.packing import PACK, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, pretrain
 from cpt_ray.train.settle import settle
 
+from . import reads
 from .cli import script
 from .config import at, under
-from .options.pretrain import PipelineOptions, Steps
+from .options.pretrain import READS, PipelineOptions, Steps
 from .summary import print_artifacts
 from .tracked import Tracked
 
@@ -41,6 +42,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         raise UserError(
             "nothing to read", where="documents, functions", fix="give documents=... or functions=... or both"
         )
+    reads.check_options(READS, options)
     for source in sources.values():
         read_manifest(source.rows)
         read_manifest(source.clusters)

@@ -24,10 +24,10 @@ from cpt_ray.tracking.outbox import ReportedRun
 from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.settle import settle
 
-from . import train
+from . import reads, train
 from .cli import script
 from .config import under
-from .options.sweep import PipelineOptions
+from .options.sweep import READS, PipelineOptions
 from .summary import console
 from .tracked import Tracked, started_at
 
@@ -39,6 +39,7 @@ def column(metric: str) -> str:
 
 def run(options: PipelineOptions) -> Manifest:
     """Train every trial; prints them, best first."""
+    reads.check_options(READS, options)
     train.open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (

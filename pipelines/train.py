@@ -25,9 +25,10 @@ from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.settle import settle
 
+from . import reads
 from .cli import script
 from .config import at, under
-from .options.train import PipelineOptions, Recipe, Steps
+from .options.train import READS, PipelineOptions, Recipe, Steps
 from .pretrain import MAX_TOKENS
 from .summary import print_artifacts
 from .tracked import Tracked
@@ -35,6 +36,7 @@ from .tracked import Tracked
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Order the pairs and train on them; returns the manifests by path."""
+    reads.check_options(READS, options)
     open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (
