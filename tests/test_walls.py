@@ -87,3 +87,14 @@ def test_options_are_light() -> None:
     code = f"import sys, {', '.join(modules)}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
+
+
+def test_modules_of_the_pipelines_know_no_name_of_their_own() -> None:
+    """They are `pipelines` in a checkout and `cpt_ray.pipelines` where they are installed."""
+    absolute = [
+        f"{path.name}: {line}"
+        for path in (ROOT / "pipelines").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if line.lstrip().startswith(("from pipelines", "import pipelines"))
+    ]
+    assert absolute == []
