@@ -11,6 +11,7 @@ from cpt_ray.artifacts import Ledger
 from cpt_ray.dedup import minhash, shingles
 from cpt_ray.dedup.kernels import U64
 from cpt_ray.dedup.options import ParagraphOptions
+from cpt_ray.words import count_words
 
 COUNTS = pa.schema(
     [pa.field("host", pa.string()), pa.field("paragraph", pa.uint64()), pa.field("documents", pa.int64())]
@@ -70,7 +71,7 @@ def drop_repeated(
         np.asarray(known.filter(here)),
         np.asarray(repeated["paragraph"].combine_chunks().filter(here)),
     )
-    drop &= split.words >= options.min_words
+    drop &= split.at_least(options.min_words, drop)
     keep = ~drop
     # Lists of what is left, joined again: the offsets count the kept paragraphs of every document.
     kept_before = np.r_[0, np.cumsum(keep)][split.offsets]
@@ -109,6 +110,17 @@ class _Paragraphs:
         found = minhash.sign(self.texts, count=1)
         self.words = found.words.astype(np.int64)
         self.content: U64 = found.content[:, 0] ^ (found.content[:, 1] * np.uint64(shingles.ODD))
+
+    def at_least(self, words: int, among: np.ndarray) -> np.ndarray:
+        """[paragraphs] bool: those `among` them with so many words or more.
+
+        The signature takes each character of a script without spaces for a word, which a heading is no longer than."""
+        enough = among & (self.words >= words)
+        rows = np.flatnonzero(enough)
+        _, first, same = np.unique(self.content[rows], return_index=True, return_inverse=True)
+        texts = self.texts.take(pa.array(rows[first])).to_pylist()
+        enough[rows] = np.array([count_words(text) >= words for text in texts], bool)[same]
+        return enough
 
 
 def _pairs_in(host: np.ndarray, content: U64, known_host: np.ndarray, known_content: U64) -> np.ndarray:

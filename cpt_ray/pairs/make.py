@@ -16,7 +16,7 @@ from cpt_ray.pairs.schema import PAIRS
 from cpt_ray.pairs.splits import split_pairs
 
 ROWS_PER_PART = 50_000
-TEXT_PAIRS = Stage("text_pairs", version=1, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
+TEXT_PAIRS = Stage("text_pairs", version=2, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
 CODE_PAIRS = Stage("code_pairs", version=1, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
 Maker = Callable[[pa.Table, pa.Table], tuple[pa.Table, Ledger]]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -24,11 +25,16 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import NeighbourOptions
 from cpt_ray.pairs.schema import Pair, pairs_table, survivors
+from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, letters, words
 
-_WORD = re.compile(r"\w+")
-# A sentence's end with the space after it (CJK has none), or the end of a line; two line ends are a paragraph's end.
-_SENTENCE_ENDS = ".!?…:。！？"
-_BOUNDARY = re.compile(r"(?<=[.!?…])[ \t]+(?=\S)|(?<=[。！？])|[ \t]*\n\s*")
+# A sentence's end with the space after it, which other scripts than ours do without; it takes the closing quotes along, and
+# what follows a Japanese quotation (と, って) belongs to its sentence. Or the end of a line; two are a paragraph's end.
+_ENDED = frozenset(STOPS + OTHER_STOPS + ":：")
+_BOUNDARY = re.compile(
+    rf"[{STOPS}]+[{re.escape(CLOSERS)}]*+[ \t]+(?=\S)"
+    rf"|[{OTHER_STOPS}]++(?:[{re.escape(CLOSERS)}]++(?!と|って))?[ \t]*+(?![{re.escape(CLOSERS)}])"
+    r"|[ \t]*\n\s*"
+)
 
 
 class Span(NamedTuple):
@@ -100,7 +106,8 @@ def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:
     tears: list[int] = []  # what it costs to cut there, in characters of unequal length
     for boundary in _BOUNDARY.finditer(text, run.start, run.end):
         paragraph = boundary.group().count("\n") > 1
-        sentence = text[boundary.start() - 1] in _SENTENCE_ENDS
+        before = text[max(run.start, boundary.start() - 4) : boundary.start()]
+        sentence = boundary.group()[0] in _ENDED or before.rstrip(CLOSERS)[-1:] in _ENDED
         ends.append(boundary.end())
         tears.append(0 if paragraph else length // count // (4 if sentence else 2))
     pieces = []
@@ -116,11 +123,19 @@ def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:
             end = ends[best]
         else:
             blank = text.rfind(" ", low, ideal + 1)
-            end = blank if blank >= 0 else ideal
+            end = blank if blank >= 0 else _between_characters(text, ideal, high)
         pieces.append(_strip(text, at, end))
         at = end
     pieces.append(_strip(text, at, run.end))
     return pieces
+
+
+def _between_characters(text: str, at: int, high: int) -> int:
+    """`at`, or the first place behind it where no mark and no closing quote or stop would begin the next piece."""
+    end = at
+    while end < high and (text[end] in CLOSERS or text[end] in _ENDED or unicodedata.category(text[end])[0] == "M"):
+        end += 1
+    return end
 
 
 def _strip(text: str, start: int, end: int) -> Span:
@@ -136,9 +151,9 @@ def _reason(pair: Pair, seen: set[tuple[int, int]], options: NeighbourOptions) -
     """Why a pair is left out; `seen` grows by the pairs that are not."""
     for side in (pair.x, pair.y):
         visible = "".join(side.split())
-        if sum(map(str.isalpha, visible)) <= options.min_letters * len(visible):
+        if letters(visible) <= options.min_letters * len(visible):
             return "not_letters"
-    x, y = ({word.lower() for word in _WORD.findall(side)} for side in (pair.x, pair.y))
+    x, y = ({word.lower() for word in words(side)} for side in (pair.x, pair.y))
     if len(x & y) > options.max_similarity * len(x | y):
         return "near_identical"
     texts = (text_hash(pair.x), text_hash(pair.y))

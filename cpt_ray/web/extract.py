@@ -153,4 +153,4 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-EXTRACT = Stage("documents", version=1, gives=DOCUMENTS, unit="records", run=extract_shard)
+EXTRACT = Stage("documents", version=2, gives=DOCUMENTS, unit="records", run=extract_shard)

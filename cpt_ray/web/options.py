@@ -9,6 +9,16 @@ from pydantic import Field, field_validator
 
 from cpt_ray.options import How, Options
 
+LANGUAGES = frozenset(
+    """
+    ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext fa fi fo fr fuv
+    fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja jv ka kab kik kk km kn ko ku ky
+    la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro ru rw sa sdh
+    se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue zh zu zxx
+    """.split()  # noqa: SIM905
+)
+"""What the language model tells apart (py3langid 0.4.0): ISO 639-1 codes, of three letters where there is none."""
+
 
 class QualityOptions(Options):
     """Bounds outside of which a document is dropped; shares are between 0 and 1."""
@@ -46,6 +56,14 @@ class ExtractOptions(Options):
     )
     max_html_bytes: int = Field(default=2_000_000, ge=1, description="a larger page is dropped unread")
     quality: QualityOptions = Field(default=QualityOptions(), description="quality rules")
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = tuple(language.strip().lower() for language in languages)
+        if unknown := sorted(set(chosen) - LANGUAGES):
+            raise ValueError(f"no language code: {', '.join(unknown)}; known are {' '.join(sorted(LANGUAGES))}")
+        return chosen
 
     @field_validator("group_pattern")
     @classmethod

@@ -10,11 +10,15 @@ import re
 from dataclasses import dataclass
 
 from cpt_ray.web.options import QualityOptions
+from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, count_words, split_scripts
 
 _WORD = re.compile(r"\S+")
-_ENDS = (".", "!", "?", ":", '"', "”", "。", "！", "？", ")")
+_ENDS = tuple(STOPS.replace("…", "") + OTHER_STOPS + CLOSERS + ":：")
+# Punctuation of scripts without spaces.
+_WIDE = re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65“”‘’…—·]+")
+_DOTS = re.compile("…+")  # Chinese writes two
 _ELLIPSIS = ("...", "…")
-_BULLETS = ("•", "-", "*", "‣", "·")
+_BULLETS = ("•", "-", "*", "‣", "·", "・")
 
 
 @dataclass(frozen=True)
@@ -26,21 +30,26 @@ class Quality:
 
 
 def quality(text: str, options: QualityOptions) -> Quality:
-    """Judge a text. Pure; equal texts have equal scores."""
-    words = _WORD.findall(text)
+    """Judge a text. Pure; equal texts have equal scores.
+
+    Scripts without spaces count by the words their characters make (`words.count_words`), and the length of words is
+    looked at only where most are set apart by spaces.
+    """
+    spaced, unspaced = split_scripts(text)
+    words = _WORD.findall(_WIDE.sub(" ", spaced) if unspaced else spaced)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    count = len(words)
+    count = len(words) + unspaced
     if count < max(1, options.min_words):
         return Quality("too_short", 0.0)
     if count > options.max_words:
         return Quality("too_long", 0.0)
-    alphabetic = sum(1 for word in words if any(map(str.isalpha, word))) / count
+    alphabetic = (unspaced + sum(1 for word in words if any(map(str.isalpha, word)))) / count
     repeated = _repeated(lines)
-    mean = sum(map(len, words)) / count
-    symbols = (text.count("#") + sum(map(text.count, _ELLIPSIS))) / count
-    score = round((_prose(lines) + alphabetic + (1 - repeated)) / 3, 4)
+    mean = sum(map(len, words)) / max(1, len(words))
+    symbols = (text.count("#") + text.count("...") + len(_DOTS.findall(text))) / count
+    score = round((_prose(lines, unspaced > 0) + alphabetic + (1 - repeated)) / 3, 4)
     broken = (
-        ("word_length", not options.min_word_length <= mean <= options.max_word_length),
+        ("word_length", unspaced < len(words) and not options.min_word_length <= mean <= options.max_word_length),
         ("symbols", symbols > options.max_symbols),
         ("not_words", alphabetic < options.min_alphabetic),
         ("bullets", sum(line.startswith(_BULLETS) for line in lines) / len(lines) > options.max_bullets),
@@ -60,7 +69,11 @@ def _repeated(lines: list[str]) -> float:
     return repeated / max(1, sum(map(len, lines)))
 
 
-def _prose(lines: list[str]) -> float:
+def _prose(lines: list[str], unspaced: bool) -> float:
     """Share of the characters in lines that read like sentences: eight words or more, with an end."""
-    prose = sum(len(line) for line in lines if line.endswith(_ENDS) and line.count(" ") >= 7)
+    prose = sum(
+        len(line)
+        for line in lines
+        if line.endswith(_ENDS) and (line.count(" ") >= 7 or (unspaced and count_words(line) >= 8))
+    )
     return prose / max(1, sum(map(len, lines)))

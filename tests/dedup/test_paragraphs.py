@@ -111,3 +111,12 @@ def test_against_a_plain_count(documents: list[tuple[str, list[str]]], cut: int)
         if left or not paragraphs:
             expected.append((n, "\n\n".join(left)))
     assert [(row["n"], row["text"]) for row in cleaned.to_pylist()] == expected
+
+
+def test_short_headings_stay_in_scripts_without_spaces() -> None:
+    """min_words is in words: five characters of Chinese are two or three, a notice of one sentence is more than four."""
+    notice = "版权所有，未经许可不得转载。"
+    texts = [f"返回值说明\n\n第{n}个函数的说明，与其他函数不同。\n\n{notice}" for n in range(12)]
+    rows, dropped = clean(pa.table({"host": ["a"] * 12, "text": texts, "n": range(12)}))
+    assert rows[3] == "返回值说明\n\n第3个函数的说明，与其他函数不同。"
+    assert dropped["paragraphs"] == {"repeated_within_host": 12}

@@ -193,3 +193,52 @@ def test_real_prose_gives_pairs_of_its_whole_length() -> None:
     used = sum(len(x) + len(y) for x, y in zip(table["x"].to_pylist(), table["y"].to_pylist(), strict=True))
     assert used > 0.8 * sum(map(len, found))
     assert ledger.units["pairs"].kept > 0.9 * ledger.units["pairs"].read
+
+
+@pytest.mark.parametrize(
+    ("piece", "begins"),
+    [
+        ("彼は「今日はとても良い天気ですね。」と言った。", "彼"),
+        ("他说：“今天的天气非常好，我们去河边走走吧。”", "他"),
+        ("यह नदी पहाड़ों से निकलकर मैदानों तक बहती है।", "यह"),
+        ("هل تعرف متى يفتح باب الميناء في الصباح؟ ", "هل"),
+        ("یہ دریا پہاڑوں سے نکل کر میدانوں میں بہتا ہے۔ ", "یہ"),
+        ('She said: "The gate is closed at high tide." ', "She"),
+        ("(It closes when the tide is at its highest.) ", "(It"),
+        ("ဒီမြစ်က တောင်တွေကနေ စီးဆင်းလာပါတယ်။ ", "ဒီ"),
+        ("ይህ ወንዝ ከተራራ ወደ ሜዳ ይፈስሳል። ", "ይህ"),
+        ("Այս գետը հոսում է լեռներից դեպի հարթավայր։ ", "Այս"),
+    ],
+)
+def test_pieces_end_with_sentences_in_any_script(piece: str, begins: str) -> None:
+    """No quotation mark is torn from the sentence it closes, and each script's own stop ends a sentence."""
+    text = piece * 24
+    pieces = cut(text, Span(0, len(text)), NeighbourOptions(min_chars=40, max_chars=160))
+    assert len(pieces) > 2
+    assert all(text[start:end].startswith(begins) for start, end in pieces)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [
+        ("ဒီမြစ်က တောင်တွေကနေ စီးဆင်းလာပါတယ်", "လှေတွေက မနက်တိုင်း ဆိပ်ကမ်းကနေ ထွက်ခွာကြတယ်", None),
+        ("यह नदी पहाड़ों से निकलकर मैदानों तक बहती है।", "हर सुबह नावें बंदरगाह से समुद्र की ओर जाती हैं।", None),
+        ("春天来了，河边的柳树发了芽，孩子们在草地上放风筝。", "春天来了，河边的柳树发了芽，孩子们在草地上踢足球。", "near_identical"),
+        ("春になると川辺の柳が芽を出し、子供たちは草の上で凧を揚げる。", "春になると川辺の柳が芽を出し、子供たちは草の上で球を蹴る。", "near_identical"),
+        ("春天来了，河边的柳树发了芽，孩子们在草地上放风筝。", "港口的城墙是用灰色石头建成，每天早晨渔船都从这里出海。", None),
+        ("ฝนตกหนักมากในวันนี้ที่ริมแม่น้ำ", "เรือออกจากท่าทุกเช้าก่อนฟ้าสาง", None),
+    ],
+)  # fmt: skip
+def test_the_rules_hold_in_any_script(a: str, b: str, reason: str | None) -> None:
+    """Vowel signs belong to letters and words; where no spaces part words, texts are compared by their characters."""
+    options = NeighbourOptions(min_chars=20, max_chars=max(len(a), len(b), 40), boilerplate_chars=200)
+    _, ledger = text_pairs(documents([f"{a}\n\n{b}"]), None, options)
+    assert ledger.units["pairs"].dropped == ({reason: 1} if reason else {})
+    assert ledger.units["pairs"].read == 1
+
+
+def test_no_piece_begins_with_a_mark() -> None:
+    """Where nothing ends near, a letter keeps its vowel signs."""
+    text = "กำลังน้ำที่ปู่ย่า" * 40
+    for start, _ in cut(text, Span(0, len(text)), NeighbourOptions(min_chars=50, max_chars=120)):
+        assert text[start] not in "ำัิีึืุู็่้๊๋์"

@@ -1,0 +1,48 @@
+"""Words in any script."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpt_ray.words import count_words, letters, words
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("two words, it's", ["two", "words", "it", "s"]),
+        ("हमारे दोस्त", ["हमारे", "दोस्त"]),
+        ("Việt Nam", ["Việt", "Nam"]),
+        ("日本語 abc", ["日", "本", "語", "abc"]),
+        ("กำลัง", ["ก", "ำ", "ลั", "ง"]),
+        ("한국어 글", ["한국어", "글"]),
+        ("", []),
+    ],
+)
+def test_words(text: str, found: list[str]) -> None:
+    """Marks belong to their word; a script without spaces gives units."""
+    assert words(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("three plain words", 3),
+        ("返回值说明", 2.5),
+        ("版权所有，保留。", 3),
+        ("用 Python 写的", 2.5),
+        ("한국어 글입니다", 2),
+    ],
+)
+def test_count(text: str, count: float) -> None:
+    """About as many words as a segmenter would find; punctuation is none."""
+    assert count_words(text) == count
+
+
+@given(st.text(max_size=100))
+def test_any_text(text: str) -> None:
+    assert 0 <= letters(text) <= len(text)
+    assert count_words(text) <= len(text)
+    assert count_words(text.upper() if text.isascii() else text) >= 0
