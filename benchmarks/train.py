@@ -13,6 +13,9 @@ and AdamW.
                       defaults but fp32 and its loss of one direction: 32 texts a chunk. Ours: TrainOptions().
     peak memory       of the bf16 runs in equal precision
     S preset          on a GPU; without one, the same steps in miniature on the CPU
+    no bf16           defaults again, on a processor whose bf16 and AVX-512 instructions are hidden from oneDNN, ATen and MKL
+                      (HIDDEN), beside ours with precision=bf16, the default before it was measured. What is hidden is the
+                      choice of kernels: clock and caches stay those of the machine.
 
 Losses of the first step must agree to 1 % before a time counts.
 """
@@ -45,6 +48,7 @@ from cpt_ray.memory import peak_rss
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.options import ModelOptions, TokenizerOptions
+from cpt_ray.model.precision import Shape
 from cpt_ray.model.tokenizer import encode, train_tokenizer
 from cpt_ray.model.weights import load_backbone, load_tokenizer, new_language_model
 from cpt_ray.pairs.options import BatchOptions
@@ -53,6 +57,7 @@ from cpt_ray.train.engine import make_engine
 from cpt_ray.train.flops import TRAINING, weights_of
 from cpt_ray.train.grad_cache import GradCache, Pairs
 from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.settle import faster
 from cpt_ray.train.temperature import Temperature
 
 RESULT = Path(__file__).parent / "results" / "train.json"
@@ -64,6 +69,8 @@ PRESET_S = ModelOptions(architecture="gpt2", hidden_size=1024, layers=24, heads=
 CHUNK = 4096
 SCALE = 20.0
 RATE = 1e-4
+HIDDEN = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+"""A processor as if it had AVX2 and no more."""
 BF16_PEAK = {"H200": 989.0, "H100": 989.0, "A100": 312.0}
 """Dense bf16 TFLOPS by a part of the card's name (NVIDIA's data sheets)."""
 
@@ -150,9 +157,13 @@ def padded(rows: list[np.ndarray]) -> dict[str, Tensor]:
 def ours(folder: str, batch: int, steps: int, device: str, peak_tflops: float, **changes: Any) -> dict[str, Any]:
     """Steps of this project's engine with TrainOptions, changed by `changes`."""
     data, marks = load(folder, batch)
-    options = TrainOptions(workers=0, engine="reference", **changes)
+    options = TrainOptions(workers=0, engine="reference", gpu=device == "cuda", **changes)
     workers = Workers.alone(device)
-    encoder = Encoder(load_backbone(ModelOptions(init=folder), 0, 0), marks, autocast=options.precision == "bf16")
+    backbone = load_backbone(ModelOptions(init=folder), 0, 0)
+    if options.precision == "auto":
+        shape = Shape.of(backbone.config, sequence=int(data.lengths().max()), trained=True)
+        options = options.model_copy(update={"precision": faster(shape, options).precision})
+    encoder = Encoder(backbone, marks, autocast=options.precision == "bf16")
     engine = make_engine(encoder, options, workers)
     cache = GradCache(
         engine,
@@ -284,11 +295,13 @@ class Bench:
     def __init__(self, folder: str, peers: dict[str, dict[str, Any]], prefix: str) -> None:
         self.folder, self.peers, self.prefix = folder, peers, shlex.split(prefix)
         self.rows: list[dict[str, Any]] = []
+        self.environment: dict[str, str] = {}
 
     def measure(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """One measurement in a process of its own."""
         given = json.dumps({"tool": tool, "folder": self.folder, **arguments})
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TOKENIZERS_PARALLELISM": "false"}
+        environment |= self.environment
         environment["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that spins while it waits would count as work
         command = [*self.prefix, sys.executable, __file__, "--one", given]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -338,6 +351,19 @@ class Bench:
             other = self.measure(peer, batch=batch, steps=steps, device="cpu", precision="fp32", chunk=None, **more)
             for unit, name in (("pairs/s", "pairs_per_second"), ("pairs/CPU-s", "pairs_per_cpu_second")):
                 self.row(f"defaults, B={batch}", unit, mine[name], peer, other[name], mine[name] / other[name])
+
+    def hidden(self, batch: int, steps: int) -> None:
+        """Defaults without bf16 instructions: beside the peers', and beside our own default before."""
+        self.environment = HIDDEN
+        case, unit, name = f"no bf16, B={batch}", "pairs/CPU-s", "pairs_per_cpu_second"
+        mine = self.measure("ours", batch=batch, steps=steps, **ON_CPU)
+        before = self.measure("ours", batch=batch, steps=1, precision="bf16", **ON_CPU)
+        agree(mine, before, "ours before")
+        self.row(case, unit, mine[name], "before", before[name], mine[name] / before[name])
+        for peer, more in self.peers.items():
+            other = self.measure(peer, batch=batch, steps=steps, device="cpu", precision="fp32", chunk=None, **more)
+            self.row(case, unit, mine[name], peer, other[name], mine[name] / other[name])
+        self.environment = {}
 
     def preset(self, texts: list[tuple[str, str]]) -> None:
         """The S preset at 12,288 pairs on a GPU; the benchmark's own backbone at 256 on the CPU when there is none."""
@@ -405,7 +431,7 @@ def main() -> int:
     parser.add_argument("--grad-cache", help="folder of a checkout of github.com/luyug/GradCache")
     parser.add_argument("--prefix", default="", help="put before each measured command, such as 'flock FILE'")
     parser.add_argument(
-        "--only", nargs="+", choices=("equal", "defaults", "preset"), help="parts to run; rows are merged"
+        "--only", nargs="+", choices=("equal", "defaults", "preset", "hidden"), help="parts to run; rows are merged"
     )
     parser.add_argument("--table", action="store_true", help="print what was measured as Markdown, and end")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -422,7 +448,7 @@ def main() -> int:
         peers[GRAD_CACHE] = {"checkout": os.path.abspath(arguments.grad_cache)}
     else:
         print("GradCache is left out: it is on no package index; give a checkout by --grad-cache FOLDER")
-    parts = set(arguments.only or ("equal", "defaults", "preset"))
+    parts = set(arguments.only or ("equal", "defaults", "preset", "hidden"))
     with tempfile.TemporaryDirectory() as folder:
         texts = pairs(max(arguments.sizes))
         prepare(folder, texts, BACKBONE)
@@ -435,6 +461,8 @@ def main() -> int:
                     bench.equal_precision(batch, "fp32", steps)
             if "defaults" in parts and batch <= arguments.largest_fp32:
                 bench.defaults(batch, steps)
+            if "hidden" in parts and batch <= 1024:
+                bench.hidden(batch, steps)
         if "preset" in parts:
             bench.preset(texts)
     return 0
