@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_table
+from cpt_ray.artifacts.columns import whole
 from cpt_ray.dedup import signatures
 from cpt_ray.dedup.options import CleanOptions
 from cpt_ray.dedup.paragraphs import COUNTS, count_paragraphs, drop_repeated, repeated, total
@@ -37,7 +38,7 @@ def older_captures(captures: pa.Table) -> np.ndarray:
     a URL are nobody's captures.
     """
     order = np.asarray(pc.sort_indices(captures, sort_keys=list(LATEST_FIRST))).astype(np.int64)
-    urls = captures["url"].take(pa.array(order)).combine_chunks()
+    urls = whole(captures["url"]).take(pa.array(order))
     older = np.zeros(len(order), bool)
     older[order[1:]] = np.asarray(pc.fill_null(pc.equal(urls[1:], urls[:-1]), False))
     return older

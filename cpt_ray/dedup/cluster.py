@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
+from cpt_ray.artifacts.columns import narrow
 from cpt_ray.dedup import bands, known, signatures
 from cpt_ray.dedup.corpus import Corpus
 from cpt_ray.dedup.near import Near, Source, near_layer
@@ -141,7 +142,7 @@ def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[p
             pa.array(layer[order], pa.string(), mask=kept[order]),
             pa.array(rule[order], pa.string()),
         ],
-        schema=CLUSTERS,
+        names=CLUSTERS.names,
     )
     near_count, exact_count = int(near_removed.sum()), int((exact & ~near_removed).sum())
     ledger = Ledger.of(
@@ -160,4 +161,4 @@ def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[p
         "with_invalid_utf8": corpus.invalid,
         **near.counts,
     }
-    return table, ledger, counts
+    return narrow(table, CLUSTERS), ledger, counts

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cpt_ray.artifacts import parquet
+from cpt_ray.artifacts.columns import whole
 from cpt_ray.dedup import bands, kernels, signatures, survivors
 from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import DedupOptions
@@ -20,13 +21,13 @@ from cpt_ray.errors import UserError
 class Corpus:
     """All documents in the order of the survivor rule; a document's number in it is its slot.
 
-    doc_id [slots] string; keeper [slots] int64: the best slot of equal content (its own for the first, and for a
+    doc_id [slots] large string; keeper [slots] int64: the best slot of equal content (its own for the first, and for a
     document without words); words [slots]; counts [slots]: shingles with repeats; node_slot [nodes]: the first of each
     content that has words; parts: the files of signatures, slot_of[part][row] the slots of their rows, -1 for an id
     seen before; repeated: the number of such rows; invalid: how many held bytes that are no UTF-8.
     """
 
-    doc_id: pa.StringArray
+    doc_id: pa.LargeStringArray
     keeper: I64
     words: I64
     counts: I64
@@ -56,7 +57,7 @@ class Corpus:
         sizes = [table.num_rows for table in tables]
         table = pa.concat_tables(tables)
         order = survivors.best_first(table, options)
-        ids = table.column("doc_id").combine_chunks().take(pa.array(order))
+        ids = whole(table.column("doc_id")).take(pa.array(order))
         first = _first_of_each(ids)
         order, ids = order[first], ids.filter(pa.array(first))
         slot_of_row = np.full(table.num_rows, -1, np.int64)
@@ -88,7 +89,7 @@ def columns_of(options: DedupOptions) -> list[str]:
     return ["doc_id", *dict.fromkeys(rule), "content_0", "content_1", "words", "shingle_count", "flags"]
 
 
-def _first_of_each(ids: pa.StringArray) -> npt.NDArray[np.bool_]:
+def _first_of_each(ids: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
     """[rows] bool: False where the same id stands further up."""
     codes = np.asarray(ids.dictionary_encode().indices)
     first = np.zeros(len(codes), bool)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, read_manifest
+from cpt_ray.artifacts.columns import narrow
 from cpt_ray.dedup import cluster, known, near, signatures, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
@@ -81,8 +82,8 @@ def _clear(staged: str) -> None:
         fs.rm(folder, recursive=True)
 
 
-def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.StringArray:
-    """[slots] string: the smallest id among the documents tied to a slot by equal content or equal bands."""
+def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.LargeStringArray:
+    """[slots] large string: the smallest id among the documents tied to a slot by equal content or equal bands."""
     edges = [bucket.stars() for bucket in near.buckets(corpus, source, options)]
     empty = np.zeros(0, np.int64)
     centre = np.concatenate([c for c, _ in edges] or [empty])
@@ -97,7 +98,7 @@ def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.Stri
 
 
 def _new_rows(
-    names: Sequence[str], corpus: Corpus, unit: pa.StringArray, store: verify.SetStore, first_part: int
+    names: Sequence[str], corpus: Corpus, unit: pa.LargeStringArray, store: verify.SetStore, first_part: int
 ) -> list[pa.Table]:
     """The new signatures with their units and the places of their sets; equal contents share one set."""
     node_of = corpus.node_of()
@@ -109,7 +110,7 @@ def _new_rows(
         node = node_of[corpus.keeper[slot]]
         stored = (node >= 0) & (store.part[node] >= 0)
         columns = {
-            "unit": unit.take(pa.array(slot)),
+            "unit": unit.take(pa.array(slot)).cast(pa.string()),
             "set_part": pa.array(np.where(stored, store.part[node] + first_part, -1)),
             "set_offset": pa.array(np.where(stored, store.offset[node], -1)),
             "set_length": pa.array(np.where(stored, store.length[node], 0)),
@@ -122,7 +123,7 @@ def _new_rows(
 
 
 def _carried_over(
-    previous: str, corpus: Corpus, unit: pa.StringArray, source: near.Source, new_parts: int
+    previous: str, corpus: Corpus, unit: pa.LargeStringArray, source: near.Source, new_parts: int
 ) -> list[pa.Table]:
     """The old rows: those that were touched with their present unit, without those whose id the new ones took over."""
     tables = []
@@ -134,7 +135,7 @@ def _carried_over(
         kept = slots >= 0
         touched = touched.filter(pa.array(kept))
         at = touched.schema.get_field_index("unit")
-        touched = touched.set_column(at, known.PLACE[0], unit.take(pa.array(slots[kept])))
+        touched = touched.set_column(at, known.PLACE[0], unit.take(pa.array(slots[kept])).cast(pa.string()))
         tables.append(pa.concat_tables([rest, touched]))
     return tables
 
@@ -145,10 +146,10 @@ def _write_bands(folder: str, corpus: Corpus, options: DedupOptions, previous: s
     for band in range(keys.shape[1]):
         name = f"band-{band:03d}.parquet"
         numbers = pa.array(np.full(len(ids), band, np.int16))
-        table = pa.table([numbers, pa.array(keys[:, band]), ids], schema=known.BAND)
+        table = narrow(pa.table([numbers, pa.array(keys[:, band]), ids], names=known.BAND.names), known.BAND)
         if previous is not None:
             before = parquet.read_table(posixpath.join(previous, known.BANDS, name))
-            before = before.filter(pc.invert(pc.is_in(before["doc_id"], corpus.doc_id)))
+            before = before.filter(pc.invert(pc.is_in(before["doc_id"].cast(pa.large_string()), corpus.doc_id)))
             table = pa.concat_tables([before, table])
         parquet.write_table(
             posixpath.join(folder, name), table.sort_by([("key", "ascending"), ("doc_id", "ascending")])

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
+from cpt_ray.artifacts.columns import whole
 from cpt_ray.dedup import bands, signatures, survivors
 from cpt_ray.dedup.kernels import U64
 from cpt_ray.dedup.options import DedupOptions
@@ -101,19 +102,20 @@ class _New:
             contents.append(np.asarray(table["content_0"])[chosen])
             matrix = signatures.signature_matrix(table["signature"])
             keys.append(np.unique(bands.band_keys(matrix[chosen], count, rows), axis=0))
-        all_ids = pa.chunked_array([c for column in ids for c in column.chunks], pa.string()).combine_chunks()
+        all_ids = whole(pa.chunked_array([c for column in ids for c in column.chunks], pa.string()))
         return _New(all_ids, np.concatenate(contents), np.concatenate(keys))
 
 
 def _touched_units(index: str, new: _New) -> pa.Array:
     """Distinct units with a document of the same id, the same content, or a key in common."""
-    by_key = pa.chunked_array(list(_ids_by_key(index, new.keys)), pa.string()).unique()
+    by_key = pa.chunked_array(list(_ids_by_key(index, new.keys)), pa.string()).cast(pa.large_string()).unique()
     found = []
     contents = pa.array(np.unique(new.contents))
     for name in document_parts(index):
         table = parquet.read_table(name, ["doc_id", "unit", "content_0", "words"])
         same = pc.and_(pc.is_in(table["content_0"], contents), pc.greater(table["words"], 0))
-        ids = pc.or_(pc.is_in(table["doc_id"], new.ids), pc.is_in(table["doc_id"], by_key))
+        own = table["doc_id"].cast(pa.large_string())
+        ids = pc.or_(pc.is_in(own, new.ids), pc.is_in(own, by_key))
         found.append(table.filter(pc.or_(same, ids))["unit"].unique())
     return pa.chunked_array(found, pa.string()).unique()
 

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from cpt_ray.artifacts.columns import large, whole
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
@@ -52,6 +53,7 @@ BATCHES = pa.schema(
 HARD = (pa.field("hard_ids", pa.list_(pa.list_(pa.int32()))), pa.field("hard_hash", pa.list_(pa.uint64())))
 """Columns more when BatchOptions.hard_negatives is set."""
 ORDER = Stage("batches", version=1, unit="pairs", reads=("pair_id", "x", "y", "cluster"))
+TOKENS = pa.large_list(pa.int32())
 BATCHES_PER_PART = 64
 CHARACTERS_PER_TOKEN = 6
 """More than a token holds on average; only how much is encoded in vain depends on it."""
@@ -71,7 +73,8 @@ def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple
     if missing:
         raise UserError(f"the pairs have no column {missing[0]!r}", where="pairs", fix="give pairs of the right kind")
     pairs = pairs.select(needed)
-    pairs = pairs.take(pc.sort_indices(pairs["pair_id"])).combine_chunks()
+    order = pc.sort_indices(pairs["pair_id"])
+    pairs = pa.table({name: whole(pairs[name]).take(order) for name in needed})
     usable, reasons = _usable(pairs, most)
     rows, used = _order(pairs, usable, reasons, options)
     for row in np.flatnonzero(~used):
@@ -104,7 +107,7 @@ def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple
             }
             if most:
                 columns |= {"hard_ids": hard_ids.take(take), "hard_hash": hard_hash.take(take)}
-            yield pa.table(columns, schema=schema)
+            yield pa.table(columns).cast(schema)
 
     return tables(), ledger
 
@@ -371,23 +374,23 @@ def _written(texts: pa.ChunkedArray) -> np.ndarray:
     return pc.not_equal(pc.utf8_trim_whitespace(texts), "").to_numpy(zero_copy_only=False)
 
 
-def _hard(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple[pa.ListArray, pa.ListArray]:
+def _hard(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple[pa.LargeListArray, pa.LargeListArray]:
     """Token ids and hashes of the first `hard_negatives` of each pair."""
     most = options.hard_negatives
     texts = [text for row in pairs["hard"].to_pylist() for text in row[:most]]
     hashes = [row[:most] for row in pairs["hard_hash"].to_pylist()]
     ids = _tokens(pa.chunked_array([texts], pa.string()), encode, options.max_y_tokens)
-    offsets = pa.array(np.arange(pairs.num_rows + 1, dtype=np.int32) * most)
-    return pa.ListArray.from_arrays(offsets, ids), pa.array(hashes, HARD[1].type)
+    offsets = pa.array(np.arange(pairs.num_rows + 1, dtype=np.int64) * most)
+    return pa.LargeListArray.from_arrays(offsets, ids), pa.array(hashes, large(HARD[1].type))
 
 
-def _tokens(texts: pa.ChunkedArray, encode: Encode, most: int) -> pa.ListArray:
-    """Token ids of each text, truncated, as one list<i32> array; encoded by blocks so that little is alive at once."""
+def _tokens(texts: pa.ChunkedArray, encode: Encode, most: int) -> pa.LargeListArray:
+    """Token ids of each text, truncated, as one large list<i32> array; encoded by blocks so that little is alive at once."""
     blocks = []
     for start in range(0, len(texts), 4096):
         rows = _truncated(texts.slice(start, 4096).to_pylist(), encode, most)
-        blocks.append(pa.array(rows, pa.list_(pa.int32())))
-    return pa.concat_arrays(blocks) if blocks else pa.array([], pa.list_(pa.int32()))
+        blocks.append(pa.array(rows, TOKENS))
+    return pa.concat_arrays(blocks) if blocks else pa.array([], TOKENS)
 
 
 def _truncated(texts: list[str], encode: Encode, most: int) -> list[list[int]]:

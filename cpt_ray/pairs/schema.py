@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from cpt_ray.artifacts.columns import whole
 from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
 
@@ -109,7 +110,7 @@ def survivors(ids: pa.ChunkedArray, clusters: pa.Table | None) -> Survivors:
     """
     if clusters is None:
         return Survivors(ids.to_pylist(), [True] * len(ids))
-    at = pc.index_in(ids, value_set=clusters["doc_id"].combine_chunks())
+    at = pc.index_in(ids.cast(pa.large_string()), value_set=whole(clusters["doc_id"]))
     if at.null_count:
         missing = ids.filter(pc.is_null(at))[0].as_py()
         raise UserError(
@@ -117,4 +118,5 @@ def survivors(ids: pa.ChunkedArray, clusters: pa.Table | None) -> Survivors:
             where="clusters",
             fix="deduplicate these very documents, and pass their clusters table",
         )
-    return Survivors(clusters["cluster_id"].take(at).to_pylist(), clusters["kept"].take(at).to_pylist())
+    # A chunked column would be joined by take, however few rows are taken.
+    return Survivors(whole(clusters["cluster_id"]).take(at).to_pylist(), clusters["kept"].take(at).to_pylist())

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
@@ -76,9 +77,9 @@ def mine(pairs: pa.Table, x: np.ndarray, y: np.ndarray, options: MineOptions) ->
             if len(left) >= options.count:
                 chosen[row] = at[left[np.linspace(0, len(left) - 1, options.count).round().astype(int)]]
     found = chosen[:, 0] >= 0
-    offsets = pa.array(np.arange(int(found.sum()) + 1, dtype=np.int32) * options.count)
+    offsets = pa.array(np.arange(int(found.sum()) + 1, dtype=np.int64) * options.count)
     flat = pa.array(chosen[found].ravel())
-    columns = (pa.ListArray.from_arrays(offsets, pairs[name].combine_chunks().take(flat)) for name in ("y", "y_hash"))
+    columns = (pa.LargeListArray.from_arrays(offsets, whole(pairs[name]).take(flat)) for name in ("y", "y_hash"))
     ledger = Ledger.count("pairs", [None if one else "too_few_hard_negatives" for one in found])
     return _with_hard(pairs.filter(pa.array(found)), *columns), ledger
 
@@ -115,7 +116,7 @@ def _with_hard(pairs: pa.Table, hard: pa.Array, hard_hash: pa.Array) -> pa.Table
 def _vectors(path: str, pairs: pa.Table) -> np.ndarray:
     """(n, D) float32 of the pairs, row by row."""
     table = read_table(path)
-    at = pc.index_in(pairs["pair_id"], value_set=table["key"].combine_chunks())
+    at = pc.index_in(pairs["pair_id"].cast(pa.large_string()), value_set=whole(table["key"]))
     if at.null_count:
         raise UserError(f"{at.null_count:,} pairs have no vector", where=path, fix="embed these very pairs")
     column = table["vector"].combine_chunks()
