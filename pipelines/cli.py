@@ -19,6 +19,8 @@ from rich.text import Text
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
+from .stopping import supervised
+
 OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
 """What is not of this shape on the command line is the pipeline's free text, such as a search query."""
 
@@ -50,8 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        Console(stderr=True).print("[bold]stopped[/]; the same command goes on from here")
         return 130
+
+
+def command(*before: str) -> int:
+    """What `cpt-ray` does: `main` in a process that can be stopped at any moment."""
+    return supervised(functools.partial(main, [*before, *sys.argv[1:]]))
 
 
 def run(name: str, options: type[Options], start: Callable[..., object], words: Sequence[str]) -> int:
@@ -81,7 +87,7 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
 
 def script(name: str) -> None:
     """What `python -m pipelines.<name>` does."""
-    sys.exit(main([name, *sys.argv[1:]]))
+    sys.exit(command(name))
 
 
 def set_up_logging() -> None:
@@ -152,4 +158,4 @@ def _pipeline_help(name: str, options: type[Options]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

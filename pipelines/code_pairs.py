@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("code_pairs")  # ends here, before the imports below, which may take seconds
+
 import dataclasses
 import posixpath
 import sys
@@ -24,7 +29,6 @@ from cpt_ray.installed import Distribution, distributions, fingerprint
 from cpt_ray.pairs.decontaminate import Evaluation, benchmark_files
 from cpt_ray.pairs.make import CODE_PAIRS, make_code_pairs
 
-from .cli import script
 from .options.code_pairs import PipelineOptions, RepositoryOptions, Steps
 from .summary import print_artifacts
 
@@ -176,7 +180,3 @@ def _evaluation(test_urls: Sequence[str]) -> Evaluation | None:
 
 def _digest(shards: Sequence[Mapping[str, Any]]) -> str:
     return artifacts.fingerprint([[shard["group"], shard["commit"], shard["licence"]] for shard in shards])
-
-
-if __name__ == "__main__":
-    script("code_pairs")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("crawl")  # ends here, before the imports below, which may take seconds
+
 import posixpath
 
 from cpt_ray.artifacts import Manifest
@@ -9,7 +14,6 @@ from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.crawl import crawl as crawl_pages
 from cpt_ray.web.options import CrawlOptions
 
-from .cli import script
 from .config import under
 from .options.crawl import PipelineOptions
 from .summary import print_artifacts
@@ -31,7 +35,3 @@ def make(path: str, web: CrawlOptions, *, resolve: dict[str, str] | None = None,
             return work.manifest
         with under("web", CrawlOptions):
             return crawl_pages(web, work, resolve=resolve)
-
-
-if __name__ == "__main__":
-    script("crawl")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("dedup")  # ends here, before the imports below, which may take seconds
+
 import posixpath
 
 from cpt_ray.artifacts import Manifest, Wanted, check_flow, run_flow
@@ -12,7 +17,6 @@ from cpt_ray.dedup.known import INDEX
 from cpt_ray.dedup.signatures import parquet_files
 
 from . import reads
-from .cli import script
 from .config import at
 from .options.dedup import READS, PipelineOptions
 from .summary import print_artifacts
@@ -50,7 +54,3 @@ def flow(out: str, options: PipelineOptions) -> list[Wanted]:
             (clusters,),
         ),
     ]
-
-
-if __name__ == "__main__":
-    script("dedup")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("demo")  # ends here, before the imports below, which may take seconds
+
 import functools
 import posixpath
 import time
@@ -27,7 +32,6 @@ from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.options import CrawlOptions
 
 from . import code_pairs, crawl, demo_report, embed, evaluate, pretrain, sweep, text_pairs, train
-from .cli import script
 from .config import under
 from .options.demo import PipelineOptions, SweepSteps
 from .tracked import Tracked
@@ -147,7 +151,3 @@ def make_sweep(
     pairs, heldout, steps = at("code_pairs"), at("code_model_heldout"), options.steps
     with under("sweep.grid", SweepOptions), under("sweep.steps", train.Recipe):
         return sweep.make(out, pairs, heldout, model, steps.batches, steps.train, options.grid, tracked)
-
-
-if __name__ == "__main__":
-    script("demo")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("embed")  # ends here, before the imports below, which may take seconds
+
 import logging
 import posixpath
 from collections.abc import Iterable
@@ -14,7 +19,6 @@ from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import answer_columns
 
 from . import reads
-from .cli import script
 from .config import under
 from .options.embed import READS, PipelineOptions
 from .summary import print_artifacts
@@ -65,7 +69,3 @@ def flow(
         ),
         Wanted(index, INDEX, make_index, (source, vectors), columns=(embed.key, *(columns or ()))),
     ]
-
-
-if __name__ == "__main__":
-    script("embed")

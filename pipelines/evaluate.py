@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("evaluate")  # ends here, before the imports below, which may take seconds
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +22,6 @@ from cpt_ray.pairs.splits import HELDOUT, read_side
 from cpt_ray.progress import progress
 
 from . import reads
-from .cli import script
 from .options.evaluate import READS, PipelineOptions
 from .summary import console, print_artifacts
 
@@ -109,7 +113,3 @@ def print_suite(rows: Sequence[dict[str, Any]]) -> None:
         values = [f"{of[method]['value']:.4f}" if method in of else "" for method in methods]
         table.add_row(title, next(iter(of.values()))["metric"].replace("_at_", "@"), *values)
     console().print(table, highlight=False)
-
-
-if __name__ == "__main__":
-    script("evaluate")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("explain")  # ends here, before the imports below, which may take seconds
+
 from rich.table import Table
 
 from cpt_ray.dedup.explain import explain
 
-from .cli import script
 from .options.explain import PipelineOptions
 from .summary import console
 
@@ -19,7 +23,3 @@ def run(options: PipelineOptions) -> dict[str, object]:
         table.add_row(name, "" if value is None else str(value))
     console().print(table, highlight=False)
     return found
-
-
-if __name__ == "__main__":
-    script("explain")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("hard_negatives")  # ends here, before the imports below, which may take seconds
+
 import posixpath
 
 from cpt_ray.artifacts import Manifest
@@ -13,7 +18,6 @@ from cpt_ray.train.hard_negatives import make_hard_pairs
 from cpt_ray.train.options import MineOptions
 
 from . import reads
-from .cli import script
 from .embed import say_cut
 from .options.hard_negatives import READS, PipelineOptions
 from .summary import print_artifacts
@@ -41,7 +45,3 @@ def make(
     made[y] = embed_table(y, source=pairs, model=trained, options=options)
     made[mined] = make_hard_pairs(mined, pairs=pairs, x=x, y=y, options=mine)
     return made
-
-
-if __name__ == "__main__":
-    script("hard_negatives")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("labelled_pairs")  # ends here, before the imports below, which may take seconds
+
 import posixpath
 
 from cpt_ray.artifacts import Manifest
@@ -9,7 +14,6 @@ from cpt_ray.train.finetune import make_labelled_pairs
 from cpt_ray.train.options import LabelledOptions
 
 from . import reads
-from .cli import script
 from .options.labelled_pairs import READS, PipelineOptions
 from .summary import print_artifacts
 
@@ -22,7 +26,3 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     made = {path: make_labelled_pairs(path, source=options.source, options=labelled, split=options.split)}
     print_artifacts(made)
     return made
-
-
-if __name__ == "__main__":
-    script("labelled_pairs")

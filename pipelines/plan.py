@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("plan")  # ends here, before the imports below, which may take seconds
+
 from rich.table import Table
 
 from cpt_ray.train.plan import Plan, make_plan
 
-from .cli import script
 from .options.plan import PipelineOptions
 from .summary import console
 
@@ -40,7 +44,3 @@ def run(options: PipelineOptions) -> Plan:
         highlight=False,
     )
     return plan
-
-
-if __name__ == "__main__":
-    script("plan")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("pretrain")  # ends here, before the imports below, which may take seconds
+
 import functools
 import itertools
 import logging
@@ -23,7 +28,6 @@ from cpt_ray.train.pretrain import PRETRAIN, pretrain
 from cpt_ray.train.settle import settle
 
 from . import reads
-from .cli import script
 from .config import at, under
 from .options.pretrain import READS, PipelineOptions, Steps
 from .summary import print_artifacts
@@ -166,7 +170,3 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
         ledger = Ledger.of("windows", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
         extra = {"steps": result.steps, "peak_memory_mb": result.peak_memory_mb, "last": result.metrics[-1], **chosen}
         return work.publish(ledger, rows=seen, extra=extra)
-
-
-if __name__ == "__main__":
-    script("pretrain")

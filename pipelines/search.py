@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("search")  # ends here, before the imports below, which may take seconds
+
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -12,7 +17,6 @@ from cpt_ray.serve.index import Index
 from cpt_ray.serve.search import Answer, search, show
 
 from . import reads
-from .cli import script
 from .options.search import PipelineOptions
 from .summary import console
 
@@ -48,7 +52,3 @@ def open_index(folder: str, index: str | None, model: str | None, device: Device
 
     opened.check_model(weights_identity(trained), f"trained={trained}")
     return opened, Embedder(trained, device=device)
-
-
-if __name__ == "__main__":
-    script("search")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("serve")  # ends here, before the imports below, which may take seconds
+
 import os
 
 from cpt_ray.serve.http import serve
 
 from . import reads
-from .cli import script
 from .options.serve import PipelineOptions
 from .search import open_index
 
@@ -25,7 +29,3 @@ def run(options: PipelineOptions) -> None:
         index, embedder = open_index(options.folder, at, trained, options.device)
     name = options.name or os.path.basename(os.path.abspath(trained))
     serve(embedder, index, options.http, name=name)
-
-
-if __name__ == "__main__":
-    script("serve")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("sweep")  # ends here, before the imports below, which may take seconds
+
 import posixpath
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -25,7 +30,6 @@ from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.settle import settle
 
 from . import reads, train
-from .cli import script
 from .config import under
 from .options.sweep import READS, PipelineOptions
 from .summary import console
@@ -197,7 +201,3 @@ def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
         values = [f"{value:.4f}" for value in row["metrics"].values()]
         table.add_row(f"{row['batch_size']:,}", f"{row['temperature']:g}", *values)
     console().print(table, highlight=False)
-
-
-if __name__ == "__main__":
-    script("sweep")

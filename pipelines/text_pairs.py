@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("text_pairs")  # ends here, before the imports below, which may take seconds
+
 import posixpath
 
 import fsspec
@@ -15,7 +20,6 @@ from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
 from cpt_ray.web.extract import DOCUMENTS, EXTRACT
 from cpt_ray.web.options import ExtractOptions
 
-from .cli import script
 from .options.text_pairs import PipelineOptions, Steps
 from .summary import print_artifacts
 
@@ -85,7 +89,3 @@ def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
         shards=[{"warc": fs.unstrip_protocol(name) if "://" in archive else name} for name in files],
         options=options,
     )
-
-
-if __name__ == "__main__":
-    script("text_pairs")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from .cli import script
+
+if __name__ == "__main__":
+    script("train")  # ends here, before the imports below, which may take seconds
+
 import functools
 import posixpath
 from typing import Any
@@ -26,7 +31,6 @@ from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.settle import settle
 
 from . import reads
-from .cli import script
 from .config import at, under
 from .options.train import READS, PipelineOptions, Recipe, Steps
 from .pretrain import MAX_TOKENS
@@ -157,7 +161,3 @@ def make_model(
             **chosen,
         }
         return work.publish(ledger, rows=seen, extra=extra)
-
-
-if __name__ == "__main__":
-    script("train")
