@@ -1,4 +1,7 @@
-"""The text of a documentation: literals and comments become plain text, of which the first paragraph is the summary."""
+"""The text of a documentation: literals and comments become plain text, of which the first paragraph is the summary.
+
+What a comment's markup means is its language's business (`markup`); here only its markers go.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import ast
 import inspect
 import re
 import warnings
+from typing import TYPE_CHECKING
 
-from tree_sitter import Node
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 _SECTION = re.compile(
     # reST and epydoc fields, Javadoc tags
@@ -21,9 +26,11 @@ _SECTION = re.compile(
     # one parameter's description: `input_ids (`torch.LongTensor` of shape ...): ...`
     r"|[`*]*\w+[`*]* \([^()]*(?:\([^()]*\)[^()]*)*\)\s*:)"
 )
+_TAG = re.compile(r"\s*[@\\][A-Za-z]")
 _UNDERLINE = re.compile(r"\s*([=\-~^\"*#+])\1{2,}\s*$")
-_TAGS = re.compile(r"</?(?:p|br|code|pre|em|b|i|ul|ol|li|tt|strong|a)\b[^>]*>", re.IGNORECASE)
-_INLINE_TAG = re.compile(r"\{@\w+\s+([^{}]*)\}")
+_STAR = re.compile(r"^[ \t]*\*(?: |$)?")
+_LINE_MARKER = re.compile(r"(?:///?[/!]?|#+)<?(?: |$)?")
+_DOC_ATTRIBUTE = re.compile(r'#!?\[\s*doc\s*=\s*r?#*"(.*)"#*\s*\]\Z', re.DOTALL)
 
 
 def python_text(parts: tuple[Node, ...], source: bytes) -> str | None:
@@ -50,17 +57,27 @@ def python_text(parts: tuple[Node, ...], source: bytes) -> str | None:
     return "".join(texts)
 
 
-def comment_text(parts: tuple[Node, ...], source: bytes) -> str:
-    """The text of documenting comments, with their markers and Javadoc's markup taken out."""
+def without_markers(parts: tuple[Node, ...], source: bytes) -> str:
+    """The text of comments without what makes them comments, line ends as `\\n`."""
     lines: list[str] = []
     for part in parts:
-        text = _lines(source[part.start_byte : part.end_byte].decode())
+        text = _lines(source[part.start_byte : part.end_byte].decode()).rstrip("\n")
         if text.startswith("/*"):
-            inner = text.removeprefix("/*").removeprefix("*").removesuffix("*/")
-            lines += [re.sub(r"^\s*\*(?: |$)?", "", line) for line in inner.split("\n")]
+            inner = text.removesuffix("*/")[2:].lstrip("*!") if len(text) > 4 else ""
+            first, *rest = inner.split("\n")
+            starred = all(not line.strip() or line.lstrip().startswith("*") for line in rest)
+            lines += [first.strip(), *((_STAR.sub("", line) for line in rest) if starred else _dedented(rest))]
+        elif text.startswith("=begin"):
+            lines += text.split("\n")[1:-1]
+        elif text.startswith("#[") and (attribute := _DOC_ATTRIBUTE.match(text)):
+            lines += attribute[1].replace('\\"', '"').replace("\\n", "\n").split("\n")
         else:
-            lines.append(re.sub(r"^\s*(?://+!?|#+)(?: |$)?", "", text))
-    return _TAGS.sub("", _INLINE_TAG.sub(r"\1", "\n".join(lines)))
+            lines.append(_LINE_MARKER.sub("", text, count=1).rstrip())
+    return "\n".join(lines)
+
+
+def _dedented(lines: list[str]) -> list[str]:
+    return inspect.cleandoc("\n" + "\n".join(lines)).split("\n")
 
 
 def clean(text: str) -> str:
@@ -69,15 +86,18 @@ def clean(text: str) -> str:
     return text.strip() if plain else inspect.cleandoc(text).strip()
 
 
-def summary(docstring: str) -> str:
-    """The first paragraph on one line: up to a blank line, a section, a field list, a doctest or an underline."""
+def summary(docstring: str, *, tags: bool = False) -> str:
+    """The first paragraph on one line: up to a blank line, a section, a field list, a doctest or an underline.
+
+    With `tags`, any `@word` at a line's beginning ends it too, as every tool that reads such comments has it.
+    """
     kept: list[str] = []
     for line in docstring.split("\n"):
         if not line.strip():
             if kept:
                 break
             continue
-        if _SECTION.match(line):
+        if _SECTION.match(line) or (tags and _TAG.match(line)):
             break
         if not _UNDERLINE.match(line):
             kept.append(line)

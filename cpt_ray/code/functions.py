@@ -1,9 +1,12 @@
 """Mining: source files in, one row for each documented function out, its docstring taken out of its code.
 
 1. A file's bytes are brought to UTF-8, and a test, a generated or an oversized file is left out.
-2. tree-sitter parses it once; functions of the file's and its classes' scopes are candidates.
+2. tree-sitter parses it once; every function is counted, and those that can be documented are candidates.
 3. The docstring (or the comment before it) is cut out by byte span, so that the code still parses; both become text.
 4. Rules in `filters` leave out what nobody would search for. Each leaving out is counted by name in the ledger.
+
+Where the grammar cannot read a place, the functions around it go as `syntax_error` and the others stay; the ledger's
+`bytes`, of files with such a place, say how much that was.
 
 Nothing of what is mined is imported or run. Rows depend on the file's bytes, its path and the options alone.
 """
@@ -24,11 +27,23 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
 from cpt_ray.code import filters
-from cpt_ray.code.grammars import GRAMMARS, Grammar, language_of
+from cpt_ray.code.grammar import Grammar
+from cpt_ray.code.grammars import GRAMMARS, language_of
 from cpt_ray.code.licences import file_licence
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.sources import to_utf8
-from cpt_ray.code.syntax import Definition, Documentation, TooSlow, definitions, documentation, parse, parser_of
+from cpt_ray.code.syntax import (
+    Definition,
+    Documentation,
+    TooSlow,
+    damage,
+    definitions,
+    documentation,
+    functions,
+    has_body,
+    parse,
+    parser_of,
+)
 
 FUNCTIONS = pa.schema(
     [
@@ -81,59 +96,90 @@ def mine_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table
     return mine(_read(sorted(shard["files"], key=lambda file: file[1]), options), origin, options)
 
 
+class Mined(NamedTuple):
+    """What one file gave: why it was left out (None: it was read), its rows, and for each function why it was left out.
+
+    `size` and `damaged` are bytes of the file and of those the grammar could not read.
+    """
+
+    reason: str | None
+    rows: list[dict[str, Any]]
+    reasons: list[str | None]
+    size: int = 0
+    damaged: int = 0
+
+
 def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tuple[pa.Table, Ledger]:
-    """Functions of `sources` as a FUNCTIONS table by path and first byte, and the ledger of `files` and `functions`."""
+    """Functions of `sources` as a FUNCTIONS table by path and first byte.
+
+    The ledger counts `files`, the `bytes` of those with a place that cannot be read, and all `functions` in files read.
+    """
     rows: list[dict[str, Any]] = []
     files: Counter[str | None] = Counter()
     functions: Counter[str | None] = Counter()
+    size = damaged = 0
     for source in sources:
-        reason, found, reasons = mine_source(source, origin, options)
-        files[reason] += 1
-        functions.update(reasons)
-        rows += found
+        mined = mine_source(source, origin, options)
+        files[mined.reason] += 1
+        functions.update(mined.reasons)
+        rows += mined.rows
+        if mined.damaged:
+            size += mined.size
+            damaged += mined.damaged
     rows.sort(key=lambda row: (row["path"], row["start_byte"]))
-    ledger = Ledger.count("files", files.elements()) + Ledger.count("functions", functions.elements())
+    ledger = Ledger.count("files", files.elements())
+    if damaged:
+        ledger += Ledger.of("bytes", read=size, kept=size - damaged, dropped={"syntax_error": damaged})
+    ledger += Ledger.count("functions", functions.elements())
     return pa.Table.from_pylist(rows, schema=FUNCTIONS), ledger
 
 
-def mine_source(
-    source: Source, origin: Origin, options: MineOptions
-) -> tuple[str | None, list[dict[str, Any]], list[str | None]]:
-    """One file: why it was left out (None: it was parsed), its rows, and for each function why it was left out."""
+def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
+    """The functions of one file."""
     language = language_of(os.path.splitext(source.path)[1].lower())
     if language is None or language not in options.languages:
-        return "other_language", [], []
-    if options.skip_tests and filters.is_test_path(source.path):
-        return "test", [], []
+        return Mined("other_language", [], [])
+    reason = filters.path_reason(source.path, options)
+    if reason is not None:
+        return Mined(reason, [], [])
     if source.data is None:
-        return source.reason or "unreadable", [], []
+        return Mined(source.reason or "unreadable", [], [])
     if len(source.data) > options.max_file_bytes:
-        return "too_large", [], []
-    data = to_utf8(source.data)
+        return Mined("too_large", [], [])
+    data = to_utf8(source.data, language)
     if data is None:
-        return "not_utf8", [], []
-    if options.skip_generated and filters.is_generated(data):
-        return "generated", [], []
+        return Mined("not_utf8", [], [])
+    if options.skip_generated:
+        reason = filters.generated_reason(data, language)
+        if reason is not None:
+            return Mined(reason, [], [])
     grammar = GRAMMARS[language]
     if grammar.keyword is not None and grammar.keyword not in data:
-        return "no_functions", [], []
+        return Mined("no_functions", [], [])
     try:
         tree = parse(parser_of(language), data)
     except TooSlow:
-        return "too_slow", [], []
-    if tree.root_node.has_error:
-        return "syntax_error", [], []
+        return Mined("too_slow", [], [])
+    every = functions(tree, grammar)
+    broken = tree.root_node.has_error
+    if broken and all(node.has_error for node in every):
+        return Mined("syntax_error", [], [])
     licence = file_licence(data, origin.licence)
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []
-    for definition in definitions(tree, data, grammar):
+    for definition in definitions(tree, data, grammar, every):
+        if broken and definition.node.has_error:
+            reasons.append("syntax_error")
+            continue
         found = _function(definition, data, grammar, options)
         if isinstance(found, str):
             reasons.append(found)
             continue
         reasons.append(None)
         rows.append(_row(definition, found, source.path, grammar, origin, licence))
-    return None, rows, reasons
+    reasons += ["nested"] * (len(every) - len(reasons))
+    damaged = damage(tree, (node for node in every if node.has_error)) if broken else 0
+    return Mined(None, rows, reasons, len(data), damaged)
 
 
 class Text(NamedTuple):
@@ -146,27 +192,36 @@ class Text(NamedTuple):
 
 def _function(definition: Definition, source: bytes, grammar: Grammar, options: MineOptions) -> Text | str:
     """The text of one definition, or why it is left out; cheap rules come before dear ones."""
+    if not has_body(definition.node, grammar):
+        return "no_body"
     found = documentation(definition, source, grammar)
+    if not definition.name:
+        return "nested" if definition.nested else "anonymous"
     if found is None:
-        return "no_docstring"
+        return "nested" if definition.nested else "no_docstring"
     if filters.is_dunder(definition.name):
         return "dunder"
-    if options.skip_tests and filters.is_test_name(definition.name):
+    if options.skip_tests and filters.is_test_name(definition.name, grammar.language):
         return "test"
-    text = doc.comment_text(found.parts, source) if found.statement is None else doc.python_text(found.parts, source)
+    start, end = definition.first.start_byte, definition.last.end_byte
+    written = sum(part.end_byte - part.start_byte for part in found.parts)
+    if written > 4 * options.max_docstring_chars:  # UTF-8 has up to four bytes a character
+        return "docstring_too_long"
+    text = found.text(source, grammar)
     if text is None:
-        return "invalid_docstring"
+        return "invalid_docstring" if grammar.style is None else "not_of_function"
     if len(text) > options.max_docstring_chars:
         return "docstring_too_long"
     docstring = doc.clean(text)
-    summary = doc.summary(docstring)
+    summary = doc.summary(docstring, tags=grammar.style is not None)
     reason = filters.prose_reason(docstring, summary, min_words=options.min_words)
     if reason is not None:
         return reason
+    if grammar.style is not None and filters.is_code(docstring):
+        return "commented_code"
     if found.statement is not None and _is_trivial(found.statement, source):
         return "trivial_body"
-    size = definition.outer.end_byte - definition.outer.start_byte
-    if size > 4 * (options.max_code_chars + options.max_docstring_chars):  # UTF-8 has up to four bytes a character
+    if end - start > 4 * (options.max_code_chars + options.max_docstring_chars):
         return "code_too_long"
     code = code_without(definition, found, source)
     if len(code) > options.max_code_chars:
@@ -191,27 +246,37 @@ def _is_trivial(docstring: Node, source: bytes) -> bool:
 
 
 def code_without(definition: Definition, found: Documentation, source: bytes) -> str:
-    """The definition's code without its docstring, moved to the left margin; it parses to the same tree otherwise.
+    """The definition's code without its documentation, moved to the left margin; it parses to the same tree otherwise.
 
     What stands inside strings of several lines is not moved. Line ends are `\\n`.
     """
-    outer = definition.outer
-    start, end = outer.start_byte, outer.end_byte
-    if found.statement is None:
-        pieces = [(start, end)]
+    start, end = definition.first.start_byte, definition.last.end_byte
+    pieces: list[tuple[int, int]] = []
+    at = start
+    if found.statement is not None:
+        pieces.append((start, found.statement.start_byte))
+        at = _after(found.statement, source, end)
     else:
-        pieces = [(start, found.statement.start_byte), (_after(found.statement, source, end), end)]
+        for part in found.parts:
+            if start <= part.start_byte < end:  # between an attribute and its function, or before a value
+                pieces.append((at, part.start_byte))
+                blank = _REST_AND_BLANK.match(source, part.end_byte, end)
+                at = blank.end() if blank else part.end_byte
+    pieces.append((at, end))
     margin = source[source.rfind(b"\n", 0, start) + 1 : start]
     code = b"".join(source[a:b] for a, b in pieces)
     if margin and not margin.strip(b" \t\x0c"):
-        code = _dedent(code, margin, pieces, outer, source)
-    text = code.decode().rstrip()
+        code = _dedent(code, margin, pieces, definition, source)
+    text = code.decode().strip()
     return text.replace("\r\n", "\n") if "\r" in text else text
 
 
 _REST_OF_LINE = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?(?:#[^\n]*)?(?:\r?\n|$)")
 _SEMICOLON = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?")
 _BLANK_LINES = re.compile(rb"(?:[ \t\x0c]*\r?\n)*[ \t\x0c]*")
+_REST_AND_BLANK = re.compile(rb"\s*")
+_STRINGS = re.compile(rb"\"\"\"|'''|`|\\\r?\n|<<|%[qQwWiI]?\W|\"[^\"\n]*\n|'[^'\n]*\n")
+"""What a string of several lines may begin with in any language."""
 
 
 def _after(statement: Node, source: bytes, end: int) -> int:
@@ -225,14 +290,16 @@ def _after(statement: Node, source: bytes, end: int) -> int:
     return blank.end() if blank else whole.end()
 
 
-def _dedent(code: bytes, margin: bytes, pieces: list[tuple[int, int]], outer: Node, source: bytes) -> bytes:
+def _dedent(code: bytes, margin: bytes, pieces: list[tuple[int, int]], definition: Definition, source: bytes) -> bytes:
     """Take `margin` from the front of each line that does not begin inside a string."""
-    if not (b'"""' in code or b"'''" in code or b"`" in code or b"\\\n" in code or b"\\\r\n" in code):
+    if _STRINGS.search(code) is None:
         return code.replace(b"\n" + margin, b"\n")
-    inside = _string_lines(outer)
+    first, last = definition.first, definition.last
+    roots = [first] if first.id == last.id else [first, definition.node, last]
+    inside = set().union(*map(_string_lines, roots))
     out = []
     for a, b in pieces:
-        row = outer.start_point.row + source.count(b"\n", outer.start_byte, a)
+        row = first.start_point.row + source.count(b"\n", first.start_byte, a)
         for i, line in enumerate(source[a:b].split(b"\n")):
             if i:
                 out.append(b"\n")
@@ -241,15 +308,16 @@ def _dedent(code: bytes, margin: bytes, pieces: list[tuple[int, int]], outer: No
     return b"".join(out)
 
 
-def _string_lines(outer: Node) -> set[int]:
+def _string_lines(root: Node) -> set[int]:
     """Rows of the file that begin inside a string of several lines."""
     rows: set[int] = set()
-    todo = [outer]
+    todo = [root]
     while todo:
         node = todo.pop()
         if node.start_point.row == node.end_point.row:
             continue
-        if "string" in node.type or node.type.startswith("heredoc"):
+        kind = node.type
+        if "string" in kind or "heredoc" in kind or "nowdoc" in kind:
             rows.update(range(node.start_point.row + 1, node.end_point.row + 1))
         else:
             todo += node.named_children
@@ -259,8 +327,8 @@ def _string_lines(outer: Node) -> set[int]:
 def _row(
     definition: Definition, text: Text, path: str, grammar: Grammar, origin: Origin, licence: str
 ) -> dict[str, Any]:
-    outer = definition.outer
-    identity = f"{origin.group}\n{origin.version}\n{path}\n{outer.start_byte}\n{text.code}"
+    first, last = definition.first, definition.last
+    identity = f"{origin.group}\n{origin.version}\n{path}\n{first.start_byte}\n{text.code}"
     words = len(text.docstring.split())
     return {
         "function_id": xxhash.xxh3_128_hexdigest(identity.encode()),
@@ -270,10 +338,10 @@ def _row(
         "language": grammar.language,
         "name": definition.name,
         "qualname": definition.qualname,
-        "start_line": outer.start_point.row + 1,
-        "end_line": outer.end_point.row + 1,
-        "start_byte": outer.start_byte,
-        "end_byte": outer.end_byte,
+        "start_line": first.start_point.row + 1,
+        "end_line": last.end_point.row + 1,
+        "start_byte": first.start_byte,
+        "end_byte": last.end_byte,
         "docstring": text.docstring,
         "summary": text.summary,
         "code": text.code,
@@ -287,8 +355,9 @@ def _row(
 def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[Source]:
     for absolute, relative in files:
         path = relative.replace(os.sep, "/")
-        if options.skip_tests and filters.is_test_path(path):
-            yield Source(path, None, "test")
+        reason = filters.path_reason(path, options)
+        if reason is not None:
+            yield Source(path, None, reason)
             continue
         try:
             with open(absolute, "rb") as handle:
@@ -297,4 +366,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=1, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=2, gives=FUNCTIONS, unit="files", run=mine_shard)

@@ -146,8 +146,9 @@ def _reason(blob: Blob, options: MineOptions) -> str | None:
     """Why a blob need not be read at all; the same names as in `mine_source`."""
     if language_of(os.path.splitext(blob.path)[1].lower()) not in options.languages:
         return "other_language"
-    if options.skip_tests and filters.is_test_path(blob.path):
-        return "test"
+    reason = filters.path_reason(blob.path, options)
+    if reason is not None:
+        return reason
     if blob.size is None:
         return "missing_blob"
     return "too_large" if blob.size > options.max_file_bytes else None

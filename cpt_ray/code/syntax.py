@@ -1,42 +1,58 @@
 """Definitions and their documentation in a tree-sitter tree, by the rows of `grammars`.
 
-The tree is walked only as far as definitions reach: the body of a function is never entered. On Python this takes a
-twentieth of the time of a tree-sitter Query over the whole tree, so that parsing alone decides the speed.
+A query in C finds every function, so that none is lost uncounted; the tree is then walked from its root, but only
+along the paths that lead to functions, to learn what they are called, where they begin and which comments precede them.
 """
 
 from __future__ import annotations
 
 import importlib
+from bisect import bisect_left
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from tree_sitter import Language, Node, Parser, Tree
+from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
-from cpt_ray.code.grammars import GRAMMARS, Grammar
+from cpt_ray.code import documentation as doc
+from cpt_ray.code.grammar import Grammar, Style, text_of
+from cpt_ray.code.grammars import GRAMMARS
 from cpt_ray.errors import UserError
 
-STRING_PREFIXES = frozenset({b"", b"r", b"u"})
-"""Lower-cased prefixes of a Python string literal that may be a docstring: bytes and f-strings are none."""
+
+class Comments(NamedTuple):
+    """Comments (and attributes between them) that precede `anchor`, in the order of the file."""
+
+    nodes: tuple[Node, ...]
+    anchor: int
 
 
 class Definition(NamedTuple):
-    """A function in a tree: `node` defines it, `outer` is node or the wrapper that begins before it (decorators)."""
+    """A function in a tree. It reaches from the start of `first` (decorators, attributes) to the end of `last`.
+
+    `nested`: it stands in another function. `before` are the comments that may document it, the nearest first.
+    """
 
     node: Node
-    outer: Node
+    first: Node
+    last: Node
     name: str
     qualname: str
-    comments: tuple[Node, ...]
+    nested: bool
+    before: tuple[Comments, ...]
 
 
 class Documentation(NamedTuple):
-    """Where a definition's documentation stands: the string literals or comments, and the statement that holds them.
-
-    `statement` is None for comments, which stand outside the definition.
-    """
+    """Where a definition's documentation stands: its literals or comments, and the statement that holds a literal."""
 
     parts: tuple[Node, ...]
     statement: Node | None
+
+    def text(self, source: bytes, grammar: Grammar) -> str | None:
+        """The text before cleaning; None where a literal is invalid or a comment is not about the function."""
+        if grammar.style is None:
+            return doc.python_text(self.parts, source)
+        return grammar.style.read(doc.without_markers(self.parts, source))
 
 
 class TooSlow(Exception):
@@ -48,7 +64,7 @@ def parser_of(language: str) -> Parser:
     """This process's parser for `language`, whose grammar has passed its self-test.
 
     Raises UserError where the grammar is not installed, or where a new version of it no longer finds the documented
-    functions of the sample: an upgrade that silently loses every docstring is how miners have died before.
+    functions of the examples: an upgrade that silently loses every docstring is how miners have died before.
     """
     grammar = GRAMMARS.get(language)
     if grammar is None:
@@ -65,20 +81,31 @@ def parser_of(language: str) -> Parser:
 
 
 def self_test(parser: Parser, grammar: Grammar) -> None:
-    """Raise UserError unless `parser` finds exactly the documented functions of the grammar's sample."""
-    source = grammar.sample.encode()
-    found = tuple(
-        definition.qualname
-        for definition in definitions(parse(parser, source), source, grammar)
-        if documentation(definition, source, grammar)
-    )
-    if found != grammar.expected:
-        raise UserError(
-            f"the installed grammar of {grammar.language} finds {list(found)} documented in its sample,"
-            f" not {list(grammar.expected)}",
-            where=grammar.module,
-            fix="install the version pinned in pyproject.toml",
-        )
+    """Raise UserError unless `parser` finds exactly what the grammar's examples say is documented."""
+    for example in grammar.examples:
+        source = example.source.encode()
+        try:
+            found = documented(parse(parser, source), source, grammar)
+        except ValueError as error:  # a query names a node type that is no more
+            found = {"no such node": str(error)}
+        if found != example.documented:
+            raise UserError(
+                f"the installed grammar of {grammar.language} finds {found} documented in its example,"
+                f" not {dict(example.documented)}",
+                where=grammar.module,
+                fix="install the version pinned in pyproject.toml",
+            )
+
+
+def documented(tree: Tree, source: bytes, grammar: Grammar) -> dict[str, str]:
+    """Summaries of the documented functions with a body, by qualified name."""
+    found = {}
+    for definition in definitions(tree, source, grammar):
+        where = documentation(definition, source, grammar)
+        text = where.text(source, grammar) if where and has_body(definition.node, grammar) else None
+        if text:
+            found[definition.qualname] = doc.summary(doc.clean(text), tags=grammar.style is not None)
+    return found
 
 
 def parse(parser: Parser, source: bytes, reports_per_byte: float = 0.2) -> Tree:
@@ -101,104 +128,217 @@ def parse(parser: Parser, source: bytes, reports_per_byte: float = 0.2) -> Tree:
         raise TooSlow from error
 
 
-def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]:
-    """Functions of the file's and its classes' scopes, by their first byte; functions in functions are left out."""
-    found = _walk(tree.root_node, source, grammar)
-    found.sort(key=lambda definition: definition.outer.start_byte)
-    return found
+def functions(tree: Tree, grammar: Grammar) -> list[Node]:
+    """Every function of the tree, wherever it stands."""
+    query = _query(tree.language, grammar.functions | grammar.values, grammar.also)
+    return QueryCursor(query).captures(tree.root_node).get("function", [])
+
+
+@cache
+def _query(language: Language, names: frozenset[str], also: str) -> Query:
+    return Query(language, f"[{' '.join(f'({name})' for name in sorted(names))}] @function {also}")
+
+
+def damage(tree: Tree, lost: Iterable[Node]) -> int:
+    """Bytes that the grammar could not read: error nodes, and the functions `lost` because one is in them."""
+    errors = QueryCursor(_errors(tree.language)).captures(tree.root_node).get("error", [])
+    total = end = 0
+    for node in sorted((*errors, *lost), key=lambda node: node.start_byte):
+        total += max(0, node.end_byte - max(end, node.start_byte))
+        end = max(end, node.end_byte)
+    return total
+
+
+@cache
+def _errors(language: Language) -> Query:
+    return Query(language, "(ERROR) @error")
+
+
+class _Frame(NamedTuple):
+    """A node to walk: what its definitions are called after, what they reach over and may be documented by.
+
+    `reach` is the first and the last node of the definition that is looked for, where it began further out.
+    """
+
+    node: Node
+    scope: tuple[str, ...]
+    bound: str
+    reach: tuple[Node, Node] | None
+    before: tuple[Comments, ...]
+    nested: bool
+
+
+def definitions(tree: Tree, source: bytes, grammar: Grammar, found: list[Node] | None = None) -> list[Definition]:
+    """Functions by their first byte: those of the file's and its classes' scopes, and with `inner` all others too.
+
+    `found` is what `functions` gives, if that was asked before.
+    """
+    every = functions(tree, grammar) if found is None else found
+    starts = sorted(node.start_byte for node in every)
+    targets = {node.id for node in every}
+    out: list[Definition] = []
+    taken: set[int] = set()  # reaches whose first definition has been met: the next begins for itself
+    # A list and not recursion, because hostile sources nest deeper than Python's stack.
+    todo = [_Frame(tree.root_node, (), "", None, (), False)]
+    while todo:
+        frame = todo.pop()
+        children = frame.node.named_children
+        inside: list[_Frame] = []
+        position = bisect_left(starts, frame.node.start_byte)
+        for i, child in enumerate(children):
+            begin = child.start_byte
+            while position < len(starts) and starts[position] < begin:
+                position += 1
+            if position == len(starts):
+                break
+            if starts[position] >= child.end_byte:
+                continue
+            kind = child.type
+            before, reach = frame.before, frame.reach
+            if reach is not None and reach[1].id in taken:
+                reach = None
+            lead = None
+            if i:
+                run, lead = _run(children, i, source, grammar)
+                before = (Comments(run, begin), *before) if run else before
+            own = reach or (lead or child, child)
+            if child.id in targets:
+                taken.add(own[1].id)
+                names = _names(child, frame.bound, source, grammar)
+                scope = _owner(frame.scope) if frame.bound.startswith(OWN) else frame.scope
+                qualname = ".".join((*scope, *names))
+                out.append(Definition(child, *own, names[-1], qualname, frame.nested, before))
+                if grammar.inner:
+                    inside.append(_Frame(child, (*scope, *filter(None, names)), "", None, (), True))
+            elif kind in grammar.scopes:
+                name = _bound(child.child_by_field_name(grammar.scopes[kind]), source).partition("<")[0]
+                name = name or ("" if frame.bound in grammar.unnamed else frame.bound)
+                scope = (*frame.scope, name) if name else frame.scope
+                inside.append(_Frame(child, scope, "", None, before, frame.nested))
+            elif kind in grammar.bindings:
+                bound = frame.bound or _bound(child.child_by_field_name(grammar.bindings[kind]), source)
+                inside.append(_Frame(child, frame.scope, bound, own, before, frame.nested))
+            elif kind in grammar.wrappers:
+                inside.append(_Frame(child, frame.scope, frame.bound, own, before, frame.nested))
+            elif kind in grammar.carries and (grammar.binds is None or grammar.binds(child, frame.node, source)):
+                inside.append(_Frame(child, frame.scope, frame.bound, reach, before, frame.nested))
+            else:
+                inside.append(_Frame(child, frame.scope, "", None, before, frame.nested))
+        todo.extend(reversed(inside))
+    out.sort(key=lambda definition: definition.first.start_byte)
+    return out
+
+
+OWN = ("this.", "$this->")
+
+
+def _owner(scope: tuple[str, ...]) -> tuple[str, ...]:
+    """What `this` is in a function: of a constructor its class, of any other the function."""
+    return scope[:-1] if scope[-1:] == ("constructor",) or scope[-1:] == ("__construct",) else scope
+
+
+def _run(children: list[Node], i: int, source: bytes, grammar: Grammar) -> tuple[tuple[Node, ...], Node | None]:
+    """The comments and leading siblings directly before child `i`, and the first sibling that is part of it."""
+    nodes: list[Node] = []
+    lead: Node | None = None
+    j = i - 1
+    while j >= 0:
+        sibling = children[j]
+        if sibling.type.endswith("comment"):
+            if grammar.style is None:
+                break
+        elif grammar.leads is not None and grammar.leads(sibling, source):
+            lead = sibling
+        else:
+            break
+        nodes.append(sibling)
+        j -= 1
+    nodes.reverse()
+    return tuple(nodes), lead
+
+
+def _names(node: Node, bound: str, source: bytes, grammar: Grammar) -> tuple[str, ...]:
+    if grammar.names is not None:
+        found = grammar.names(node, source)
+        if found:
+            return found
+    if bound:
+        own = next((word for word in OWN if bound.startswith(word)), "")
+        return tuple(bound.removeprefix(own).split("."))
+    return (_bound(node.child_by_field_name("name"), source),)
+
+
+def _bound(node: Node | None, source: bytes) -> str:
+    """A name as it is written, of one line, without the quotes of a string."""
+    text = text_of(node, source)
+    return " ".join(text.split()).strip("'\"") if len(text) < 200 else ""
+
+
+def has_body(node: Node, grammar: Grammar) -> bool:
+    """Whether a function is implemented where it stands, not only declared."""
+    if not grammar.body or node.child_by_field_name(grammar.body) is not None:
+        return True
+    return any(child.type == grammar.body for child in node.named_children)
 
 
 def documentation(definition: Definition, source: bytes, grammar: Grammar) -> Documentation | None:
-    """The docstring of a definition, or the comment that ends on the line before it; None without either."""
-    if grammar.comments is None:
-        return _docstring(definition.node, source)
-    return _comment(definition, source, grammar.comments)
+    """The docstring of a definition, or the comments that document it by its language's rule; None without either."""
+    if grammar.docstring is not None:
+        found = grammar.docstring(definition.node, source)
+        return Documentation(*found) if found else None
+    assert grammar.style is not None
+    candidates = [*_within(definition, grammar.style, source), *definition.before]
+    start = definition.first.start_byte
+    for comments in candidates:
+        # Some grammars begin a block with the line end after the comment that stands in front of its first function.
+        if start - comments.anchor < 200 and not source[comments.anchor : start].strip():
+            parts = _documenting(comments, max(start, comments.anchor), source, grammar.style)
+            if parts:
+                return Documentation(parts, None)
+    return None
 
 
-def _walk(root: Node, source: bytes, grammar: Grammar) -> list[Definition]:
-    functions, scopes, through = grammar.functions, grammar.scopes, grammar.through
-    wrappers, bindings, wants_comments = grammar.wrappers, grammar.bindings, grammar.comments is not None
-    found: list[Definition] = []
-    # (container, names of the scopes around it, wrapper its definitions begin with, comments before that wrapper);
-    # a list and not recursion, because hostile sources nest deeper than Python's stack.
-    todo: list[tuple[Node, tuple[str, ...], Node | None, tuple[Node, ...]]] = [(root, (), None, ())]
-    while todo:
-        container, scope, wrapper, before = todo.pop()
-        run = before
-        for child in container.named_children:
-            kind = child.type
-            if kind in functions:
-                name = _text(child.child_by_field_name("name"), source)
-                qualname = ".".join((*scope, *_receiver(child, source), name))
-                found.append(Definition(child, wrapper or child, name, qualname, run))
-            elif kind in wrappers:
-                todo.append((child, scope, wrapper or child, run))
-            elif kind in scopes:
-                todo.append((child, (*scope, _text(child.child_by_field_name("name"), source)), None, ()))
-            elif kind in through:
-                todo.append((child, scope, None, run))  # the comment on its first definition may stand before it
-            elif kind in bindings:
-                name_field, value_field = bindings[kind]
-                value = child.child_by_field_name(value_field)
-                if value is not None and value.type in grammar.values:
-                    name = _text(child.child_by_field_name(name_field), source)
-                    qualname = ".".join((*scope, name))
-                    found.append(Definition(value, wrapper or child, name.rpartition(".")[2], qualname, run))
-            elif wants_comments and kind.endswith("comment"):
-                run = (*run, child)
-                continue
-            run = before
-    return found
+def _within(definition: Definition, style: Style, source: bytes) -> list[Comments]:
+    """Comments between an attribute and the name of a function, where the grammar puts them inside the function."""
+    name = definition.node.child_by_field_name("name")
+    if name is None or b"/*" not in source[definition.node.start_byte : name.start_byte]:
+        return []
+    inner = [c for c in definition.node.children if c.end_byte <= name.start_byte]
+    for i in range(len(inner) - 1, 0, -1):
+        if inner[i].type == "comment":
+            following = inner[i + 1].start_byte if i + 1 < len(inner) else name.start_byte
+            return [Comments((inner[i],), following)]
+    return []
 
 
-def _docstring(function: Node, source: bytes) -> Documentation | None:
-    body = function.child_by_field_name("body")
-    # The first byte settles most functions without making a node.
-    if body is None or source[body.start_byte : body.start_byte + 1] not in (b'"', b"'", b"r", b"R", b"u", b"U", b"("):
-        return None
-    statement = body.named_child(0)
-    if statement is None or statement.type != "expression_statement" or statement.named_child_count != 1:
-        return None
-    if any(child.type == "," for child in statement.children):  # `"a",` is a tuple
-        return None
-    expression: Node | None = statement.named_child(0)
-    while expression is not None and expression.type == "parenthesized_expression":
-        inner = [child for child in expression.named_children if child.type != "comment"]
-        expression = inner[0] if len(inner) == 1 else None
-    if expression is None or expression.type not in ("string", "concatenated_string"):
-        return None
-    strings = [expression] if expression.type == "string" else expression.named_children
-    parts = tuple(string for string in strings if string.type == "string")
-    if any(_prefix(part, source) not in STRING_PREFIXES for part in parts):
-        return None
-    return Documentation(parts, statement)
-
-
-def _prefix(string: Node, source: bytes) -> bytes:
-    start = source[string.start_byte : string.start_byte + 4]
-    return start[: min(i for i in (start.find(b'"'), start.find(b"'"), len(start)) if i >= 0)].lower()
-
-
-def _comment(definition: Definition, source: bytes, openings: tuple[str, ...]) -> Documentation | None:
+def _documenting(comments: Comments, follows: int, source: bytes, style: Style) -> tuple[Node, ...]:
+    """Those of the comments that document what begins at `follows`."""
     parts: list[Node] = []
-    row = definition.outer.start_point.row
-    for comment in reversed(definition.comments):
-        text = source[comment.start_byte : comment.start_byte + 4]
-        if comment.end_point.row < row - 1 or not text.startswith(tuple(o.encode() for o in openings)):
+    for node in reversed(comments.nodes):
+        start, end = node.start_byte, node.end_byte
+        while end > start and source[end - 1] in b"\r\n":  # some grammars count the line end to the comment
+            end -= 1
+        gap = source[end:follows]
+        if gap.strip():
             break
-        parts.insert(0, comment)
-        row = comment.start_point.row
-        if text.startswith(b"/*"):
+        lines = gap.count(b"\n")
+        is_doc = style.opens.match(source, start) is not None
+        block = source[start : start + 2] in (b"/*", b"=b")
+        if is_doc:
+            if style.own_line and source[source.rfind(b"\n", 0, start) + 1 : start].strip(b" \t\x0c"):
+                break
+            allowed = None if style.joins and style.blank_lines is None else 1
+            if not parts:
+                allowed = None if style.blank_lines is None else style.blank_lines + 1
+            if allowed is not None and lines > allowed:
+                break
+            if parts and block and not style.joins:
+                break
+            parts.append(node)
+            if block and not style.joins:
+                break
+        elif parts and not style.joins:
             break
-    return Documentation(tuple(parts), None) if parts else None
-
-
-def _text(node: Node | None, source: bytes) -> str:
-    return "" if node is None else source[node.start_byte : node.end_byte].decode()
-
-
-def _receiver(node: Node, source: bytes) -> tuple[str, ...]:
-    """Go writes a method's type before its name: `func (a *A) F()` is A.F."""
-    receiver = node.child_by_field_name("receiver") if node.type == "method_declaration" else None
-    words = _text(receiver, source).strip("()").replace("*", " ").partition("[")[0].split()
-    return (words[-1],) if words else ()
+        follows = start
+    parts.reverse()
+    return tuple(parts)

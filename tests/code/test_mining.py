@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cpt_ray.code.documentation import clean, python_text, summary
+from cpt_ray.code.documentation import clean, summary
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source, code_without, mine, mine_shard, text_hash
 from cpt_ray.code.grammars import GRAMMARS
 from cpt_ray.code.options import MineOptions
@@ -48,12 +48,12 @@ def by_us(data: bytes) -> dict[tuple[str, int], tuple[str | None, str | None]]:
     """The same keys -> (docstring, code without it)."""
     found: dict[tuple[str, int], tuple[str | None, str | None]] = {}
     for definition in definitions(parse(parser_of("python"), data), data, PYTHON):
-        key = (definition.qualname, definition.outer.start_point.row + 1)
+        key = (definition.qualname, definition.first.start_point.row + 1)
         doc = documentation(definition, data, PYTHON)
         if doc is None:
             found[key] = (None, None)
         else:
-            text = python_text(doc.parts, data)
+            text = doc.text(data, PYTHON)
             assert text is not None
             found[key] = (clean(text), code_without(definition, doc, data))
     return found

@@ -1,0 +1,99 @@
+"""What a language must say of itself to be mined: one row, complete, with the examples that hold it to its word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+else:  # options import the table of languages, and must not wait for a parser
+    Node = Any
+
+
+@dataclass(frozen=True)
+class Example:
+    """Source in which exactly these functions are documented, with these summaries, by qualified name."""
+
+    source: str
+    documented: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How comments document: what begins one (`opens`), and which of several before a definition count.
+
+    `blank_lines` may stand between the documentation and its definition (None: any number). `joins`: all documenting
+    comments before a definition are one text, otherwise the nearest block or run of lines. `own_line`: a comment that
+    ends a line of code is none. `read` makes text of what is left without markers, None where it documents no function.
+    """
+
+    opens: re.Pattern[bytes]
+    read: Callable[[str], str | None]
+    blank_lines: int | None = None
+    joins: bool = False
+    own_line: bool = False
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """One language. Names are node types of the pinned tree-sitter grammar, all fields by kind of node.
+
+    Counted as functions: `functions`, `values` (nameless ones, which take the name of what binds them) and what the
+    query `also` captures. Everything else is looked through:
+    - `scopes` give the name in the field given to what is defined inside (classes, modules);
+    - `bindings` give their name to the value in them (`a = function ...`);
+    - `wrappers` begin before their definition and belong to it (decorators, `export`, the statement of a binding);
+    - `carries` stand between wrapper, binding and function; any other node ends their reach;
+    - `leads`: whether a sibling before a definition belongs to it (attributes, signatures).
+    `names` is the qualified name where the field "name" is not enough. `body` names the field or kind without which a
+    function is a mere declaration; empty: there are none. `inner`: documented functions inside functions count.
+    `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
+    in it, is called as its binding.
+    `docstring` finds the string literals that document, with the statement holding them; otherwise `style` does.
+    `keyword` is in every source with a function.
+    """
+
+    language: str
+    extensions: tuple[str, ...]
+    module: str
+    functions: frozenset[str]
+    examples: tuple[Example, ...]
+    entry: str = "language"
+    values: frozenset[str] = frozenset()
+    also: str = ""
+    scopes: Mapping[str, str] = field(default_factory=dict)
+    bindings: Mapping[str, str] = field(default_factory=dict)
+    wrappers: frozenset[str] = frozenset()
+    carries: frozenset[str] = frozenset()
+    leads: Callable[[Node, bytes], bool] | None = None
+    names: Callable[[Node, bytes], tuple[str, ...]] | None = None
+    binds: Callable[[Node, Node, bytes], bool] | None = None
+    body: str = "body"
+    inner: bool = False
+    unnamed: frozenset[str] = frozenset()
+    docstring: Callable[[Node, bytes], tuple[tuple[Node, ...], Node] | None] | None = None
+    style: Style | None = None
+    keyword: bytes | None = None
+
+
+def kinds(names: str) -> frozenset[str]:
+    """A set of node types from words."""
+    return frozenset(names.split())
+
+
+def fields(pairs: str) -> dict[str, str]:
+    """`kind=field` words as a mapping."""
+    return dict(pair.split("=") for pair in pairs.split())
+
+
+def of_kind(names: str) -> Callable[[Node, bytes], bool]:
+    """A predicate on nodes: the type is one of these words."""
+    wanted = kinds(names)
+    return lambda node, _: node.type in wanted
+
+
+def text_of(node: Node | None, source: bytes) -> str:
+    return "" if node is None else source[node.start_byte : node.end_byte].decode()

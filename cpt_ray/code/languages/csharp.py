@@ -1,0 +1,43 @@
+"""C#: XML documentation comments, all `///` lines before a member."""
+
+from __future__ import annotations
+
+import re
+
+from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
+from cpt_ray.code.markup import xmldoc
+
+
+def names(node: Node, source: bytes) -> tuple[str, ...]:
+    """Operators and indexers have no name of their own."""
+    if node.type == "operator_declaration":
+        return (f"operator{text_of(node.child_by_field_name('operator'), source)}",)
+    return {"indexer_declaration": ("this[]",), "conversion_operator_declaration": ("operator",)}.get(node.type, ())
+
+
+CSHARP = Grammar(
+    language="csharp",
+    extensions=(".cs",),
+    module="tree_sitter_c_sharp",
+    functions=kinds(
+        "method_declaration constructor_declaration destructor_declaration operator_declaration"
+        " conversion_operator_declaration local_function_statement"
+    ),
+    scopes=fields(
+        "namespace_declaration=name class_declaration=name struct_declaration=name record_declaration=name"
+        " interface_declaration=name enum_declaration=name"
+    ),
+    names=names,
+    style=Style(re.compile(rb"///(?!/)|/\*\*(?![*/])"), xmldoc, joins=True),
+    examples=(
+        Example(
+            'namespace A.B {\n  public class C<T> {\n    /// <summary>\n    /// Doc of <see cref="T:X"/> <c>F</c>.\n    /// </summary>\n'
+            '    /// <param name="x">more</param>\n    [Y]\n    public int F(int x) => x;\n'
+            "    /** <summary>Doc of C.</summary> */\n    public C() {}\n    // Plain.\n    void None() {}\n"
+            "    /// <remarks>More.</remarks>\n\n    /// <summary>Doc of plus.</summary>\n"
+            "    public static C operator +(C a, C b) { return a; }\n  }\n"
+            "  interface I {\n    /// <summary>No body.</summary>\n    void M();\n  }\n}\n",
+            {"A.B.C.F": "Doc of X F.", "A.B.C.C": "Doc of C.", "A.B.C.operator+": "Doc of plus."},
+        ),
+    ),
+)

@@ -1,0 +1,48 @@
+"""Kotlin and Scala: the nearest `/**` comment."""
+
+from __future__ import annotations
+
+import re
+
+from cpt_ray.code.grammar import Example, Grammar, Style, fields, kinds
+from cpt_ray.code.markup import markdown, scaladoc
+
+_NEAREST = re.compile(rb"/\*\*(?!/)")
+
+KOTLIN = Grammar(
+    language="kotlin",
+    extensions=(".kt", ".kts"),
+    module="tree_sitter_kotlin",
+    functions=kinds("function_declaration secondary_constructor"),
+    scopes=fields("class_declaration=name object_declaration=name"),
+    body="function_body",
+    style=Style(_NEAREST, markdown),
+    examples=(
+        Example(
+            "package a\n\n/** Doc of [f]. */\n\n// why\n@X private fun <T> String.f(x: Int): Int { return 1 }\n\n"
+            "class A {\n    /**\n     * Doc of g.\n     *\n     * @param x more\n     */\n    fun g(x: Int) = 1\n\n"
+            "    companion object {\n        /** Doc of h. */\n        fun h() {}\n    }\n    // Plain.\n    fun none() {}\n}\n\n"
+            "interface I {\n    /** No body. */\n    fun m()\n}\n",
+            {"f": "Doc of f.", "A.g": "Doc of g.", "A.h": "Doc of h."},
+        ),
+    ),
+)
+
+SCALA = Grammar(
+    language="scala",
+    extensions=(".scala", ".sc"),
+    module="tree_sitter_scala",
+    functions=kinds("function_definition function_declaration"),
+    scopes=fields(
+        "object_definition=name class_definition=name trait_definition=name enum_definition=name package_object=name"
+    ),
+    style=Style(_NEAREST, scaladoc),
+    examples=(
+        Example(
+            "package a\n\nobject O {\n  /** Doc of [[f]] `x`.\n    * More.\n    *\n    * @param x more\n    */\n"
+            "  @tailrec private def f(x: Int): Int = x + 1\n  /** No body. */\n  def no: Int\n  // Plain.\n  def none = 1\n}\n"
+            "class A extends B {\n  /** Doc of '''g'''. */\n  def g = { 1 }\n}\n",
+            {"O.f": "Doc of f `x`. More.", "A.g": "Doc of g."},
+        ),
+    ),
+)

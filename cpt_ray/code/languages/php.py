@@ -1,0 +1,43 @@
+"""PHP: the nearest `/**` comment, before the attributes or after them, as its reflection has it."""
+
+from __future__ import annotations
+
+import re
+
+from cpt_ray.code.grammar import Example, Grammar, Style, fields, kinds
+from cpt_ray.code.markup import javadoc
+
+PHP = Grammar(
+    language="php",
+    extensions=(".php",),
+    module="tree_sitter_php",
+    entry="language_php",
+    functions=kinds("function_definition method_declaration"),
+    values=kinds("anonymous_function arrow_function"),
+    scopes=fields(
+        "class_declaration=name interface_declaration=name trait_declaration=name enum_declaration=name"
+        " anonymous_class=none array_creation_expression=none"
+    ),
+    bindings=fields("assignment_expression=left const_element=name property_element=name"),
+    wrappers=kinds("expression_statement const_declaration"),
+    carries=kinds("parenthesized_expression"),
+    style=Style(re.compile(rb"/\*\*(?=\s)"), javadoc),
+    examples=(
+        Example(
+            "<?php\n/** Doc of f. */\n// phpcs:ignore\nfunction f() {}\n#[R('/x')]\n/** Doc of p. */\nfunction p() {}\n"
+            "class A {\n  /**\n   * Doc of g.\n   *\n   * @return int\n   */\n  #[X]\n\n  public static function g() {}\n"
+            "  /** No body. */\n  abstract function no();\n  /* Plain. */\n  function none() {}\n}\n"
+            "if (!function_exists('h')) {\n  /** Doc of h. */\n  function h() {}\n}\n"
+            "/** Doc of d. */\n$d = function ($x) { return $x; };\n"
+            "return new class extends M {\n  /** Doc of up. */\n  public function up() {}\n};\n",
+            {
+                "f": "Doc of f.",
+                "p": "Doc of p.",
+                "A.g": "Doc of g.",
+                "h": "Doc of h.",
+                "$d": "Doc of d.",
+                "up": "Doc of up.",
+            },
+        ),
+    ),
+)

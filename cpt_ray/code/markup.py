@@ -1,0 +1,323 @@
+"""Documentation comments as each language's own tool reads them: markup in, plain text out.
+
+A reader takes a comment's text without markers and gives what it says of the function, prose first and block tags
+(`@param ...`) after it, or None where the comment is about something else: a file, a section, an instruction to a tool.
+All of them take time linear in the text.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+# Instructions to linters, formatters, coverage and compilers; each is a line of its own.
+_INSTRUCTION = re.compile(
+    r"\s*(?:rubocop:|standard:|reek:|steep:|typed:|frozen_string_literal:|warn_indent:|shareable_constant_value:"
+    r"|(?:file)?encoding[:=]|coding[:=]|-\*-|vim?:|!/|:(?:no|stop|start|enddoc|nodoc)[\w-]*:"
+    r"|nolint\b|#?nosec\b|noinspection\b|eslint\b|eslint-|tslint:|jshint\b|jslint\b|istanbul ignore"
+    r"|prettier-ignore|biome-ignore"
+    r"|[cv]8 ignore|@ts-\w+|@flow\b|phpcs:|@?phpstan-ignore|@?psalm-suppress|@codeCoverageIgnore|@codingStandards\w+"
+    r"|NOLINT|NOSONAR|clang-format|@formatter:|CHECKSTYLE|spell-?checker:|cspell:|codespell:|simplecov:|:simplecov|brakeman:"
+    r"|LCOV_EXCL|GCOVR_EXCL|swiftlint:|ktlint-|detekt:|scalafmt:|scalastyle:|ReSharper\b|pragma:|pylint:|mypy:|noqa\b"
+    r"|MARK: ?-|endregion\b|region\b)"
+)
+_ABOUT_FILE = re.compile(
+    r"\W*(?:copyright\b|\(c\) |©|licen[sc]ed? (?:to|under|:)|spdx-|this file is (?:a )?part of|permission is hereby granted"
+    r"|all rights reserved|@(?:licen[sc]e|copyright|file|fileoverview|overview|module|typedef|callback|preserve)\b"
+    r"|[@\\](?:file|defgroup|addtogroup|mainpage|page|dir|name)\b)",
+    re.IGNORECASE,
+)
+_RULE = re.compile(r"\s*([-=*#~_/+.])\1{3,}\s*$")
+_BRACE = re.compile(r"[{}]")
+
+
+def _lines(text: str) -> list[str] | None:
+    """The lines that are no instruction to a tool; None where the whole is a header or the title of a section."""
+    if _ABOUT_FILE.match(text.lstrip()):
+        return None
+    lines = [line for line in text.split("\n") if not _INSTRUCTION.match(line)]
+    written = [line for line in lines if line.strip()]
+    if not written or _is_title(written[0].strip()):
+        return None
+    if len(written) > 1 and _RULE.match(written[0]) and _RULE.match(written[-1]):
+        return None
+    while lines and (not lines[0].strip() or _RULE.match(lines[0])):
+        lines.pop(0)
+    return None if not lines or _ABOUT_FILE.match(lines[0]) else lines
+
+
+def _is_title(line: str) -> bool:
+    """`---- Helpers ----`"""
+    return len(line) > 8 and line[0] in "-=*#~_/+" and line[:3] == line[0] * 3 and line[-4:] == line[0] * 4
+
+
+# --- javadoc and what came of it
+
+_BREAKING = r"p|pre|ul|ol|dl|table|blockquote|h[1-6]|hr"
+_TURNING = r"li|tr|br|dt|dd|td|th"
+_INLINE = r"a|b|i|u|em|strong|tt|code|kbd|samp|var|sub|sup|small|span|cite|font"
+_BREAKS = re.compile(rf"</?(?:{_BREAKING}|{_BREAKING.upper()})(?:\s[^<>]*)?/?>")
+_TURNS = re.compile(rf"<(?:{_TURNING}|{_TURNING.upper()})(?:\s[^<>]*)?/?>")
+_ENDS = re.compile(rf"</(?:{_TURNING}|{_TURNING.upper()})>")
+_INLINES = re.compile(
+    rf"<(?:{_INLINE}|EM|STRONG|TT|CODE|PRE|VAR|SUB|SUP|SPAN|FONT)(?:\s[^<>]*)?/?>|</(?:{_INLINE}|{_INLINE.upper()})>"
+    r"|<(?:[abiuABIU])\s[^<>]*>|<!--[^<>]*-->"
+)
+_CAPITALS = re.compile(r"<([BIU])>(?=[^<>]*</\1>)")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,30});")
+_INLINE_TAG = re.compile(r"\{@(\w+)\s*")
+_BLOCK_TAG = re.compile(r"\s*@([A-Za-z][\w:.-]*)(.*)", re.DOTALL)
+
+
+def _of_html(text: str) -> str:
+    if "<" in text:
+        text = _BREAKS.sub("\n\n", text)
+        text = _INLINES.sub("", _CAPITALS.sub("", _ENDS.sub("", _TURNS.sub("\n", text))))
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text
+
+
+def _inline(text: str) -> str:
+    """`{@code ...}`, `{@link ...}` and their like as the words a reader sees, HTML outside of them gone."""
+    out: list[str] = []
+    at = 0
+    while (tag := _INLINE_TAG.search(text, at)) is not None:
+        end = _closing(text, tag.end())
+        if end < 0:
+            break
+        out.append(_of_html(text[at : tag.start()]))
+        body = text[tag.end() : end]
+        name = tag[1]
+        if name in ("code", "literal", "snippet", "index", "systemProperty", "summary", "return"):
+            out.append(f"Returns {body.strip()}." if name == "return" else body.strip())
+        elif name in ("link", "linkplain", "linkcode", "see", "tutorial", "value"):
+            shown = _of_html(_shown(body.strip()))
+            if name != "value" and out and out[-1].endswith("]"):  # [text]{@link target}
+                head, bracket, words = out[-1].rpartition("[")
+                out[-1], shown = (head, words[:-1]) if bracket else (out[-1], shown)
+            out.append(shown)
+        at = end + 1
+    out.append(_of_html(text[at:]))
+    return "".join(out)
+
+
+def _closing(text: str, at: int) -> int:
+    """Where the brace opened before `at` is closed, -1 where it is not."""
+    depth = 1
+    for brace in _BRACE.finditer(text, at):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.start()
+    return -1
+
+
+def _shown(link: str) -> str:
+    """What is read of a link: its label, else its target as one writes it in prose."""
+    _, bar, label = link.partition("|")
+    if bar:
+        return label.strip()
+    depth = 0
+    for i, character in enumerate(link):  # a target's parameters may hold spaces
+        depth += (character == "(") - (character == ")")
+        if character.isspace() and depth <= 0:
+            label = link[i:].strip()
+            if label:
+                return label
+            link = link[:i]
+            break
+    return re.sub(r"[#~](?=\w)", ".", link.removeprefix("module:").lstrip("#"))
+
+
+def _tagged(text: str, describing: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Lines before the first block tag and those after; the text of a describing tag counts as before."""
+    prose: list[str] = []
+    rest: list[str] = []
+    into = prose
+    for line in text.split("\n"):
+        tag = _BLOCK_TAG.match(line)
+        if tag is None:
+            into.append(line)
+        elif tag[1].lower() in describing:
+            into = prose
+            prose += ["", tag[2].strip()] if any(map(str.strip, prose)) else [tag[2].strip()]
+        else:
+            into = rest
+            rest.append(line)
+    return prose, rest
+
+
+def javadoc(text: str) -> str | None:
+    """Javadoc, JSDoc, TSDoc and PHPDoc: inline tags, HTML, block tags; `@description` is the text of JSDoc."""
+    lines = _lines(text)
+    if lines is None:
+        return None
+    prose, rest = _tagged("\n".join(lines), frozenset({"description", "desc", "summary", "classdesc", "remarks"}))
+    return _joined(_inline("\n".join(prose)), _inline("\n".join(rest)))
+
+
+def _joined(prose: str, rest: str) -> str:
+    prose = re.sub(r"\n[ \t]*(?:\n[ \t]*){2,}", "\n\n", prose).strip("\n")
+    return f"{prose}\n\n{rest}" if prose.strip() and rest.strip() else prose + rest
+
+
+# --- Go
+
+_GO_DIRECTIVE = re.compile(r"(?:line |extern |export |[a-z0-9]+:[a-z0-9])")
+_GO_LINK = re.compile(r"(?<![\w\]\)])\[(\*?[A-Za-z_][\w./]*)\](?![\w(\[:])")
+
+
+def godoc(text: str) -> str | None:
+    """Go: directives such as `//go:noinline` are no text; `[Name]` is a link."""
+    kept = [line for line in text.split("\n") if not (line[:1].strip() and _GO_DIRECTIVE.match(line))]
+    lines = _lines("\n".join(kept))
+    return None if lines is None else _GO_LINK.sub(r"\1", "\n".join(lines))
+
+
+# --- Ruby
+
+_TOMDOC = re.compile(r"\s*(?:Public|Internal|Private|Deprecated): ?")
+_RDOC_CODE = re.compile(r"(?<![\w+])\+([\w:#.?!@=\[\]]+)\+(?![\w+])")
+_RDOC_TAG = re.compile(r"</?(?:tt|code|b|i|em)>")
+_RDOC_LINK = re.compile(r"\{([^{}\[\]]+)\]?\}\[[^\[\]]*\]|(?<!\S)(\w+)\[(?:https?:|rdoc-ref:|link:)[^\[\]]*\]")
+_YARD_LINK = re.compile(r"\{((?:[A-Z]|[#.]\w|::)[\w:#.?!=]*(?:\([^(){}]*\))?)(?:[ ]([^{}]+))?\}")
+
+
+def rdoc(text: str) -> str | None:
+    """RDoc and YARD: `#--` to `#++` is hidden, `call-seq:` no prose, tags may stand before the text."""
+    shown: list[str] = []
+    hidden = False
+    for line in text.split("\n"):
+        if line.strip() in ("--", "++"):
+            hidden = line.strip() == "--"
+        elif not hidden:
+            shown.append(line)
+    lines = _lines("\n".join(shown))
+    if lines is None:
+        return None
+    prose: list[str] = []
+    rest: list[str] = []
+    state = "prose"
+    for line in lines:
+        indented = line[:1] in (" ", "\t")
+        if re.match(r"\s*:?call-seq:", line):
+            state = "call"
+        elif _BLOCK_TAG.match(line) and not line.startswith("  "):
+            state = "tag"
+            rest.append(line)
+        elif state == "tag" and (indented and line.strip()):
+            rest.append(line)
+        elif state == "call" and line.strip():
+            continue
+        else:
+            state = "prose"
+            prose.append(line)
+    while prose and not prose[0].strip():
+        prose.pop(0)
+    if prose:
+        prose[0] = _TOMDOC.sub("", prose[0], count=1)
+    found = _joined(*("\n".join(_yard_words(line) for line in part) for part in (prose, rest)))
+    return found
+
+
+def _yard_words(line: str) -> str:
+    if "{" in line or "[" in line:
+        line = _RDOC_LINK.sub(lambda link: link[1] or link[2], line)
+        line = _YARD_LINK.sub(lambda link: link[2] or link[1].lstrip("#."), line)
+    return _RDOC_TAG.sub("", _RDOC_CODE.sub(r"\1", line))
+
+
+# --- Rust, Kotlin, Scala, Swift: Markdown or wiki text with links to names
+
+_CODE_LINK = re.compile(r"\[(`[^`\]]*`)\](?:\([^()]*\)|\[[^\[\]]*\])?")
+_NAME_LINK = re.compile(r"(?<![\w\]\)])\[([A-Za-z_][\w.:]*)\](?![\w(\[:])")
+_WIKI_LINK = re.compile(r"\[\[([^\[\]\s]+)(?:[ \t]([^\[\]]+))?\]\]")
+
+
+def markdown(text: str) -> str | None:
+    """rustdoc, KDoc and Swift's markup: `[Name]` is a link; KDoc's tags and Swift's fields come after the prose."""
+    lines = _lines(text)
+    if lines is None:
+        return None
+    prose, rest = _tagged("\n".join(lines), frozenset())
+    for i, line in enumerate(prose):
+        if re.match(r"\s*[-*+] (?:Parameters?\b[^:]*|Returns|Throws|Complexity|Precondition|Postcondition)\s*:", line):
+            prose, rest = prose[:i], prose[i:] + rest
+            break
+    return _joined(*(_NAME_LINK.sub(r"\1", _CODE_LINK.sub(r"\1", "\n".join(part))) for part in (prose, rest)))
+
+
+def scaladoc(text: str) -> str | None:
+    """Scaladoc: wiki links, `{{{code}}}`, Javadoc's tags and HTML."""
+    found = javadoc(text.replace("{{{", "\n\n").replace("}}}", "\n\n"))
+    if found is None:
+        return None
+    return re.sub(r"'''?(\S[^'\n]*)'''?", r"\1", _WIKI_LINK.sub(lambda link: link[2] or link[1], found))
+
+
+# --- C and C++
+
+_COMMAND = re.compile(r"\s*[@\\]([A-Za-z]+)(?:\[[\w, ]*\])?(?=\s|$)(.*)")
+_WORD_COMMAND = re.compile(r"[@\\](?:c|p|a|e|em|b|ref|link)\s+(\S+)")
+_KERNEL = re.compile(r"\s*(\w+(?:\(\))?)\s+--?\s+")
+_DESCRIBING = frozenset({"brief", "short", "details", "description"})
+
+
+def doxygen(text: str) -> str | None:
+    """Doxygen: commands by `@` or `\\`, `@brief` is the summary; the kernel's `name() - what it does` too."""
+    lines = _lines(text)
+    if lines is None:
+        return None
+    prose: list[str] = []
+    rest: list[str] = []
+    into = prose
+    for line in lines:
+        command = _COMMAND.match(line)
+        if command is None or command[1] in ("c", "p", "a", "e", "em", "b", "ref", "link"):
+            if not line.strip():
+                into = prose  # a paragraph ends what a command governs
+            into.append(line)
+        elif command[1] in _DESCRIBING:
+            into = prose
+            prose += ["", command[2].strip()] if any(map(str.strip, prose)) else [command[2].strip()]
+        else:
+            into = rest
+            rest.append(line)
+    first = next((i for i, line in enumerate(prose) if line.strip()), 0)
+    if prose:
+        named = _KERNEL.match(prose[first])
+        if named is not None and ("_" in named[1] or named[1].endswith(")")):
+            prose[first] = prose[first][named.end() :]
+    return _joined(*(_WORD_COMMAND.sub(r"\1", _of_html("\n".join(part))) for part in (prose, rest)))
+
+
+# --- C#
+
+_SEE = re.compile(
+    r"<(?:see|seealso|paramref|typeparamref)\s+(?:cref|name|langword|href)\s*=\s*[\"'](?:[A-Z]:)?([^\"'<>]*)[\"']\s*/?>"
+)
+_FIELD = re.compile(r"<(param|typeparam|exception)\s+(?:name|cref)=\"([^\"<>]*)\"\s*>")
+_XML_TAG = re.compile(r"</?(?:[a-z]\w*)(?:\s[^<>]*)?/?>")
+
+
+def xmldoc(text: str) -> str | None:
+    """C#: `<summary>` first, then remarks, then the rest; references are the words they show."""
+    lines = _lines(text)
+    if lines is None:
+        return None
+    text = _SEE.sub(lambda see: see[1].replace("{", "<").replace("}", ">"), "\n".join(lines))
+    summary, rest = _element(text, "summary")
+    remarks, rest = _element(rest, "remarks")
+    rest = _FIELD.sub(r"\n@\1 \2 ", rest).replace("<returns>", "\n@returns ").replace("<example>", "\n@example ")
+    prose = "\n\n".join(part.strip() for part in (summary, remarks) if part.strip())
+    return _joined(*(_of_xml(part) for part in (prose, rest)))
+
+
+def _element(text: str, name: str) -> tuple[str, str]:
+    """What stands in the first element of that name, and the text without it."""
+    before, opening, after = text.partition(f"<{name}>")
+    inner, closing, behind = after.partition(f"</{name}>")
+    return (inner, before + behind) if opening and closing else ("", text)
+
+
+def _of_xml(text: str) -> str:
+    text = re.sub(r"</?(?:para|code|list)(?:\s[^<>]*)?/?>", "\n\n", text)
+    return html.unescape(_XML_TAG.sub("", text))

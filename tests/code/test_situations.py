@@ -1,0 +1,474 @@
+"""Situations in which miners lose or misread documentation, each as small as it gets: what the language's tool says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cpt_ray.code import filters
+from cpt_ray.code.functions import MineOptions, Origin, Source, mine
+from cpt_ray.code.grammars import GRAMMARS
+
+OPTIONS = MineOptions(languages=tuple(GRAMMARS), min_code_lines=1, min_words=1)
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "code.jsonl"
+
+
+def mined(path: str, source: str | bytes, options: MineOptions = OPTIONS) -> tuple[dict[str, str], dict]:
+    """Summaries by qualified name, and the ledger."""
+    data = source if isinstance(source, bytes) else source.encode()
+    table, ledger = mine([Source(path, data)], Origin("g", "1", "MIT"), options)
+    counts = ledger.check(path).to_dict()
+    return dict(zip(table["qualname"].to_pylist(), table["summary"].to_pylist(), strict=True)), counts
+
+
+@pytest.mark.skipif(not CASES.is_file(), reason="the shared cases are not beside this repository")
+def test_the_shared_cases() -> None:
+    for line in CASES.read_text().splitlines():
+        case = json.loads(line)
+        table, _ = mine([Source(case["path"], case["source"].encode())], Origin("g", "1", "MIT"), OPTIONS)
+        found = dict(zip(table["qualname"].to_pylist(), table["docstring"].to_pylist(), strict=True))
+        assert found == {one["qualname"]: one["docstring"] for one in case["expect"]}, case["id"]
+
+
+JS = "function f(n) {\n  return n;\n}\n"
+JAVA = "class A {{\n  /** {} */\n  int f() {{ return 1; }}\n}}\n"
+GO = "package a\n\n"
+
+SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
+    # line ends
+    "CRLF go": (
+        "a.go",
+        GO + "// F adds one to the\r\n// given number.\r\nfunc F() {}\r\n",
+        {"F": "F adds one to the given number."},
+    ),
+    "CRLF ruby": (
+        "a.rb",
+        "# Adds one to the\r\n# given number.\r\ndef f\r\n  1\r\nend\r\n",
+        {"f": "Adds one to the given number."},
+    ),
+    "CRLF rust": (
+        "a.rs",
+        "/// Adds one to the\r\n/// given number.\r\nfn f() {}\r\n",
+        {"f": "Adds one to the given number."},
+    ),
+    "CRLF csharp": (
+        "a.cs",
+        "class A {\r\n  /// <summary>Adds one to the\r\n  /// given number.</summary>\r\n  void F() {}\r\n}\r\n",
+        {"A.F": "Adds one to the given number."},
+    ),
+    "CR python": ("a.py", "def f(x):\r    '''Adds one.'''\r    y = x\r    return y\r", {"f": "Adds one."}),
+    "CR javascript": ("a.js", "/** Adds one. */\r" + JS.replace("\n", "\r"), {"f": "Adds one."}),
+    # wrappers
+    "IIFE": (
+        "a.js",
+        "(function(r){ /** Adds one to it. */ function inc(n){ return n } })(this);",
+        {"inc": "Adds one to it."},
+    ),
+    "UMD": (
+        "a.js",
+        "(function (root, factory) { factory(root) })(this, function (e) {\n/** Adds one. */\nfunction inc(n) {}\n});",
+        {"inc": "Adds one."},
+    ),
+    "IIFE with bang": (
+        "a.js",
+        "!function(){ /** Adds one to it. */ function inc(n){ return n } }();",
+        {"inc": "Adds one to it."},
+    ),
+    "arrow IIFE": ("a.js", "(() => {\n  /** Adds one. */\n  const inc = (n) => n + 1;\n})();", {"inc": "Adds one."}),
+    "AMD": ("a.js", "define(['a'], function(a){ /** Adds one. */ function inc(n){} });", {"inc": "Adds one."}),
+    "named wrapper": (
+        "a.js",
+        ";(function() {\n  var run = (function run(c) {\n    /** Adds one. */\n    function inc() {}\n  });\n}.call(this));",
+        {"run.inc": "Adds one."},
+    ),
+    "closure": (
+        "a.js",
+        "function make() {\n  /** Adds one. */\n  return function inc() {};\n}",
+        {"make.inc": "Adds one."},
+    ),
+    # blank lines
+    "blank javascript": ("a.js", "/** Adds one. */\n\n" + JS, {"f": "Adds one."}),
+    "blank java": ("A.java", "class A {\n  /** Adds one. */\n\n\n  int f() { return 1; }\n}", {"A.f": "Adds one."}),
+    "blank php": ("a.php", "<?php\n/** Adds one. */\n\nfunction f() {}\n", {"f": "Adds one."}),
+    "blank go": ("a.go", GO + "// Adds one.\n\nfunc F() {}\n", {}),
+    "blank ruby": ("a.rb", "# Adds one.\n\ndef f\n  1\nend\n", {"f": "Adds one."}),
+    "two blank ruby": ("a.rb", "# Adds one.\n\n\ndef f\n  1\nend\n", {}),
+    # comments between
+    "phpcs": ("a.php", "<?php\n/** Adds one. */\n// phpcs:ignore\nfunction f() {}\n", {"f": "Adds one."}),
+    "eslint": ("a.js", "/** Adds one. */\n// eslint-disable-next-line\n" + JS, {"f": "Adds one."}),
+    "istanbul": ("a.js", "/** Adds one. */\n/* istanbul ignore next */\n" + JS, {"f": "Adds one."}),
+    "formatter": (
+        "A.java",
+        "class A {\n  /** Adds one. */\n  // @formatter:off\n  int f() { return 1; }\n}",
+        {"A.f": "Adds one."},
+    ),
+    "package": ("A.java", "class A {\n  /** Adds one. */ /* package */ int f() { return 1; }\n}", {"A.f": "Adds one."}),
+    "code between": ("a.js", "/** Of x. */\nlet x = 1;\n" + JS, {}),
+    "nearest of two": ("a.js", "/** Of the file. */\n\n/** Adds one. */\n" + JS, {"f": "Adds one."}),
+    # the line before
+    "trailing go": (
+        "a.go",
+        GO + "var limit = 10 // most rows\n// Rows returns rows.\nfunc Rows() {}\n",
+        {"Rows": "Rows returns rows."},
+    ),
+    "trailing go alone": ("a.go", GO + "var limit = 10 // most rows that a page has\nfunc Rows() {}\n", {}),
+    "trailing ruby class": ("a.rb", "class A # :nodoc: all of it\n  def go\n    1\n  end\nend\n", {}),
+    "trailing ruby": ("a.rb", "class A\n  attr_reader :x # last x seen here\n  def reset\n    1\n  end\nend\n", {}),
+    # what binds
+    "default function": (
+        "a.js",
+        "/** Adds one. */\nexport default function (n) { return n }",
+        {"default": "Adds one."},
+    ),
+    "default arrow": ("a.js", "/** Adds one. */\nexport default (n) => { return n }", {"default": "Adds one."}),
+    "chain": ("a.js", "/** Sets it. */\nres.set = res.header = function header(n) { };", {"res.set": "Sets it."}),
+    "chain of const": ("a.js", "/** Sets it. */\nvar a = exports.a = function () { };", {"a": "Sets it."}),
+    "memo": ("a.js", "/** Shows a row. */\nconst R = React.memo((p) => { });", {"R": "Shows a row."}),
+    "debounce": ("a.js", "/** Saves it. */\nconst save = debounce(async () => { });", {"save": "Saves it."}),
+    "a call that runs": ("a.js", "/** All of the names. */\nconst names = list.map((x) => x.name);", {}),
+    "a call of itself": ("a.js", "/** The one store. */\nconst store = (function () { return 1 })();", {}),
+    "class expression": ("a.js", "module.exports = class C { /** Opens it. */ open() {} }", {"C.open": "Opens it."}),
+    "nameless class": ("a.js", "export default class extends E { /** Runs it. */ run() {} }", {"run": "Runs it."}),
+    "bound class": ("a.js", "const C = class { /** Opens it. */ open() {} };", {"C.open": "Opens it."}),
+    "in if": ("a.js", "if (x) { /** Counts it. */ exports.c = function () {} }", {"exports.c": "Counts it."}),
+    "in try": ("a.js", "try { /** Counts it. */ exports.c = function () {} } catch {}", {"exports.c": "Counts it."}),
+    "constructor": ("a.js", "class A { constructor(){ /** Goes on. */ this.go = (n) => {}; } }", {"A.go": "Goes on."}),
+    "constructor function": (
+        "a.js",
+        "function A() { /** Goes on. */ this.go = function () {}; }",
+        {"A.go": "Goes on."},
+    ),
+    "prototype": ("a.js", "A.prototype = {\n /** Goes on. */\n go: function () {} };", {"A.prototype.go": "Goes on."}),
+    "second of a list": (
+        "a.js",
+        "/** The first. */\nexport const first = () => 1, second = () => 2;",
+        {"first": "The first."},
+    ),
+    "before the value": ("a.js", "exports.f = /** Adds one. */ function (n) { return n };", {"exports.f": "Adds one."}),
+    # PHP
+    "function_exists": (
+        "a.php",
+        "<?php\nif (!function_exists('h')) { /** Helps now. */ function h($n) {} }",
+        {"h": "Helps now."},
+    ),
+    "anonymous class": (
+        "a.php",
+        "<?php\nreturn new class extends M { /** Runs it. */ public function up() {} };",
+        {"up": "Runs it."},
+    ),
+    "after the attribute": (
+        "a.php",
+        "<?php\n#[Route('/x')]\n/** Shows it. */\nfunction page() {}",
+        {"page": "Shows it."},
+    ),
+    "method after the attribute": (
+        "a.php",
+        "<?php\nclass A {\n  #[Route('/x')]\n  /** Shows it. */\n  public function page() {}\n}",
+        {"A.page": "Shows it."},
+    ),
+    # Ruby
+    "sig": (
+        "a.rb",
+        "# Doubles it.\nsig { params(x: Integer).returns(Integer) }\ndef f(x)\n  x\nend\n",
+        {"f": "Doubles it."},
+    ),
+    "Struct.new": (
+        "a.rb",
+        "Foo = Struct.new(:a) do\n  # Adds both.\n  def sum\n    1\n  end\nend\n",
+        {"Foo.sum": "Adds both."},
+    ),
+    "class_methods": (
+        "a.rb",
+        "module A\n  class_methods do\n    # Adds both.\n    def sum\n      1\n    end\n  end\nend\n",
+        {"A.sum": "Adds both."},
+    ),
+    "if in ruby": ("a.rb", "if RUBY_VERSION\n  # Adds both.\n  def sum\n    1\n  end\nend\n", {"sum": "Adds both."}),
+    "hidden": (
+        "a.rb",
+        "#--\n# Internal notice only.\n#++\n# Reads the file.\ndef f\n  1\nend\n",
+        {"f": "Reads the file."},
+    ),
+    "call-seq": (
+        "a.rb",
+        "# :call-seq:\n#   close(x) -> y\n#\n#  Closes the file.\ndef f\n  1\nend\n",
+        {"f": "Closes the file."},
+    ),
+    "tag first": ("a.rb", "# @api private\n# Used to add plugins.\ndef f\n  1\nend\n", {"f": "Used to add plugins."}),
+    "note first": (
+        "a.rb",
+        "# @note Not thread safe\n#\n# Adds two to it.\ndef f\n  1\nend\n",
+        {"f": "Adds two to it."},
+    ),
+    "TomDoc": (
+        "a.rb",
+        "# Public: Duplicates the text.\n#\n# x - more\ndef f\n  1\nend\n",
+        {"f": "Duplicates the text."},
+    ),
+    "RDoc words": (
+        "a.rb",
+        "# Takes a +List+ of {Foo#bar} and {B the b}.\ndef f\n  1\nend\n",
+        {"f": "Takes a List of Foo#bar and the b."},
+    ),
+    "magic": ("a.rb", "# frozen_string_literal: true\n# Adds one.\ndef f\n  1\nend\n", {"f": "Adds one."}),
+    "shebang": ("a.rb", "#!/usr/bin/env ruby\n# encoding: utf-8\ndef f\n  1\nend\n", {}),
+    "copyright": ("a.rb", "# Copyright 2020 the authors\ndef f\n  1\nend\n", {}),
+    "doubled hashes": ("a.rb", "##\n# Adds one.\ndef f\n  1\nend\n", {"f": "Adds one."}),
+    # tags
+    "description": ("a.js", "/** @description Adds one to it. */\n" + JS, {"f": "Adds one to it."}),
+    "desc after tags": (
+        "a.js",
+        "/**\n * @function inc\n * @memberof Foo\n * @desc Adds one.\n */\n" + JS,
+        {"f": "Adds one."},
+    ),
+    "summary": ("a.js", "/** @summary Adds one to it.\n * @param {n} n */\n" + JS, {"f": "Adds one to it."}),
+    "any tag": ("a.js", "/**\n * Adds one.\n * @async\n * @override\n */\n" + JS, {"f": "Adds one."}),
+    "tags alone": ("a.php", "<?php\n/** @phpstan-param list<int> $x */\nfunction f($x) {}\n", {}),
+    "psalm": ("a.php", "<?php\n/**\n * Adds one.\n * @psalm-pure\n */\nfunction f($x) {}\n", {"f": "Adds one."}),
+    "apiNote": ("A.java", JAVA.format("Adds one.\n   * @apiNote why"), {"A.f": "Adds one."}),
+    # inline markup
+    "link": (
+        "A.java",
+        JAVA.format("Gives {@link R#read(int, long) the read} of {@link #g()}."),
+        {"A.f": "Gives the read of g()."},
+    ),
+    "link alone": ("A.java", JAVA.format("Gives {@linkplain R#read(int, long)}."), {"A.f": "Gives R.read(int, long)."}),
+    "code": ("A.java", JAVA.format("Gives {@code {x}} of {@code Map<A, B>}."), {"A.f": "Gives {x} of Map<A, B>."}),
+    "entities": ("A.java", JAVA.format("Gives &lt;T&gt; &amp; more."), {"A.f": "Gives <T> & more."}),
+    "generics": ("A.java", JAVA.format("Compares <A> and <B> here."), {"A.f": "Compares <A> and <B> here."}),
+    "list": ("A.java", JAVA.format("Gives <li>one</li><li>two</li>"), {"A.f": "Gives one two"}),
+    "paragraph": ("A.java", JAVA.format("First text.\n   * <p>Second"), {"A.f": "First text."}),
+    "pre": ("A.java", JAVA.format("First text: <pre>x = 1</pre>"), {"A.f": "First text:"}),
+    "inherited": (
+        "A.java",
+        JAVA.format("{@inheritDoc} This implementation looks into the given map first."),
+        {"A.f": "This implementation looks into the given map first."},
+    ),
+    "jsdoc link": (
+        "a.js",
+        "/** Like [map]{@link module:a.map} of {@link B#c|the c}. */\n" + JS,
+        {"f": "Like map of the c."},
+    ),
+    "html in go": (
+        "a.go",
+        GO + '// F returns the <a href="x"> element.\nfunc F() {}\n',
+        {"F": 'F returns the <a href="x"> element.'},
+    ),
+    # what is no documentation of a function
+    "licence": ("a.js", "/** @license Copyright 2020 me and others */\n" + JS, {}),
+    "file": ("a.js", "/** @fileoverview Helpers for everything here. */\n" + JS, {}),
+    "part of": ("a.php", "<?php\n/** This file is part of X, see LICENSE for all. */\nfunction f() {}\n", {}),
+    "commented code": ("a.go", GO + "// func old(x int) int {\n// return x }\nfunc newer() {}\n", {}),
+    "nosec": ("a.go", GO + "// #nosec G104 -- it cannot fail here\nfunc f() {}\n", {}),
+    "title": ("a.go", GO + "// -------\n// Helpers of this file\n// -------\nfunc f() {}\n", {}),
+    # references
+    "refers": ("a.py", "def f(x):\n    '''See the base class for this.'''\n    y = x\n    return y\n", {}),
+    "override of": (
+        "a.rb",
+        "# Override of method_missing to check in @data for the key.\ndef f\n  1\nend\n",
+        {"f": "Override of method_missing to check in @data for the key."},
+    ),
+    "same as": (
+        "a.rb",
+        "# Same as calling `set :option, true` for each of the given options.\ndef f\n  1\nend\n",
+        {"f": "Same as calling `set :option, true` for each of the given options."},
+    ),
+    "a long link": (
+        "a.js",
+        "/** Runs [it](https://example.org/a/very/long/address/with/4711-and-more.html?x=1&y=2#z). */\n" + JS,
+        {"f": "Runs [it](https://example.org/a/very/long/address/with/4711-and-more.html?x=1&y=2#z)."},
+    ),
+    # damage
+    "rust around damage": (
+        "a.rs",
+        "/// Adds one.\nfn f() {}\nfn (;\n/// Adds two.\nfn g() { 1; }\n",
+        {"f": "Adds one.", "g": "Adds two."},
+    ),
+    "encodings": ("A.java", JAVA.format("Gives the menu of the café."), {"A.f": "Gives the menu of the café."}),
+}
+
+
+@pytest.mark.parametrize("name", list(SITUATIONS))
+def test_situation(name: str) -> None:
+    path, source, expected = SITUATIONS[name]
+    found, ledger = mined(path, source)
+    assert found == expected
+    assert ledger["functions"]["read"] >= max(1, len(expected))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
+def test_other_encodings_are_converted_by_a_stated_rule(encoding: str) -> None:
+    source = JAVA.format("Gives the menu of the café.")
+    assert mined("A.java", source.encode(encoding))[0] == {"A.f": "Gives the menu of the café."}
+
+
+def test_lines_inside_strings_are_not_moved() -> None:
+    """A heredoc, a %q or a quoted string of several lines stays as it is, wherever its method stands."""
+    method = '  # Adds one.\n  def f\n    x = %q(\n  a\n    b)\n    y = <<-EOS\n  c\n    EOS\n    z = "d\n  e"\n  end\n'
+    table, _ = mine([Source("a.rb", f"class A\n{method}end\n".encode())], Origin("g", "1", "MIT"), OPTIONS)
+    assert table["code"].to_pylist() == [
+        'def f\n  x = %q(\n  a\n    b)\n  y = <<-EOS\n  c\n    EOS\n  z = "d\n  e"\nend'
+    ]
+    method = "  /** Adds one. */\n  function f() {\n    $x = <<<EOT\n  a\nEOT;\n    $y = 'b\n  c';\n  }\n"
+    table, _ = mine([Source("a.php", f"<?php\nclass A {{\n{method}}}\n".encode())], Origin("g", "1", "MIT"), OPTIONS)
+    assert table["code"].to_pylist() == ["function f() {\n  $x = <<<EOT\n  a\nEOT;\n  $y = 'b\n  c';\n}"]
+
+
+def test_what_documents_is_not_in_the_code() -> None:
+    table, _ = mine(
+        [Source("a.php", b"<?php\n#[R('/x')]\n/** Shows it. */\nfunction page() {\n  return 1;\n}\n")],
+        Origin("g", "1", "MIT"),
+        OPTIONS,
+    )
+    assert table["code"].to_pylist() == ["#[R('/x')]\nfunction page() {\n  return 1;\n}"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "spec/models/user_spec.rb",
+        "spec/support/helper.rb",
+        "lib/a_spec.rb",
+        "Tests/Fixtures/B.php",
+        "app/src/androidTest/a/B.kt",
+        "src/integrationTest/java/B.java",
+        "src/testFixtures/java/B.java",
+        "TestFoo.java",
+        "a/FooIT.java",
+        "a/FooTests.cs",
+        "src/__mocks__/a.js",
+        "pkg/testdata/a.go",
+        "pkg/a_test.go",
+        "e2e/a.ts",
+        "cypress/a.js",
+        "features/step_definitions/a.rb",
+        "t/a.rb",
+        "src/a.spec.ts",
+        "a.cy.js",
+        "pkg/tests.py",
+        "tests/conftest.py",
+    ],
+)
+def test_paths_of_tests(path: str) -> None:
+    assert filters.is_test_path(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "org/junit/Test.java",
+        "lib/minitest/test.rb",
+        "src/features/login/form.tsx",
+        "src/main/java/a/spec/Key.java",
+        "pkg/spec/types.go",
+        "lib/latest.rb",
+        "src/Iterator.java",
+        "src/AUDIT.java",
+        "src/t/a.py",
+        "numpy/testing/_utils.py",
+        "contest/protest.py",
+        "src/Contest.java",
+        "src/Attestation.java",
+        "src/Limit.java",
+    ],
+)
+def test_paths_that_merely_sound_like_tests(path: str) -> None:
+    assert not filters.is_test_path(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("setUpdatedAt", "java"),
+        ("setUploadLimit", "java"),
+        ("setUpperBound", "python"),
+        ("setUpToClass", "java"),
+        ("tearDownstream", "java"),
+        ("test", "java"),
+        ("test", "javascript"),
+        ("testConnection", "php"),
+        ("testURL", "javascript"),
+    ],
+)
+def test_names_that_merely_sound_like_tests(name: str, language: str) -> None:
+    assert not filters.is_test_name(name, language)
+
+
+def test_names_of_tests() -> None:
+    assert filters.is_test_name("test_parse", "python")
+    assert filters.is_test_name("setUp", "python")
+    assert filters.is_test_name("tearDownClass", "python")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "// Code generated by protoc-gen-go. DO NOT EDIT.",
+        "# Generated by the protocol buffer compiler.  DO NOT EDIT!",
+        "/* Generated by Cython 3.0 */",
+        " * This file was automatically generated by the tool.",
+        "# This file is auto-generated from the current state of the database.",
+        "// <auto-generated>\n// This code was generated by a tool.",
+        "# AUTOGENERATED FILE",
+        "# This is a machine-generated parser",
+        "/** @generated */",
+        '"""Generated by Django 4.2 on 2023-01-01 10:00"""',
+        "# Do not edit this file by hand.",
+        "// WARNING: Do not modify! This file is written by a script.",
+        "# autogenerated by tool.py",
+    ],
+)
+def test_headers_of_generated_files(header: str) -> None:
+    assert filters.generated_reason(f"{header}\nx\n".encode(), "python") == "generated"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "# a copy is generated from the original",
+        "// Do not modify the returned slice.",
+        'const head = "// Code generated by x. DO NOT EDIT."',
+        "# Checks that the code generated by the formatter is valid.",
+        "# The URL is generated from the template of the page.",
+        "// GenTree writes one file for each command, with names generated from them.",
+        "# Do not change the order of the keys here, they are read in turn.",
+        "# Parses the report generated by coverage.",
+    ],
+)
+def test_sentences_about_what_is_generated(header: str) -> None:
+    assert filters.generated_reason(f"{header}\nx\n".encode(), "python") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("venv/lib/python3.7/site-packages/d/e.py", "vendored"),
+        ("node_modules/a/b.js", "vendored"),
+        ("web/vendor/jquery.js", "vendored"),
+        ("vendor/github.com/a/b.go", "vendored"),
+        ("pip/_vendor/x.py", "vendored"),
+        ("dist/a.js", "generated"),
+        ("a.min.js", "generated"),
+        ("a_pb2.py", "generated"),
+        ("src/main/java/a/vendor/Vendor.java", None),
+        ("src/dist/a.py", None),
+        ("lib/admin.js", None),
+    ],
+)
+def test_paths_of_copies(path: str, reason: str | None) -> None:
+    assert filters.path_reason(path, MineOptions()) == reason
+
+
+def test_minified_code_is_left_out() -> None:
+    _, ledger = mined("a.js", "/** Adds one. */" + "function f(n){return n+1}" * 50)
+    assert ledger["files"]["dropped"] == {"minified": 1}
+
+
+def test_a_damaged_place_costs_itself_alone_and_is_counted() -> None:
+    source = "def good(x):\n    '''Doubles it.'''\n    return x\n\ndef bad(:\n    pass\n\ndef good2(x):\n    '''Adds.'''\n    return x\n"
+    found, ledger = mined("a.py", source)
+    assert set(found) == {"good", "good2"}
+    assert ledger["functions"] == {"read": 3, "kept": 2, "dropped": {"syntax_error": 1}}
+    assert 0 < ledger["bytes"]["dropped"]["syntax_error"] < 30
+    assert ledger["bytes"]["read"] == len(source)
