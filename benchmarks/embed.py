@@ -96,7 +96,7 @@ def measure(folder: str, texts: list[str]) -> list[dict]:
     """Rows of the result: ours against sentence-transformers with its default batch size and with a larger one."""
     from sentence_transformers import SentenceTransformer
 
-    full, half, peer = Embedder(folder), Embedder(folder, bf16=True), SentenceTransformer(folder, device="cpu")
+    full, half, peer = Embedder(folder), Embedder(folder, precision="bf16"), SentenceTransformer(folder, device="cpu")
     for warm in (full.embed, half.embed):
         warm(texts[:32], "y")
     peer.encode_document(texts[:32])

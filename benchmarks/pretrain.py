@@ -26,9 +26,9 @@ from cpt_ray.model.precision import Shape
 from cpt_ray.model.weights import new_language_model
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
+from cpt_ray.train.faster import faster
 from cpt_ray.train.options import PretrainOptions
 from cpt_ray.train.pretrain import LanguageModel
-from cpt_ray.train.settle import faster
 
 RESULT = Path(__file__).parent / "results" / "pretrain.json"
 HIDDEN = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}

@@ -54,10 +54,10 @@ from cpt_ray.model.weights import load_backbone, load_tokenizer, new_language_mo
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
+from cpt_ray.train.faster import faster
 from cpt_ray.train.flops import TRAINING, weights_of
 from cpt_ray.train.grad_cache import GradCache, Pairs
 from cpt_ray.train.options import TrainOptions
-from cpt_ray.train.settle import faster
 from cpt_ray.train.temperature import Temperature
 
 RESULT = Path(__file__).parent / "results" / "train.json"

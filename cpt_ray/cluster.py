@@ -6,9 +6,9 @@ import logging
 import os
 import posixpath
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
 log = logging.getLogger("cpt_ray")
+Result = TypeVar("Result")
 ATTEMPTS = 3
 """Starts of Ray on this machine before its failure is the user's."""
 
@@ -91,6 +92,16 @@ def gpus() -> float:
     if ray is None or not ray.is_initialized():
         return 0.0
     return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def remotely(function: Callable[..., Result], *arguments: Any, cpus: float = 1.0, gpus: float = 0.0) -> Result:
+    """`function(*arguments)` as one task of the Ray session, with these resources; without a session, here."""
+    import ray
+
+    if not ray.is_initialized():
+        return function(*arguments)
+    result: Result = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus)(function).remote(*arguments))
+    return result
 
 
 def _start(**arguments: Any) -> None:

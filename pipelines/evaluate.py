@@ -7,17 +7,18 @@ from .cli import script
 if __name__ == "__main__":
     script("evaluate")  # ends here, before the imports below, which may take seconds
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from rich.table import Table
 
-from cpt_ray.artifacts import Ledger, Manifest, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, Stage, read_manifest
 from cpt_ray.evaluate.candidates import EVALUATE
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import Embed, compare
 from cpt_ray.evaluate.suite import SUITE, measure
 from cpt_ray.evaluate.tasks import digest
+from cpt_ray.model.options import Device, Inference, ModelOptions
 from cpt_ray.pairs.splits import HELDOUT, read_side
 from cpt_ray.progress import progress
 
@@ -31,17 +32,29 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     reads.check_options(READS, options)
     path, made = options.cluster.folder(options.output), {}
     if options.pairs is not None and options.initial is not None:
-        made[path] = make(path, options.pairs, options.trained, options.initial, options.candidates, options.device)
+        made[path] = make(
+            path, options.pairs, options.trained, options.initial, options.candidates, options.device, options.precision
+        )
         print_search({"search": made[path].extra["search"]})
     if options.suite.tasks:
         path = path.rstrip("/") + "_suite"
-        made[path] = make_suite(path, options.suite.tasks, options.trained, options.initial, options.device)
+        made[path] = make_suite(
+            path, options.suite.tasks, options.trained, options.initial, options.device, options.precision
+        )
         print_suite(made[path].extra["rows"])
     print_artifacts(made)
     return made
 
 
-def make(path: str, pairs: str, model: str, initial: str, options: CandidateOptions, device: str = "auto") -> Manifest:
+def make(
+    path: str,
+    pairs: str,
+    model: str,
+    initial: str,
+    options: CandidateOptions,
+    device: Device = "auto",
+    precision: Inference = "auto",
+) -> Manifest:
     """The evaluation artifact; its manifest holds the metrics of model, initial weights, BM25 and chance."""
     from cpt_ray.model.weights import weights_identity
 
@@ -50,40 +63,83 @@ def make(path: str, pairs: str, model: str, initial: str, options: CandidateOpti
         "model": weights_identity(model),
         "initial": weights_identity(initial),
     }
-    with EVALUATE.build(path, params=options, inputs=inputs) as work:
+
+    def params(precision: str) -> dict[str, Any]:
+        return {**options.result(), "precision": precision}
+
+    chosen, told = _settled(precision, EVALUATE, path, params, inputs, model, device)
+    with EVALUATE.build(path, params=params(chosen), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         heldout = read_side(pairs, HELDOUT)
-        found = compare(heldout, options, _models(model, initial, device))
+        found = compare(heldout, options, _models(model, initial, device, chosen))
         used = found["setting"]["queries"]
         ledger = Ledger.of("pairs", read=heldout.num_rows, kept=used, dropped={"not_drawn": heldout.num_rows - used})
-        return work.publish(ledger, rows=used, extra={"search": found})
+        return work.publish(ledger, rows=used, extra={"search": found, **told})
 
 
-def make_suite(path: str, tasks: Sequence[Any], model: str, initial: str | None, device: str = "auto") -> Manifest:
+def make_suite(
+    path: str,
+    tasks: Sequence[Any],
+    model: str,
+    initial: str | None,
+    device: Device = "auto",
+    precision: Inference = "auto",
+) -> Manifest:
     """The suite artifact; its manifest holds a row per task and method."""
     from cpt_ray.model.weights import weights_identity
 
     inputs = {f"data {number}: {task.title}": digest(task) for number, task in enumerate(tasks)}
     inputs |= {"model": weights_identity(model), **({} if initial is None else {"initial": weights_identity(initial)})}
-    params = {"tasks": [task.result() for task in tasks]}
-    with SUITE.build(path, params=params, inputs=inputs) as work:
+
+    def params(precision: str) -> dict[str, Any]:
+        return {"tasks": [task.result() for task in tasks], "precision": precision}
+
+    chosen, told = _settled(precision, SUITE, path, params, inputs, model, device)
+    with SUITE.build(path, params=params(chosen), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        models = _models(model, initial, device)
+        models = _models(model, initial, device, chosen)
         with progress("suite", total=len(tasks), unit="tasks") as bar:
             rows = measure(tasks, models, done=lambda: bar.advance(1))
-        return work.publish(Ledger.of("tasks", read=len(tasks), kept=len(tasks)), rows=len(tasks), extra={"rows": rows})
+        return work.publish(
+            Ledger.of("tasks", read=len(tasks), kept=len(tasks)), rows=len(tasks), extra={"rows": rows, **told}
+        )
 
 
-def _models(model: str, initial: str | None, device: str) -> dict[str, Embed]:
+def _settled(
+    precision: Inference,
+    stage: Stage,
+    path: str,
+    params: Callable[[str], object],
+    inputs: Mapping[str, str | Manifest],
+    model: str,
+    device: Device,
+) -> tuple[Inference, dict[str, Any]]:
+    """The precision that is measured in, here in the driver with all its threads."""
+    import torch
+
+    from cpt_ray.model.embedder import device_of, shape_of
+    from cpt_ray.model.precision import Choice, measured, settle
+    from cpt_ray.model.weights import config_of
+    from cpt_ray.serve.embed import read_info
+
+    def measure_here() -> Choice:
+        shape = shape_of(config_of(ModelOptions(init=model), 0), read_info(model))
+        return measured(shape, device_of(device), torch.get_num_threads())
+
+    chosen, told = settle(precision, stage, path, params=params, inputs=inputs, measure=measure_here)
+    return cast(Inference, chosen), told
+
+
+def _models(model: str, initial: str | None, device: Device, precision: Inference) -> dict[str, Embed]:
     """The trained model and, where they are given, the weights that it started from."""
     from cpt_ray.model.embedder import Embedder
 
-    trained = Embedder(model, device=device)
+    trained = Embedder(model, device=device, precision=precision)
     models: dict[str, Embed] = {"model": trained.embed}
     if initial is not None:
-        models["initial"] = Embedder(initial, untrained=trained.info, device=device).embed
+        models["initial"] = Embedder(initial, untrained=trained.info, device=device, precision=precision).embed
     return models
 
 

@@ -17,15 +17,15 @@ from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifes
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import TokenizerOptions
-from cpt_ray.model.precision import Shape
+from cpt_ray.model.precision import Choice, Shape, settle
 from cpt_ray.model.tokenizer import TOKENIZE, encode, train_tokenizer
 from cpt_ray.model.weights import config_of, load_tokenizer, weights_identity
 from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.train.faster import faster
 from cpt_ray.train.options import PackOptions, PretrainOptions
 from cpt_ray.train.packing import PACK, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, pretrain
-from cpt_ray.train.settle import settle
 
 from . import reads
 from .config import at, under
@@ -141,15 +141,17 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
     identity = tokenizer_identity(tokenizer, steps.model.init == "new")
     inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
 
-    def params(options: PretrainOptions) -> dict[str, Any]:
-        return {"model": steps.model.result("start"), "pretrain": options.result()}
+    def params(precision: str) -> dict[str, Any]:
+        return {"model": steps.model.result("start"), "pretrain": {**steps.pretrain.result(), "precision": precision}}
 
-    def shape() -> Shape:
+    def measure() -> Choice:
         config = config_of(steps.model, len(load_tokenizer(tokenizer)))
-        return Shape.of(config, sequence=int(order.params["context"]), trained=True, logits=True)
+        shape = Shape.of(config, sequence=int(order.params["context"]), trained=True, logits=True)
+        return faster(shape, steps.dealt)
 
-    options, chosen = settle(steps.dealt, shape, PRETRAIN, path, params=params, inputs=inputs)
-    with PRETRAIN.build(path, params=params(options), inputs=inputs) as work:
+    precision, chosen = settle(steps.pretrain.precision, PRETRAIN, path, params=params, inputs=inputs, measure=measure)
+    options = steps.dealt.model_copy(update={"precision": precision})
+    with PRETRAIN.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         if options.workers < steps.pretrain.workers:

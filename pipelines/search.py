@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.options import Device
+from cpt_ray.model.options import Device, Inference
 from cpt_ray.serve.index import Index
 from cpt_ray.serve.search import Answer, search, show
 
@@ -36,7 +36,9 @@ def run(options: PipelineOptions) -> list[Answer]:
     return answers
 
 
-def open_index(folder: str, index: str | None, model: str | None, device: Device = "auto") -> tuple[Index, Embedder]:
+def open_index(
+    folder: str, index: str | None, model: str | None, device: Device = "auto", precision: Inference = "fp32"
+) -> tuple[Index, Embedder]:
     """The index and the model that made it. UserError where another one did."""
     at = index or os.path.join(folder, "index")
     if not os.path.isdir(at):
@@ -51,4 +53,4 @@ def open_index(folder: str, index: str | None, model: str | None, device: Device
     from cpt_ray.model.weights import weights_identity
 
     opened.check_model(weights_identity(trained), f"trained={trained}")
-    return opened, Embedder(trained, device=device)
+    return opened, Embedder(trained, device=device, precision=precision)

@@ -23,9 +23,9 @@ def run(options: PipelineOptions) -> None:
         reads.check("trained", "trained", trained)
         from cpt_ray.model.embedder import Embedder
 
-        index, embedder = None, Embedder(trained, device=options.device)
+        index, embedder = None, Embedder(trained, device=options.device, precision=options.precision)
     else:
         at = None if options.index == "auto" else options.index
-        index, embedder = open_index(options.folder, at, trained, options.device)
+        index, embedder = open_index(options.folder, at, trained, options.device, options.precision)
     name = options.name or os.path.basename(os.path.abspath(trained))
     serve(embedder, index, options.http, name=name)

@@ -17,7 +17,7 @@ from rich.table import Table
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import connect
 from cpt_ray.model.options import ModelOptions
-from cpt_ray.model.precision import Shape
+from cpt_ray.model.precision import settle
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
@@ -26,8 +26,8 @@ from cpt_ray.sweep.grid import SWEEP, Trial, TrialResult, TrialsFailed, run_swee
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.tracking.follow import follow
 from cpt_ray.tracking.outbox import ReportedRun
+from cpt_ray.train.faster import faster
 from cpt_ray.train.options import TrainOptions
-from cpt_ray.train.settle import settle
 
 from . import reads, train
 from .config import under
@@ -78,20 +78,25 @@ def make(
         "initial": weights,
     }
 
-    def params(options: TrainOptions) -> dict[str, Any]:
+    def params(precision: str) -> dict[str, Any]:
         return {
             "sweep": sweep.result(),
             "model": model.result(),
-            "train": options.result(),
+            "train": {**options.result(), "precision": precision},
             "batches": batches.result("batch_size", "steps", "epochs"),
         }
 
-    def shape() -> Shape:
-        return train.trained_shape(model, read_manifest(heldout))
-
-    options, chosen = settle(options, shape, SWEEP, path, params=params, inputs=inputs)
+    precision, chosen = settle(
+        options.precision,
+        SWEEP,
+        path,
+        params=params,
+        inputs=inputs,
+        measure=lambda: faster(train.trained_shape(model, read_manifest(heldout)), options),
+    )
+    options = options.model_copy(update={"precision": precision})
     points = trials(sweep)
-    with SWEEP.build(path, params=params(options), inputs=inputs) as work:
+    with SWEEP.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             print_leaderboard(work.manifest.extra["trials"])
             return work.manifest

@@ -19,16 +19,16 @@ from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.options import ModelOptions
-from cpt_ray.model.precision import Shape
+from cpt_ray.model.precision import Shape, settle
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import config_of, load_tokenizer, weights_identity
 from cpt_ray.pairs.batches import ORDER, build_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
+from cpt_ray.train.faster import faster
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
-from cpt_ray.train.settle import settle
 
 from . import reads
 from .config import at, under
@@ -136,13 +136,19 @@ def make_model(
     weights = weights_identity(model.init)
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
 
-    def params(options: TrainOptions) -> dict[str, Any]:
-        return {"model": model.result(), "train": options.result()}
+    def params(precision: str) -> dict[str, Any]:
+        return {"model": model.result(), "train": {**options.result(), "precision": precision}}
 
-    options, chosen = settle(
-        options, lambda: trained_shape(model, order), TRAIN_MODEL, path, params=params, inputs=inputs
+    precision, chosen = settle(
+        options.precision,
+        TRAIN_MODEL,
+        path,
+        params=params,
+        inputs=inputs,
+        measure=lambda: faster(trained_shape(model, order), options),
     )
-    with TRAIN_MODEL.build(path, params=params(options), inputs=inputs) as work:
+    options = options.model_copy(update={"precision": precision})
+    with TRAIN_MODEL.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         total = options.steps or int(order.extra["batches"])

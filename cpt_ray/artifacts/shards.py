@@ -35,6 +35,7 @@ def run_shards(
     schema: pa.Schema,
     unit: str = "rows",
     asks: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Apply `work` to every shard (a JSON-able mapping) and publish the parts as one artifact.
 
@@ -68,7 +69,7 @@ def run_shards(
             total += finished["rows"]
             if "digest" in finished:  # a build begun before digests were written goes on all the same
                 digests[f"{part_name(i)}.parquet"] = finished["digest"]
-        return out.publish(ledger, rows=total, schema=schema, digests=digests)
+        return out.publish(ledger, rows=total, schema=schema, extra=extra, digests=digests)
 
 
 def part_name(index: int) -> str:

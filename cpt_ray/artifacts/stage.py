@@ -71,6 +71,7 @@ class Stage:
         params: object,
         inputs: Mapping[str, str | Manifest],
         gives: pa.Schema | None = None,
+        extra: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> Manifest:
         """Publish at `path` what `run(shard, **arguments)` gives for every shard; see `shards.run_shards`."""
@@ -88,4 +89,5 @@ class Stage:
             schema=schema,
             unit=self.unit,
             asks=self.needs.of_ray(),
+            extra=extra,
         )

@@ -12,7 +12,8 @@ import torch
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
-from cpt_ray.model.options import ModelOptions, Side
+from cpt_ray.model.options import Inference, ModelOptions, Side
+from cpt_ray.model.precision import Shape, measured
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import ModelInfo, load_backbone, load_model, load_tokenizer
 
@@ -39,10 +40,12 @@ class Embedder:
         *,
         device: str = "auto",
         chunk_tokens: int = 8192,
-        bf16: bool = False,
+        precision: Inference = "fp32",
         untrained: ModelInfo | None = None,
     ) -> None:
         """`device`: "auto" (a GPU where there is one), "cpu", or a name that torch knows.
+
+        `precision`: "fp32", "bf16" (matrix products), or "auto" (the faster of both here, which is measured).
 
         `untrained` reads the weights of a language model as they are, before any contrastive training: a baseline. It
         gives the limits that such a folder does not state.
@@ -52,7 +55,12 @@ class Embedder:
             load_model(folder) if untrained is None else _untrained(folder, untrained)
         )
         self.encoder.to(device)
-        self.encoder.autocast = bf16
+        if precision == "auto":
+            shape = shape_of(self.encoder.backbone.config, self.info)
+            self.precision = measured(shape, device, torch.get_num_threads()).precision
+        else:
+            self.precision = precision
+        self.encoder.autocast = self.precision == "bf16"
         self.device, self.chunk_tokens = device, chunk_tokens
 
     @property
@@ -98,6 +106,11 @@ class Embedder:
             vectors = self.encoder(ids.to(self.device), last.to(self.device))
             out[rows] = vectors.float().cpu().numpy()
         return out
+
+
+def shape_of(config: Any, info: ModelInfo) -> Shape:
+    """What embedding multiplies: for choosing its precision."""
+    return Shape.of(config, sequence=max(info.max_x_tokens, info.max_y_tokens), trained=False)
 
 
 def _untrained(folder: str, info: ModelInfo) -> tuple[Encoder, Any, ModelInfo]:

@@ -10,6 +10,8 @@ from cpt_ray.options import How, Options
 
 Side = Literal["x", "y"]
 Device = Literal["auto", "cpu", "cuda"]
+Inference = Literal["auto", "fp32", "bf16"]
+"""Precision of a model that is used and not trained; auto: the faster of both here, which is measured."""
 
 
 class TokenizerOptions(Options):

@@ -8,9 +8,10 @@ model, the logits, forward and, where it is trained, backward.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,8 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.stage import Stage
 from cpt_ray.model.encoder import SHORT, attention_by_matrices
 
+log = logging.getLogger("cpt_ray")
+AUTO, PRECISIONS = "auto", ("fp32", "bf16")
 MARGIN = 1.1
 """bf16 must be faster than fp32 by this much: it costs digits."""
 HOPELESS = 8.0
@@ -152,3 +157,34 @@ def measured(shape: Shape, device: str, threads: int) -> Choice:
         return choose(layer_of(shape, device), shape.tokens)
     finally:
         torch.set_num_threads(before)
+
+
+def settle(
+    wanted: str,
+    stage: Stage,
+    path: str,
+    *,
+    params: Callable[[str], object],
+    inputs: Mapping[str, str | Manifest],
+    measure: Callable[[], Choice],
+) -> tuple[str, dict[str, Any]]:
+    """The precision of an artifact before it has an identity, and what its manifest says of how it was chosen.
+
+    Where `wanted` is auto: one that stands or was begun at `path` goes on as it began, on whatever machine, and a line says
+    so if this one would choose otherwise; only a new one takes what `measure()` finds. `params(precision)` and `inputs` are
+    what `stage` is identified by there.
+    """
+    if wanted != AUTO:
+        return wanted, {}
+    for precision in PRECISIONS:
+        state = stage.begun(path, params=params(precision), inputs=inputs)
+        if state == "done":
+            return precision, {}
+        if state == "unfinished":
+            here = measure()
+            if here.precision != precision:
+                log.info("%s goes on in %s, as it began; here %s", stage.name, precision, here)
+            return precision, {"precision": {**here.to_dict(), "precision": precision}}
+    here = measure()
+    log.info("%s: precision %s", stage.name, here)
+    return here.precision, {"precision": here.to_dict()}

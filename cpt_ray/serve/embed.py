@@ -22,11 +22,12 @@ from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.parquet import read_table
 from cpt_ray.artifacts.stage import Needs, Stage
 from cpt_ray.artifacts.store import parts, read_manifest
-from cpt_ray.cluster import gpus
+from cpt_ray.cluster import gpus, remotely
 from cpt_ray.errors import UserError
-from cpt_ray.model.embedder import Embedder
-from cpt_ray.model.options import Device
-from cpt_ray.model.weights import INFO, ModelInfo, weights_identity
+from cpt_ray.model.embedder import Embedder, shape_of
+from cpt_ray.model.options import Device, Inference, ModelOptions
+from cpt_ray.model.precision import Choice, measured, settle
+from cpt_ray.model.weights import INFO, ModelInfo, config_of, weights_identity
 from cpt_ray.serve.options import EmbedOptions
 
 CUT = "texts cut to the model's limit"
@@ -37,13 +38,29 @@ def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) ->
     """Publish at `path` the vectors of the artifact `source` by the model folder `model`: columns `key` str, `vector`
     fixed-size list (D,), L2-normalised, in the order of the source. Empty texts are dropped as `empty_text`; of the others
     the ledger counts those longer than the model takes under CUT."""
-    info = read_info(model)
-    return dataclasses.replace(EMBED, needs=Needs(gpus=_gpus(options.device))).map(
+    info, of_gpus = read_info(model), _gpus(options.device)
+    inputs: dict[str, str | Manifest] = {"source": read_manifest(source), "model": weights_identity(model)}
+
+    def measure() -> Choice:
+        shape = shape_of(config_of(ModelOptions(init=model), 0), info)
+        return remotely(measured, shape, "cuda" if of_gpus else "cpu", 1, gpus=of_gpus)
+
+    precision, chosen = settle(
+        options.precision,
+        EMBED,
+        path,
+        params=lambda precision: {**options.result(), "precision": precision},
+        inputs=inputs,
+        measure=measure,
+    )
+    options = options.model_copy(update={"precision": precision})
+    return dataclasses.replace(EMBED, needs=Needs(gpus=of_gpus)).map(
         path,
         params=options,
-        inputs={"source": read_manifest(source), "model": weights_identity(model)},
+        inputs=inputs,
         shards=_shards(source, options),
         gives=schema(info.embedding_dimension, options.dtype),
+        extra=chosen,
         model=model,
         options=options,
     )
@@ -61,7 +78,7 @@ def embed_shard(shard: Mapping[str, Any], *, model: str, options: EmbedOptions) 
     texts = table.column(options.text).to_pylist()
     kept = [row for row, text in enumerate(texts) if text and text.strip()]
     embedder, wanted = (
-        _embedder(model, options.bf16, options.chunk_tokens, options.device),
+        _embedder(model, options.precision, options.chunk_tokens, options.device),
         [texts[row] for row in kept],
     )
     vectors = embedder.embed(wanted, options.side)
@@ -105,9 +122,9 @@ def _shards(source: str, options: EmbedOptions) -> list[dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=2)
-def _embedder(model: str, bf16: bool, chunk_tokens: int, device: str) -> Embedder:
+def _embedder(model: str, precision: Inference, chunk_tokens: int, device: str) -> Embedder:
     """Loaded once per process; a Ray worker runs many shards."""
-    return Embedder(model, bf16=bf16, chunk_tokens=chunk_tokens, device=device)
+    return Embedder(model, precision=precision, chunk_tokens=chunk_tokens, device=device)
 
 
 def _table(keys: pa.ChunkedArray, vectors: np.ndarray, dtype: str) -> pa.Table:

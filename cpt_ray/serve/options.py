@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpt_ray.model.options import Device, Side
+from cpt_ray.model.options import Device, Inference, Side
 from cpt_ray.options import How, Options
 
 
@@ -31,7 +31,9 @@ class EmbedOptions(Options):
     dtype: Literal["float32", "float16"] = Field(
         "float32", description="of the stored vectors; float16 takes half the room"
     )
-    bf16: bool = Field(False, description="run the model in bfloat16")
+    precision: Inference = Field(
+        "auto", description="of the model's products; auto: the faster here, measured and kept"
+    )
     device: How[Device] = Field("auto", description="where the model runs; auto: on a GPU where there is one")
     chunk_tokens: How[int] = Field(8192, ge=64, description="tokens run through the model at once, padding counted")
     rows_per_shard: int = Field(8192, ge=1, description="rows embedded and saved together; a kill loses at most these")

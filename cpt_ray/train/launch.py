@@ -71,18 +71,6 @@ def launch(train: Train[Result], job: Any, options: EngineOptions, scratch: str)
     return result.return_value
 
 
-def on_a_worker(function: Callable[..., Result], options: EngineOptions, *arguments: Any) -> Result:
-    """`function(*arguments)` where a training worker would run: in this process, or as a task with a worker's resources."""
-    if options.workers == 0:
-        return function(*arguments)
-    import ray
-
-    # A task gives its CPUs to nothing else meanwhile; the module is the worker's own, not a copy.
-    task = ray.remote(num_cpus=options.threads, num_gpus=1 if options.gpu else 0, max_retries=1)(function)
-    result: Result = ray.get(task.remote(*arguments))
-    return result
-
-
 def _end_at_user_errors() -> Any:
     """A callback of Ray's controller, which may not try again after what it raises."""
     from ray.train import UserCallback

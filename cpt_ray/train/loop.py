@@ -31,6 +31,7 @@ from cpt_ray.model.weights import ModelInfo, absolute, config_of, context_of, lo
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
+from cpt_ray.train.faster import faster
 from cpt_ray.train.flops import TRAINING, weights_of
 from cpt_ray.train.grad_cache import GradCache, Pairs, Step
 from cpt_ray.train.heldout import evaluate
@@ -39,7 +40,6 @@ from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
 from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.settle import faster
 from cpt_ray.train.steps import CHECKPOINTS, Job, job_identity, open_engine, run_steps
 from cpt_ray.train.temperature import Temperature
 

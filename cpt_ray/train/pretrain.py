@@ -36,12 +36,12 @@ from cpt_ray.model.weights import (
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, evaluating
+from cpt_ray.train.faster import faster
 from cpt_ray.train.launch import launch
 from cpt_ray.train.loop import TrainResult, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import PretrainOptions, check_divisible, check_engine
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.settle import faster
 from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
 
 TILE = 256

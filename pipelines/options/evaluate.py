@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.suite_options import SuiteOptions
-from cpt_ray.model.options import Device
+from cpt_ray.model.options import Device, Inference
 from cpt_ray.options import Options
 
 READS = {"pairs": "pairs", "trained": "trained", "initial": "weights", "data": "folder"}
@@ -31,6 +31,9 @@ class PipelineOptions(Options):
         None, description="folder of labelled data, which the suites of conf/suite name as ${data}"
     )
     device: Device = Field("auto", description="where models run; auto: a GPU where there is one")
+    precision: Inference = Field(
+        "auto", description="of the models' products; auto: the faster here, measured and kept"
+    )
     output: str = Field("evaluation", description="folder under cluster.outputs; a suite is in <output>_suite")
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cpt_ray.cluster import ClusterOptions
-from cpt_ray.model.options import Device
+from cpt_ray.model.options import Device, Inference
 from cpt_ray.options import Options
 from cpt_ray.train.options import MineOptions
 
@@ -23,6 +23,8 @@ class PipelineOptions(Options):
     pairs: str = Field(description="a pairs artifact, such as outputs/code/code_pairs")
     trained: str = Field(description="the trained model's folder, such as outputs/train/model")
     mine: MineOptions = MineOptions()
-    bf16: bool = Field(False, description="run the model in bfloat16")
+    precision: Inference = Field(
+        "auto", description="of the model's products; auto: the faster here, measured and kept"
+    )
     device: Device = Field("auto", description="where the model runs; auto: on a GPU where there is one")
     output: str = Field("hard_negatives", description="folder under cluster.outputs")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from cpt_ray.model.options import Device
+from cpt_ray.model.options import Device, Inference
 from cpt_ray.options import Options
 from cpt_ray.serve.options import HttpOptions
 
@@ -23,3 +23,6 @@ class PipelineOptions(Options):
     trained: str | None = Field(None, description="the model that made it; null: <folder>/code_model")
     name: str | None = Field(None, description="what the model is called in requests; null: as its folder")
     device: Device = Field("auto", description="where the model runs; auto: on a GPU where there is one")
+    precision: Inference = Field(
+        "auto", description="of the model's products; auto: the faster here, measured at the start"
+    )

@@ -25,7 +25,10 @@ def test_vectors_are_those_of_each_text_alone(publish: Callable[..., str], model
     source = publish("functions", functions(0, 23), functions(23, 6))
     out = str(tmp_path / "out")
     manifest = embed_table(
-        out, source=source, model=model_folder, options=EmbedOptions(rows_per_shard=5, chunk_tokens=100)
+        out,
+        source=source,
+        model=model_folder,
+        options=EmbedOptions(precision="fp32", rows_per_shard=5, chunk_tokens=100),
     )
     assert len(parts(out)) == 7
     table = read_table(out)
@@ -47,10 +50,22 @@ def test_blank_texts_are_counted_and_float16_is_close(
     code = table.column("code").to_pylist()
     code[2], code[4] = " \n", None
     source = publish("functions", table.set_column(table.schema.get_field_index("code"), "code", [code]))
-    made = embed_table(str(tmp_path / "full"), source=source, model=model_folder, options=EmbedOptions())
+    made = embed_table(
+        str(tmp_path / "full"),
+        source=source,
+        model=model_folder,
+        options=EmbedOptions(
+            precision="fp32",
+        ),
+    )
     assert made.balance.dropped == {"empty_text": 2}
     assert made.balance.kept == 4
-    embed_table(str(tmp_path / "half"), source=source, model=model_folder, options=EmbedOptions(dtype="float16"))
+    embed_table(
+        str(tmp_path / "half"),
+        source=source,
+        model=model_folder,
+        options=EmbedOptions(precision="fp32", dtype="float16"),
+    )
     full, half = read_table(str(tmp_path / "full")), read_table(str(tmp_path / "half"))
     assert full.column("key").to_pylist() == half.column("key").to_pylist() == ["f0", "f1", "f3", "f5"]
     assert np.abs(_vectors(full) - _vectors(half)).max() < 1e-3
@@ -66,7 +81,7 @@ def test_texts_that_were_cut_are_counted(publish: Callable[..., str], model_fold
         "e" * 500,
     ]  # the model takes 40 tokens, and these letters have no merges
     table = pa.table({"id": list("abcde"), "text": texts})
-    options = EmbedOptions(text="text", key="id", rows_per_shard=2)
+    options = EmbedOptions(precision="fp32", text="text", key="id", rows_per_shard=2)
     made = embed_table(str(tmp_path / "out"), source=publish("docs", table), model=model_folder, options=options)
     assert made.balance.units[CUT].read == 2
     vectors = _vectors(read_table(str(tmp_path / "out")))
@@ -96,7 +111,9 @@ def test_a_task_asks_ray_for_a_gpu_where_the_session_has_one(monkeypatch: pytest
 
 
 def test_where_the_model_runs_is_no_part_of_the_vectors_identity() -> None:
-    assert EmbedOptions(device="cpu").result() == EmbedOptions(device="auto").result()
+    assert (
+        EmbedOptions(precision="fp32", device="cpu").result() == EmbedOptions(precision="fp32", device="auto").result()
+    )
 
 
 def test_another_model_is_another_artifact(model_folder: str, tmp_path: Path) -> None:
@@ -120,6 +137,15 @@ def test_a_missing_column_and_a_folder_without_a_model(
     """Both are errors before anything is loaded."""
     source = publish("functions", functions(0, 2))
     with pytest.raises(UserError, match="no column 'body'"):
-        embed_table(str(tmp_path / "o"), source=source, model=model_folder, options=EmbedOptions(text="body"))
+        embed_table(
+            str(tmp_path / "o"), source=source, model=model_folder, options=EmbedOptions(precision="fp32", text="body")
+        )
     with pytest.raises(UserError, match="not a trained model"):
-        embed_table(str(tmp_path / "o"), source=source, model=str(tmp_path), options=EmbedOptions())
+        embed_table(
+            str(tmp_path / "o"),
+            source=source,
+            model=str(tmp_path),
+            options=EmbedOptions(
+                precision="fp32",
+            ),
+        )
