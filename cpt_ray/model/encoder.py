@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from cpt_ray.errors import UserError
 from cpt_ray.memory import bound_shape_caches
+from cpt_ray.model.decoder import width_of
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.last_layer import hidden_at
 
@@ -46,7 +47,7 @@ class Encoder(nn.Module):
     @property
     def dimension(self) -> int:
         """D, the width of the embedding."""
-        return int(self.backbone.config.hidden_size)
+        return width_of(self.backbone.config)
 
     def forward(self, ids: Tensor, last: Tensor) -> Tensor:
         by_matrices = self.autocast and ids.device.type == "cpu" and ids.shape[1] <= SHORT and torch.is_grad_enabled()

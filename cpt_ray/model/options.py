@@ -50,4 +50,6 @@ class ModelOptions(Options):
     initializer_range: float = Field(0.02, gt=0, description="standard deviation of a new model's weights")
     dropout: float = Field(0.0, ge=0, lt=1, description="put into the model's configuration, whatever it says")
     start: StartOptions = StartOptions()
-    attention: How[Literal["sdpa", "eager", "flash_attention_2"]] = Field("sdpa", description="attention kernel")
+    attention: How[Literal["auto", "sdpa", "eager", "flash_attention_2"]] = Field(
+        "auto", description="attention kernel; auto: sdpa where the architecture has it, else eager"
+    )

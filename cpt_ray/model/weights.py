@@ -19,12 +19,14 @@ from typing import Any, Literal, cast
 
 import torch
 import xxhash
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from cpt_ray.artifacts.store import MANIFEST, read_manifest
 from cpt_ray.errors import UserError
+from cpt_ray.model.decoder import check_config, check_decoder, first_line, text_config, text_decoder
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.options import ModelOptions, Side
@@ -94,19 +96,19 @@ def configuration(options: ModelOptions, vocabulary: int) -> Any:
 
 def config_of(model: ModelOptions, vocabulary: int) -> Any:
     """The configuration of the model that the options name, new or not; its weights are not read."""
-    if model.init == "new":
-        return configuration(model, vocabulary)
+    return configuration(model, vocabulary) if model.init == "new" else _configuration_at(model.init)
+
+
+def _configuration_at(init: str) -> Any:
+    """UserError where there is none, or where it shows that its model cannot be trained."""
     try:
-        return AutoConfig.from_pretrained(model.init, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(init, trust_remote_code=False)
+    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(
-            f"no model configuration can be read: {error}", where="model.init", fix="give a hub id or a folder"
+            f"no weights can be read, not even their configuration: {first_line(error)}", where=init, fix=_FIX_INIT
         ) from error
-
-
-def context_of(config: Any) -> int:
-    """Longest sequence of a model, in tokens; very many where its configuration names no limit."""
-    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+    check_config(config, init)
+    return config
 
 
 def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
@@ -114,36 +116,49 @@ def new_language_model(options: ModelOptions, vocabulary: int, seed: int) -> Pre
     config = configuration(options, vocabulary)
     try:
         with seeded(seed):
-            return AutoModelForCausalLM.from_config(config, attn_implementation=options.attention, dtype=torch.float32)
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **_kernel(options))
     except (ImportError, ValueError) as error:
-        raise _no_attention(options, error) from error
+        raise _not_read(options, error) from error
 
 
 def load_language_model(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
     """`new_language_model`, or the language model at `options.init` in fp32."""
     if options.init == "new":
         return new_language_model(options, vocabulary, seed)
-    return _pretrained(AutoModelForCausalLM, options)
+    model = _pretrained(AutoModelForCausalLM, options)
+    check_decoder(cast(PreTrainedModel, model.base_model), options.init)
+    return model
 
 
 def load_backbone(options: ModelOptions, vocabulary: int, seed: int) -> PreTrainedModel:
     """The decoder without its head, fp32; a head that the folder holds is not loaded."""
     if options.init == "new":
         return cast(PreTrainedModel, new_language_model(options, vocabulary, seed).base_model)
-    return _pretrained(AutoModel, options)
+    decoder = text_decoder(_pretrained(AutoModel, options))
+    check_decoder(decoder, options.init)
+    return decoder
 
 
 def load_tokenizer(folder: str) -> Any:
-    """The tokenizer at a hub id or folder; remote code is never run."""
+    """The tokenizer at a hub id or folder; remote code is never run. UserError where it is none of the Rust library's."""
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"no tokenizer can be read: {_first_line(error)}", where=folder, fix=_FIX_INIT) from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"no tokenizer can be read: {first_line(error)}", where=folder, fix=_FIX_INIT) from error
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
+        raise UserError(
+            f"this tokenizer ({type(tokenizer).__name__}) is written in Python: it has no tokenizer.json to put delimiters"
+            " into",
+            where=folder,
+            fix="give a model whose tokenizer is one of the tokenizers library",
+        )
+    return tokenizer
 
 
 def save_language_model(model: PreTrainedModel, tokenizer: Any, folder: str, state: Mapping[str, Tensor]) -> None:
     """The standard files of a causal language model with the weights `state`, and its tokenizer."""
     model.save_pretrained(folder, state_dict=dict(state))
+    _finish_weights(model, folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -155,19 +170,31 @@ def save_model(encoder: Encoder, tokenizer: Any, info: ModelInfo, folder: str, s
     tokenizer = _padded(tokenizer)
     with _room_for(encoder.backbone, dict(state), len(tokenizer)) as weights:
         encoder.backbone.save_pretrained(folder, state_dict=weights)
+    _finish_weights(encoder.backbone, folder)
     tokenizer.save_pretrained(folder)
     Path(folder, INFO).write_text(json.dumps(info.model_dump(), indent=1) + "\n")
     _write_sentence_transformer(folder, tokenizer, info)
 
 
-def load_model(folder: str, attention: str = "sdpa") -> tuple[Encoder, Any, ModelInfo]:
-    """(encoder, tokenizer, info) of a folder written by `save_model`; fp32, in evaluation mode."""
+def _finish_weights(model: PreTrainedModel, folder: str) -> None:
+    """What `save_pretrained` leaves undone: the attention kernel, which its own configuration is read with but never
+    written, and the mode of the weights, which only the owner could read whatever the umask."""
+    path = Path(folder, "config.json")
+    if model.config._attn_implementation == "eager":  # others are chosen anew, by the machine
+        _write(path, json.loads(path.read_text()) | {"attn_implementation": "eager"})
+    for weights in Path(folder).glob("*.safetensors"):
+        weights.chmod(path.stat().st_mode)
+
+
+def load_model(folder: str) -> tuple[Encoder, Any, ModelInfo]:
+    """(encoder, tokenizer, info) of a folder written by `save_model`; fp32, in evaluation mode, by the attention kernel
+    that config.json names, or the fastest that the architecture has."""
     if not Path(folder, INFO).exists():
         raise UserError(
             f"this is not a trained model: it has no {INFO}", where=folder, fix="give a folder that training wrote"
         )
     info = ModelInfo.model_validate_json(Path(folder, INFO).read_text())
-    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
     encoder = Encoder(backbone, Delimiters.from_dict(info.delimiters))
     return encoder.eval(), load_tokenizer(folder), info
 
@@ -197,58 +224,41 @@ _FIX_INIT = "give a hub id, a folder written by save_pretrained, or init=new"
 
 
 def _pretrained(kind: Any, options: ModelOptions) -> PreTrainedModel:
+    config = _configuration_at(options.init)
+    for part in {id(part): part for part in (config, text_config(config))}.values():
+        _set_dropout(part, options.dropout)
     try:
-        config = AutoConfig.from_pretrained(options.init, trust_remote_code=False)
-        _set_dropout(config, options.dropout)
         model = kind.from_pretrained(
-            options.init,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation=options.attention,
-            trust_remote_code=False,
+            options.init, config=config, dtype=torch.float32, trust_remote_code=False, **_kernel(options)
         )
-    except (ImportError, OSError, ValueError) as error:
-        if isinstance(error, ImportError) or "attention" in str(error).lower():
-            raise _no_attention(options, error) from error
-        raise UserError(f"no weights can be read: {_first_line(error)}", where=options.init, fix=_FIX_INIT) from error
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        raise _not_read(options, error) from error
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise UserError(f"the initial weights hold NaN or infinity in {name}", where=options.init, fix=_FIX_INIT)
-    _check_causal(model, options.init)
     return model
 
 
-@torch.no_grad()
-def _check_causal(model: PreTrainedModel, init: str) -> None:
-    """UserError where the states of a text change with what follows it: no mask is ever passed, so padding would."""
-    refused = UserError(
-        "this model looks at what follows a token: it is not a causal decoder",
-        where=init,
-        fix="give a causal language model, such as those of GPT-2, GPT-NeoX, Llama or Qwen2",
-    )
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise refused
-    kernel = model.config._attn_implementation
-    try:
-        model.config._attn_implementation = "eager" if kernel == "flash_attention_2" else kernel  # that one needs a GPU
-        ids = torch.arange(1, 9)[None] % cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
-        alone, followed = (model.base_model(input_ids=part).last_hidden_state for part in (ids[:, :4], ids))
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"this model cannot be run on token ids: {_first_line(error)}", where=init, fix=refused.fix
-        ) from error
-    finally:
-        model.config._attn_implementation = kernel
-    if (alone - followed[:, :4]).abs().max() > 1e-4 * alone.abs().max():  # rounding moves it by some 1e-6
-        raise refused
+def _kernel(options: ModelOptions) -> dict[str, str]:
+    """Without a word transformers takes what config.json names, or sdpa where the architecture has it, or eager."""
+    return {} if options.attention == "auto" else {"attn_implementation": options.attention}
 
 
-def _no_attention(options: ModelOptions, error: Exception) -> UserError:
-    return UserError(
-        f"attention={options.attention} is not to be had: {_first_line(error)}",
-        where="model.attention",
-        fix="use eager" if options.attention == "sdpa" else "use sdpa",
-    )
+def _not_read(options: ModelOptions, error: Exception) -> UserError:
+    """What an error of transformers means: the attention kernel is not to be had, or the weights are not."""
+    if "attention" in str(error).lower() or "flash_attn" in str(error).lower():
+        return UserError(
+            f"attention={options.attention} is not to be had: {first_line(error)}",
+            where="model.attention",
+            fix="use eager" if options.attention == "sdpa" else "use auto",
+        )
+    if isinstance(error, ImportError):
+        return UserError(
+            f"a package is missing that these weights need: {first_line(error)}",
+            where=options.init,
+            fix="install it, or give other weights",
+        )
+    return UserError(f"no weights can be read: {first_line(error)}", where=options.init, fix=_FIX_INIT)
 
 
 def _set_dropout(config: Any, rate: float) -> None:
@@ -260,10 +270,6 @@ def _set_dropout(config: Any, rate: float) -> None:
             and not isinstance(value, bool)
         ):
             setattr(config, name, rate)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _padded(tokenizer: Any) -> Any:
@@ -287,7 +293,7 @@ def _room_for(backbone: PreTrainedModel, state: dict[str, Tensor], tokens: int) 
     # The sizes are those of `state`: under ZeRO-3 the backbone's own weights are empty here.
     embeddings = backbone.get_input_embeddings().weight  # type: ignore[union-attr]
     name = next(name for name, weight in backbone.named_parameters() if weight is embeddings)
-    config = backbone.config.get_text_config()
+    config = text_config(backbone.config)
     before, missing = config.vocab_size, tokens - len(state[name])
     if missing > 0:
         rows = state[name].new_zeros(missing, state[name].shape[1])

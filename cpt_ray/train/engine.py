@@ -65,7 +65,10 @@ class Engine(Protocol):
         ...
 
     def export(self) -> dict[str, Tensor]:
-        """The module's whole state dict, fp32 on CPU, on rank 0; empty on the others."""
+        """The module's whole state dict, on CPU, floats in fp32, on rank 0; empty on the others.
+
+        A tied weight is one tensor under each of its names, as `save_pretrained` knows it by.
+        """
         ...
 
     def shards(self) -> list[str]:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Put
-from cpt_ray.train.engine_reference import adam_state, whole_of
+from cpt_ray.train.engine_reference import adam_state, whole_of, whole_state
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.schedule import parameter_groups
 
@@ -216,17 +216,11 @@ class DeepSpeedEngine:
                 target.narrow(0, start, len(own)).copy_(own)
 
     def export(self) -> dict[str, Tensor]:
-        trained = dict(self._engine.module.named_parameters())
-        state: dict[str, Tensor] = {}
-        for name, parameter in trained.items():
-            full = safe_get_full_fp32_param(parameter) if self._stage > 0 else parameter.detach()
-            if self._workers.rank == 0:
-                state[name] = full.float().cpu().clone()
-        if self._workers.rank == 0:
-            for name, buffer in self._engine.module.state_dict().items():
-                if name not in trained and not any(buffer is p for p in trained.values()):
-                    state.setdefault(name, buffer.detach().float().cpu().clone())
-        return state
+        return whole_state(
+            self._engine.module,
+            safe_get_full_fp32_param if self._stage > 0 else lambda parameter: parameter,
+            kept=self._workers.rank == 0,
+        )
 
     def shards(self) -> list[str]:
         ranks = range(self._workers.count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,6 +27,21 @@ def adam_state(moments: dict[str, Tensor], steps: int, like: Tensor) -> dict[str
     """AdamW's state of one parameter after `steps` steps."""
     state = {name: moments[name].to(like.device, like.dtype).clone() for name in ("exp_avg", "exp_avg_sq")}
     return {"step": torch.tensor(float(steps)), **state}
+
+
+def whole_state(module: nn.Module, whole: Callable[[nn.Parameter], Tensor], *, kept: bool = True) -> dict[str, Tensor]:
+    """`Engine.export` of a module of which `whole` gives each weight, once; empty where nothing is `kept`."""
+    found: dict[nn.Parameter, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if parameter not in found:
+            weight = whole(parameter)
+            found[parameter] = weight.detach().float().cpu().clone() if kept else weight.new_empty(0)
+        state[name] = found[parameter]
+    for name, buffer in module.state_dict().items():
+        if name not in state:
+            state[name] = (buffer.float() if buffer.is_floating_point() else buffer).cpu().clone()
+    return state if kept else {}
 
 
 class ReferenceEngine:
@@ -82,7 +97,7 @@ class ReferenceEngine:
             self._optimiser.state[parameter] = adam_state(moments[name], steps, parameter)
 
     def export(self) -> dict[str, Tensor]:
-        return {name: value.detach().float().cpu() for name, value in self.module.state_dict().items()}
+        return whole_state(self.module, lambda parameter: parameter)
 
     def shards(self) -> list[str]:
         return [FILE]

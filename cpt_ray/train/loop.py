@@ -22,12 +22,13 @@ from cpt_ray import memory
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
+from cpt_ray.model.decoder import context_of
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import Shape
 from cpt_ray.model.start import prepare
-from cpt_ray.model.weights import ModelInfo, absolute, config_of, context_of, load_backbone, load_tokenizer, save_model
+from cpt_ray.model.weights import ModelInfo, absolute, config_of, load_backbone, load_tokenizer, save_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers

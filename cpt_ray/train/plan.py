@@ -16,9 +16,10 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from cpt_ray.errors import UserError
+from cpt_ray.model.decoder import context_of, text_config, text_decoder, width_of
 from cpt_ray.model.delimiters import ADDED
 from cpt_ray.model.options import ModelOptions
-from cpt_ray.model.weights import config_of, context_of
+from cpt_ray.model.weights import config_of
 from cpt_ray.train.flops import FORWARD, TRAINING, weights_of
 from cpt_ray.train.options import PlanOptions, TrainOptions, check_engine
 
@@ -90,7 +91,7 @@ def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) ->
         )
     per_token = activation_bytes(config, train)
     memory = options.cluster.memory_gb * GB * (1 - SPARE)
-    embeddings = _embedding_bytes(options.batch_size, devices, config.hidden_size, train.tile_rows)
+    embeddings = _embedding_bytes(options.batch_size, devices, width_of(config), train.tile_rows)
     stages = [
         _memory(stage, parameters, devices, per_token, memory, embeddings, train)
         for stage in (0, 1, 2, 3)
@@ -135,6 +136,7 @@ def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) ->
 
 def activation_bytes(config: Any, train: TrainOptions) -> float:
     """Bytes that autograd keeps for one token of the whole model (flash or sdpa attention, no dropout)."""
+    config = text_config(config)
     width, layers = int(config.hidden_size), int(config.num_hidden_layers)
     inner = int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width)
     gated = hasattr(config, "num_key_value_heads")  # Llama's layer: gate, and norms and rotations written out
@@ -174,7 +176,7 @@ def _shape(options: PlanOptions, model: ModelOptions) -> tuple[Any, PreTrainedMo
     # A package for faster attention need not be installed where a plan is made; it changes no count.
     kernel = {"attn_implementation": "eager"} if model.attention == "eager" else {}
     with torch.device("meta"):
-        return config, AutoModel.from_config(config, **kernel)
+        return config, text_decoder(AutoModel.from_config(config, **kernel))
 
 
 def _memory(

@@ -23,12 +23,12 @@ from transformers import PreTrainedModel
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
 from cpt_ray.errors import UserError
+from cpt_ray.model.decoder import context_of, text_config
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import Shape
 from cpt_ray.model.weights import (
     absolute,
     config_of,
-    context_of,
     load_language_model,
     load_tokenizer,
     save_language_model,
@@ -180,7 +180,7 @@ def pretrain(
 
 def check_logits(config: Any, init: str) -> None:
     """UserError for a model whose configuration says that it scales or caps its logits: known before anything starts."""
-    config = config.get_text_config()
+    config = text_config(config)
     for key in SCALES:
         if getattr(config, key, None) not in (None, 1):
             raise UserError(

@@ -186,7 +186,10 @@ def test_an_encoder_with_a_head_is_refused_too(tmp_path: Path) -> None:
         load_language_model(ModelOptions(init=str(tmp_path)), 97, seed=0)
 
 
-@pytest.mark.parametrize("error", [ImportError("it is not installed"), ValueError("no such Attention here")])
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("FlashAttention2 cannot be used: flash_attn is not installed"), ValueError("no such Attention here")],
+)
 @pytest.mark.parametrize("new", [True, False])
 def test_an_attention_that_is_not_there_is_a_user_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, new: bool
