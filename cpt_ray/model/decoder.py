@@ -13,8 +13,6 @@ from transformers import PreTrainedModel
 
 from cpt_ray.errors import UserError
 
-BY_LENGTH = ("dynamic", "longrope")
-"""Kinds of rotary positions whose factors go by the longest sequence of a batch, once that is beyond a length."""
 LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
 """Keys by which configurations name their longest sequence; the others' are mapped to the first by transformers."""
 FIX = "give a causal language model, such as those of GPT-2, GPT-NeoX, Llama or Qwen2"
@@ -45,8 +43,8 @@ def width_of(config: Any) -> int:
 def context_of(config: Any) -> int:
     """Longest sequence, in tokens, in which a text has the vector it has alone; very many where there is no limit.
 
-    Beyond the length that their model was first trained with, some rotary positions go by the longest sequence of a batch:
-    a vector would depend on the texts beside it, so that length is the limit.
+    Beyond the length that its model was first trained with, longrope has other factors for the whole batch: a vector would
+    depend on the texts beside it, so that length is the limit.
     """
     config = text_config(config)
     named = [getattr(config, key, None) for key in LENGTHS]
@@ -56,7 +54,7 @@ def context_of(config: Any) -> int:
         rotary,
         *(part for part in rotary.values() if isinstance(part, dict)),
     ]:  # some have them by kind of layer
-        if one.get("rope_type") in BY_LENGTH:
+        if one.get("rope_type") == "longrope":
             first = one.get("original_max_position_embeddings") or getattr(
                 config, "original_max_position_embeddings", None
             )

@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 
 import torch
 import xxhash
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -231,7 +232,7 @@ def _pretrained(kind: Any, options: ModelOptions) -> PreTrainedModel:
         model = kind.from_pretrained(
             options.init, config=config, dtype=torch.float32, trust_remote_code=False, **_kernel(options)
         )
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, SafetensorError, ValueError) as error:
         raise _not_read(options, error) from error
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():

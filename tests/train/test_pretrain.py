@@ -9,14 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors import safe_open
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import load_language_model
+from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.options import PackOptions, PretrainOptions
 from cpt_ray.train.packing import pack
-from cpt_ray.train.pretrain import TokenLoss, check_head, check_logits, pretrain
+from cpt_ray.train.pretrain import TokenLoss, _windows, check_head, check_logits, pretrain
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
 
@@ -149,3 +152,35 @@ def test_pretraining_looks_at_the_configuration_first(corpus: Any, tokenizer: st
     with pytest.raises(UserError, match="logits_scaling") as caught:
         pretrain(PretrainOptions(workers=0), model, windows=corpus["windows"], tokenizer=tokenizer, **places)
     assert caught.value.where == str(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("stage", [None, 0, 1, 2, 3])
+def test_tied_weights_are_written_once_under_every_engine(
+    corpus: Any, tokenizer: str, places: Any, architecture: Any, stage: Any
+) -> None:
+    """Embedding and head are one weight: not empty under ZeRO-3, not stored twice elsewhere. transformers and the next
+    pretraining read what was trained: the held-out loss is the one that was logged."""
+    options = PretrainOptions(
+        workers=0,
+        engine="reference" if stage is None else "deepspeed",
+        zero_stage=stage or 0,
+        precision="fp32",
+        steps=2,
+        micro_batch_tokens=256,
+    )
+    small = SMALL.model_copy(update={"architecture": architecture})
+    given = {"windows": corpus["windows"], "heldout": corpus["windows"], "tokenizer": tokenizer}
+    result = pretrain(options, small, **given, **places)
+    with safe_open(Path(result.model, "model.safetensors"), "pt") as weights:
+        sizes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 - it is no mapping
+    assert sizes.count([257, 32]) == 1
+    assert all(all(size) for size in sizes)
+    windows = _windows(BatchReader(corpus["windows"])[0])
+    for model in (
+        AutoModelForCausalLM.from_pretrained(result.model, dtype=torch.float32),
+        load_language_model(ModelOptions(init=result.model), 257, seed=0),
+    ):
+        with torch.no_grad():
+            loss = model(windows, labels=windows).loss
+        assert float(loss) == pytest.approx(result.metrics[-1]["heldout_loss"], abs=1e-5)
