@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
@@ -81,6 +83,7 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
         print(config.show(composed), end="")
         return 0
     set_up_logging()
+    share_the_machine()
     start(composed)
     return 0
 
@@ -103,6 +106,13 @@ def set_up_logging() -> None:
     own.setLevel(logging.INFO)
 
 
+def share_the_machine() -> None:
+    """Threads that wait sleep, here and in the processes that Ray starts from here: a spinning one takes a core from what
+    else runs on the machine. The libraries read this when they are loaded, which is after options are composed."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+
+
 def _pipelines() -> list[str]:
     return [name for names in GROUPS.values() for name in names]
 
@@ -122,6 +132,10 @@ def _start(name: str, options: Options) -> None:
 
     reads.check_options(getattr(_declared(name), "READS", {}), options)
     importlib.import_module(f".{name}", __package__).run(options)
+
+
+def _kind(options: type[BaseModel]) -> str:
+    return str(options.model_fields["kind"].default)
 
 
 def _help() -> None:
@@ -153,6 +167,15 @@ def _pipeline_help(name: str, options: type[Options]) -> None:
     for key, (default, description) in config.keys(options).items():
         table.add_row(key, Text(default), Text(description))  # brackets are no markup here
     console.print(table, highlight=False)
+    for key, several in config.kinds(options).items():
+        console.print(f"\n{key}: a list of kinds, as in {key}=\\[{{kind: {_kind(several[0])}, ...}}]", highlight=False)
+        for one in several:
+            console.print(f"\n  [cyan]kind: {_kind(one)}[/]  {escape((one.__doc__ or '').strip())}", highlight=False)
+            table = Table(box=None, padding=(0, 2), show_header=False)
+            for inner, (default, description) in config.keys(one).items():
+                if inner != "kind":
+                    table.add_row("", inner, Text(default), Text(description))
+            console.print(table, highlight=False)
     for group, files in config.choices(name).items():
         console.print(f"\n{group}=... chooses a file of conf/: {', '.join(files)}", highlight=False)
 

@@ -91,6 +91,18 @@ def keys(options: type[BaseModel]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def kinds(options: type[BaseModel]) -> dict[str, list[type[BaseModel]]]:
+    """Every key whose value is one of several kinds (kinds.py), or a list of such, with the options of each kind."""
+    found = {name: _kinds_in(field.annotation) for name, field in _fields(options)}
+    return {name: several for name, several in found.items() if several}
+
+
+def _kinds_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation] if "kind" in annotation.model_fields else []
+    return [one for part in get_args(annotation) for one in _kinds_in(part)]
+
+
 def _fields(options: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every key and what is declared of it, nested keys by dots."""
     for name, field in options.model_fields.items():

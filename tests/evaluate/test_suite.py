@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from cpt_ray.evaluate.tasks.sentiment import Sentiment
 from cpt_ray.evaluate.tasks.similarity import Similarity
 from cpt_ray.kinds import kinds, one_of
 from cpt_ray.options import Options
-from pipelines import config, evaluate
+from pipelines import cli, config
+from pipelines.options import evaluate
 
 LENGTH = '''
 """How well the norm of a sum of words tells long texts."""
@@ -153,3 +155,20 @@ def test_the_suites_of_conf_are_of_known_kinds() -> None:
         )
         assert found.suite.tasks
         assert all(str(path).startswith("/labelled/") for task in found.suite.tasks for path in task.files())
+
+
+def test_help_lists_the_kinds_with_their_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for kind in kinds("cpt_ray.evaluate.tasks"):
+        assert f"kind: {kind}" in shown
+    assert "qrels file; its queries alone are searched" in shown
+
+
+def test_threads_that_wait_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything that has threads is loaded, and only where the user has not said otherwise."""
+    monkeypatch.setenv("KMP_BLOCKTIME", "7")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    cli.share_the_machine()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["KMP_BLOCKTIME"] == "7"
