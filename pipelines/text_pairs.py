@@ -17,13 +17,12 @@ from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
+from cpt_ray.web.archive import endings
 from cpt_ray.web.extract import DOCUMENTS, EXTRACT
 from cpt_ray.web.options import ExtractOptions
 
 from .options.text_pairs import PipelineOptions, Steps
 from .summary import print_artifacts
-
-ARCHIVES = (".warc", ".warc.gz", ".arc", ".arc.gz")
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
@@ -67,10 +66,10 @@ def flow(out: str, archive: str, steps: Steps) -> list[Wanted]:
 def archive_files(archive: str) -> list[str]:
     """The archive's files by name in its file system, sorted; UserError when there are none."""
     fs, root = fsspec.core.url_to_fs(archive)
-    files = sorted(name for name in fs.find(root) if name.endswith(ARCHIVES))
+    files = sorted(name for name in fs.find(root) if name.endswith(endings()))
     if not files:
         fix = "give a crawl artifact or a folder of archives"
-        raise UserError("no WARC or ARC files here", where=f"archive={archive}", fix=fix)
+        raise UserError("no WARC, WET or ARC files here", where=f"archive={archive}", fix=fix)
     return files
 
 

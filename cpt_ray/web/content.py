@@ -1,4 +1,4 @@
-"""From the bytes on the wire to text: content codings with a size limit, and the character encoding."""
+"""From the bytes on the wire to text: content codings with a size limit, media types, and the character encoding."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import codecs
 import io
 import re
 import zlib
+from collections.abc import Callable
+from functools import cache
 
-from fastwarc.stream_io import BrotliReader, ZstdReader
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
+import zstandard
+from fastwarc.stream_io import BrotliReader
+from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
 
 class BodyError(ValueError):
@@ -20,28 +23,55 @@ class BodyError(ValueError):
 
 
 def unpack(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Undo a Content-Encoding (RFC 9110 section 8.4). Raises BodyError "bad_encoding" or "too_large".
+    """Undo a Content-Encoding (RFC 9110 section 8.4). Raises BodyError "bad_encoding", "truncated" or "too_large".
 
     A body that is not packed although the header says so is passed on as it is: archives are full of those, because
-    crawlers unpack and keep the header.
+    crawlers unpack and keep the header. So is one whose coding is no coding ("none", "utf-8").
     """
     for name in reversed([part.strip().lower() for part in coding.split(",") if part.strip()]):
-        if name in ("gzip", "x-gzip"):
-            body = _inflate(body, zlib.MAX_WBITS | 16, max_bytes) if body.startswith(b"\x1f\x8b") else body
-        elif name == "deflate":
-            # "deflate" should be zlib; some servers send it bare.
-            packed = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-            body = _inflate(body, zlib.MAX_WBITS if packed else -zlib.MAX_WBITS, max_bytes)
-        elif name in ("br", "zstd"):
-            body = _read(BrotliReader if name == "br" else ZstdReader, body, max_bytes)
-        elif name != "identity":
-            raise BodyError("bad_encoding")
+        if name in _NO_CODINGS or _codec(name):
+            continue
+        try:
+            unpacker = _UNPACKERS.get(name)
+            if unpacker is None:
+                raise BodyError("bad_encoding")
+            body = unpacker(body, max_bytes)
+        except BodyError as error:
+            if error.reason == "too_large" or not _is_markup(body):
+                raise
     if len(body) > max_bytes:
         raise BodyError("too_large")
     return body
 
 
-def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
+_NO_CODINGS = ("identity", "none", "null", "no", "binary", "7bit", "8bit", "text", "plain")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+def _is_markup(body: bytes) -> bool:
+    """Whether bytes read as HTML or XML as they are: what is packed has control characters all over."""
+    return re.search(rb"<[a-zA-Z!?/]", body[:4096]) is not None and _CONTROLS.search(body[:4096]) is None
+
+
+def _gunzip(body: bytes, max_bytes: int) -> bytes:
+    """All members of a gzip body; behind the first, what is none is padding."""
+    if not body.startswith(b"\x1f\x8b"):
+        return body
+    plain = b""
+    while body.startswith(b"\x1f\x8b"):
+        piece, body = _inflate(body, zlib.MAX_WBITS | 16, max_bytes - len(plain))
+        plain += piece
+    return plain
+
+
+def _deflate(body: bytes, max_bytes: int) -> bytes:
+    # "deflate" should be zlib; some servers send it bare.
+    packed = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+    return _inflate(body, zlib.MAX_WBITS if packed else -zlib.MAX_WBITS, max_bytes)[0]
+
+
+def _inflate(body: bytes, window: int, max_bytes: int) -> tuple[bytes, bytes]:
+    """(content, what stands behind it)."""
     inflate = zlib.decompressobj(window)
     try:
         plain = inflate.decompress(body, max_bytes + 1)
@@ -51,51 +81,163 @@ def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
         raise BodyError("too_large")
     if not inflate.eof:
         raise BodyError("truncated")
+    return plain, inflate.unused_data
+
+
+def _brotli(body: bytes, max_bytes: int) -> bytes:
+    try:
+        return bytes(BrotliReader(io.BytesIO(body)).read(max_bytes + 1))
+    except (OSError, ValueError):
+        raise BodyError("bad_encoding") from None
+
+
+def _unzstd(body: bytes, max_bytes: int) -> bytes:
+    """RFC 8878: frames of a window of 8 MB at most (RFC 9659), 128 MB allowed."""
+    plain = b""
+    rest = body
+    while rest:
+        frame = zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
+        while rest and not frame.eof:
+            try:
+                # In small pieces: a block of 128 KiB takes four bytes.
+                plain += frame.decompress(rest[:1024])
+            except zstandard.ZstdError:
+                raise BodyError("bad_encoding") from None
+            if len(plain) > max_bytes:
+                raise BodyError("too_large")
+            rest = (frame.unused_data if frame.eof else b"") + rest[1024:]
+        if not frame.eof:
+            raise BodyError("truncated" if body.startswith(b"\x28\xb5\x2f\xfd") else "bad_encoding")
     return plain
 
 
-def _read(reader: type, body: bytes, max_bytes: int) -> bytes:
-    try:
-        plain = reader(io.BytesIO(body)).read(max_bytes + 1)
-    except (OSError, ValueError):
-        raise BodyError("bad_encoding") from None
-    return bytes(plain)
+_UNPACKERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "gzip": _gunzip,
+    "x-gzip": _gunzip,
+    "deflate": _deflate,
+    "br": _brotli,
+    "zstd": _unzstd,
+}
 
 
 def dechunk(body: bytes) -> bytes:
-    """Undo Transfer-Encoding: chunked (RFC 9112 section 7.1); a body that is not chunked is returned as is."""
+    """Undo Transfer-Encoding: chunked (RFC 9112 section 7.1); a body that is not chunked is returned as is.
+
+    Raises BodyError "bad_chunks" where a size is none, "truncated" where a chunk is cut off. A missing last chunk is
+    forgiven.
+    """
     plain: list[bytes] = []
     at = 0
-    while True:
-        end = body.find(b"\r\n", at)
-        size_text = body[at:end].split(b";", 1)[0].strip() if end >= 0 else b""
-        if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
+    while at < len(body):
+        end = body.find(b"\n", at)
+        size_text = body[at:end].split(b";", 1)[0].strip() if end >= 0 else body[at:].strip()
+        if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text) or end < 0:
+            if plain and size_text:
+                raise BodyError("bad_chunks")
             return b"".join(plain) if plain else body
         size = int(size_text, 16)
         if size == 0:
-            return b"".join(plain)
-        plain.append(body[end + 2 : end + 2 + size])
-        at = end + 2 + size
-        at += 2 if body[at : at + 2] == b"\r\n" else 0
+            break
+        if end + 1 + size > len(body):
+            raise BodyError("truncated")
+        plain.append(body[end + 1 : end + 1 + size])
+        at = end + 1 + size
+        at += 2 if body[at : at + 2] == b"\r\n" else 1 if body[at : at + 1] == b"\n" else 0
+    return b"".join(plain)
+
+
+# --- media types ------------------------------------------------------------------------------------------------------
+
+_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_MEDIA_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})")
+
+
+def media_type(content_type: str) -> str:
+    """The media type a Content-Type header begins with, in lower case, whatever follows it; "" if there is none."""
+    match = _MEDIA_TYPE.match(content_type)
+    return match[1].lower() if match else ""
+
+
+# MIME Sniffing Standard, section 7.1: an element of these, after blanks, before a blank or ">", is HTML.
+_HTML_START = re.compile(
+    rb"[\t\n\f\r ]*(?:<(?:!DOCTYPE HTML|HTML|HEAD|SCRIPT|IFRAME|H1|DIV|FONT|TABLE|A|STYLE|TITLE|B|BODY|BR|P)[ >]|<!--)",
+    re.IGNORECASE,
+)
+_XML_START = re.compile(rb"[\t\n\f\r ]*<\?xml")
+_SNIFFED = 1445
+
+
+def sniff(body: bytes) -> str:
+    """What a body without a Content-Type is, of the types that matter here: HTML, XML, text, or something else.
+
+    The rules for an unknown type of the WHATWG MIME Sniffing Standard.
+    """
+    head = body[:_SNIFFED]
+    if _HTML_START.match(head):
+        return "text/html"
+    if _XML_START.match(head):
+        return "text/xml"
+    if head.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "text/plain"
+    binary = _CONTROLS.search(head) or head.startswith((b"%PDF-", b"%!PS-Adobe-"))
+    return "application/octet-stream" if binary else "text/plain"
+
+
+# --- characters -------------------------------------------------------------------------------------------------------
+
+# Python's codecs that know fewer characters than the encoding of that name in the WHATWG Encoding Standard, and wider ones.
+_WIDER = {
+    "euc_kr": "cp949",
+    "gbk": "gb18030",
+    "gb2312": "gb18030",
+    "shift_jis": "cp932",
+    "big5": "big5hkscs",
+    "euc_jp": "euc_jis_2004",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+}
+_UNKNOWN = {"iso-8859-8-i": "iso8859-8", "x-mac-cyrillic": "mac_cyrillic", "x-user-defined": "cp1252"}
+
+
+@cache
+def _codec(label: str) -> str | None:
+    """The Python name of the encoding that a WHATWG label stands for."""
+    name = map_encoding_to_html5(label.strip(), fallback_utf8=False)
+    try:
+        known = codecs.lookup(_UNKNOWN.get(name.lower(), name)).name if name else None
+    except LookupError:
+        return None
+    return _WIDER.get(known, known) if known else None
 
 
 def charset(content_type: str) -> str | None:
     """The Python name of the charset a Content-Type header declares, None if it declares none that exists."""
     match = re.search(r"charset\s*=\s*[\"']?([\w.:-]+)", content_type, re.I)
-    if match is None:
-        return None
-    # WHATWG: what calls itself latin-1 is windows-1252 on the web
-    name = map_encoding_to_html5(match[1], fallback_utf8=False)
-    try:
-        return codecs.lookup(name).name if name else None
-    except LookupError:
-        return None
+    return _codec(match[1]) if match else None
+
+
+_COMMENT = re.compile(rb"<!--.*?(?:-->|$)", re.DOTALL)
+_META = re.compile(rb"<meta[\s/][^>]*?charset\s*=\s*[\"']?\s*([^\s\"'/>;]+)", re.IGNORECASE)
+_XML = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"'>]+)")
+_PRESCAN = 1024
+
+
+def _declared_within(body: bytes) -> str | None:
+    """The encoding that the first bytes of a page declare (the HTML Standard's prescan)."""
+    head = _COMMENT.sub(b"", body[:_PRESCAN])
+    found = _META.search(head) or _XML.match(head)
+    name = _codec(found[1].decode("latin-1")) if found else None
+    # A page whose declaration can be read as ASCII is not in UTF-16.
+    return "utf-8" if name and name.startswith("utf-16") else name
 
 
 def decode(body: bytes, declared: str | None) -> str:
     """The text of an HTML body: by BOM, the declared charset, <meta charset>, then detection. Never fails.
 
-    Undecodable bytes become U+FFFD; the result can always be written as UTF-8.
+    Undecodable bytes become U+FFFD, one by one: a bad byte makes no other encoding of a page. The result can always be
+    written as UTF-8.
     """
     for mark, name in (
         (codecs.BOM_UTF8, "utf-8-sig"),
@@ -103,15 +245,31 @@ def decode(body: bytes, declared: str | None) -> str:
         (codecs.BOM_UTF16_BE, "utf-16"),
     ):
         if body.startswith(mark):
-            return body.decode(name, "replace")
-    if declared == "utf-8":
-        try:
-            return body.decode("utf-8")
-        except UnicodeDecodeError:
-            return body.decode("utf-8", "replace")
-    name = declared or detect_encoding(body, from_html_meta=True) or "utf-8"
-    return str(bytes_to_str(body, name, errors="replace"))
+            return _decode(body, name)
+    return _decode(body, declared or _declared_within(body) or _detected(body))
 
+
+def _decode(body: bytes, name: str) -> str:
+    try:
+        return body.decode(name, "replace").encode("utf-8", "replace").decode()
+    except (LookupError, UnicodeError):
+        return body.decode("utf-8", "replace")
+
+
+def _detected(body: bytes) -> str:
+    """UTF-8 if most of what is not ASCII is, else what the detector says."""
+    text = body.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    if not bad or len(text) - sum(map(len, _ASCII.findall(text))) - bad > bad:
+        return "utf-8"
+    name = _codec(detect_encoding(body) or "")
+    return "cp1252" if name in (None, "utf-8", "ascii") else str(name)
+
+
+_ASCII = re.compile("[\0-\x7f]+")
+
+
+# --- what must not be parsed ------------------------------------------------------------------------------------------
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)((?:[^>\"']|\"[^\"]*\"|'[^']*')*)")
 # Elements that never contain others, or that the next of their kind closes: they do not nest.

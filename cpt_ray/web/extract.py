@@ -7,6 +7,7 @@ One WARC (or ARC) file is one shard. Every record is accounted for: under "recor
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,14 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 import xxhash
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
 
 from cpt_ray.artifacts import Ledger, Stage
 from cpt_ray.web.archive import Record, read_archive
 from cpt_ray.web.content import decode, trap
 from cpt_ray.web.language import identify
 from cpt_ray.web.options import ExtractOptions
+from cpt_ray.web.page import Page, noindex, read_page, tidy
 from cpt_ray.web.quality import quality
 from cpt_ray.web.url import normalise, origin
 
@@ -52,40 +52,46 @@ _HTML = ("text/html", "application/xhtml+xml")
 
 
 def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa.Table, Ledger]:
-    """The documents of one archive, `{"warc": path}`, sorted by URL; each URL once, its latest capture.
+    """The documents of one archive, `{"warc": path}`, sorted by URL; each URL once, the latest capture that is one.
 
-    A URL in several archives has a document for each (`dedup.clean_documents` keeps the latest).
+    Pages are judged one by one as they are read, and only what becomes of them is held. A URL in several archives has a
+    document for each (`dedup.clean_documents` keeps the latest).
     """
-    reasons: list[str | None] = []
-    pages: dict[str, Record] = {}
+    records: Counter[str | None] = Counter()
+    documents: Counter[str | None] = Counter()
+    rows: dict[str, dict[str, Any]] = {}
     for record in read_archive(shard["warc"], max_bytes=options.max_html_bytes):
         reason, url = _page(record)
-        if reason is None and url in pages:
-            reason = "older_capture"
-            if _age(record) < _age(pages[url]):
-                reasons.append(reason)
-                continue
-        elif reason is not None:
-            reasons.append(reason)
+        if reason is not None:
+            records[reason] += 1
             continue
-        reasons.append(reason)
-        pages[url] = record
-    ledger = Ledger.count("records", reasons)
-    rows, outcomes = [], []
-    for url in sorted(pages):
-        row, reason = document(pages[url], url, options)
-        outcomes.append(reason)
-        if row is not None:
-            rows.append(row)
-    return pa.Table.from_pylist(rows, schema=DOCUMENTS), ledger + Ledger.count("documents", outcomes)
+        row, reason = document(record, url, options)
+        if row is None:
+            documents[reason] += 1
+        elif url not in rows:
+            rows[url] = row
+        else:
+            records["older_capture"] += 1
+            rows[url] = max(rows[url], row, key=_age)
+            continue
+        records[None] += 1
+    documents[None] = len(rows)
+    table = pa.Table.from_pylist([rows[url] for url in sorted(rows)], schema=DOCUMENTS)
+    return table, Ledger.count("records", records.elements()) + Ledger.count("documents", documents.elements())
 
 
 def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[str, Any] | None, str | None]:
     """The row of a page, or None and the reason it has none. Pure."""
-    html = decode(record.body, record.charset)
-    if reason := trap(html):
-        return None, reason
-    title, text = extract(html)
+    if record.kind == "conversion":
+        page = Page(text=plain_text(record.body))
+    else:
+        html = decode(record.body, record.charset)
+        if reason := trap(html):
+            return None, reason
+        page = read_page(html)
+        if options.obey_noindex and (page.noindex or noindex(record.headers.get("x-robots-tag", ""))):
+            return None, "noindex"
+    text = page.text
     if not text:
         return None, "no_text"
     language, certainty = identify(text)
@@ -102,7 +108,7 @@ def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[st
         "url": url,
         "host": host,
         "group": _group(options.group_pattern, url) or host,
-        "title": title,
+        "title": page.title,
         "text": text,
         "language": language,
         "language_score": certainty,
@@ -117,30 +123,35 @@ def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[st
 
 
 def extract(html: str) -> tuple[str, str]:
-    """(title, main text) of a page. Navigation, sidebars, footers, forms are left out; blocks are separated by an empty
-    line, the lines of a preformatted block by one line break."""
-    tree = HTMLTree.parse(html)
-    text = extract_plain_text(tree, main_content=True, preserve_formatting=True, list_bullets=False, alt_texts=False)
-    lines = "\n".join(line.rstrip() for line in text.splitlines())
-    return " ".join((tree.title or "").split()), re.sub(r"\n{3,}", "\n\n", lines).strip("\n")
+    """(title, main text) of a page; see `page.read_page`."""
+    page = read_page(html)
+    return page.title, page.text
+
+
+def plain_text(body: bytes) -> str:
+    """The text of a WET record: a block to a line, as Common Crawl writes it."""
+    lines = (" ".join(line.split()) for line in tidy(body.decode("utf-8", "replace")).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
 def _page(record: Record) -> tuple[str | None, str]:
     """None and the normalised URL if the record is a page, else the reason it is none."""
     if record.reason is not None:
         return record.reason, ""
-    if record.kind not in ("response", "resource"):
+    if record.kind == "conversion" and record.content_type != "text/plain":
+        return "not_text", ""
+    if record.kind not in ("response", "resource", "conversion"):
         return f"record_{record.kind or 'unknown'}", ""
     if not 200 <= record.status < 300:
         return f"status_{record.status}", ""
-    if record.content_type not in _HTML:
+    if record.kind != "conversion" and record.content_type not in _HTML:
         return "not_html", ""
     url = normalise(record.url)
     return (None, url) if url else ("bad_url", "")
 
 
-def _age(record: Record) -> tuple[datetime, int]:
-    return record.fetched_at or datetime.min.replace(tzinfo=UTC), record.offset
+def _age(row: Mapping[str, Any]) -> tuple[datetime, int]:
+    return row["fetched_at"] or datetime.min.replace(tzinfo=UTC), row["warc_offset"]
 
 
 def _group(pattern: str, url: str) -> str:

@@ -55,6 +55,9 @@ class ExtractOptions(Options):
         default=0.5, ge=0, le=1, description="a document whose language is less certain is dropped"
     )
     max_html_bytes: int = Field(default=2_000_000, ge=1, description="a larger page is dropped unread")
+    obey_noindex: bool = Field(
+        default=False, description="drop pages that ask search engines not to index them (meta robots, X-Robots-Tag)"
+    )
     quality: QualityOptions = Field(default=QualityOptions(), description="quality rules")
 
     @field_validator("languages")

@@ -6,7 +6,9 @@ import gzip
 import time
 import zlib
 
+import brotli
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,3 +94,59 @@ def test_traps() -> None:
     assert trap("<p>word<br>" * 20_000) is None
     assert trap("<div><span>a</span><img src=x></div>" * 5_000) is None
     assert trap("<div>" * (MAX_DEPTH - 1) + "</div>" * (MAX_DEPTH - 1) + "<p>" * 3000) is None
+
+
+FRENCH = "L’été, les bateaux passent très tôt devant le phare, où la mer est calme. "
+
+
+@pytest.mark.parametrize(
+    ("label", "codec", "text"),
+    [
+        ("utf-8", "utf-8", FRENCH), ("iso-8859-1", "cp1252", FRENCH), ("euc-kr", "cp949", "한국어 글 뷁 "), ("ks_c_5601-1987", "cp949", "한국어 뷁 "),
+        ("gb2312", "gb18030", "镕 汉字 "), ("gbk", "gb18030", "汉字€ "), ("euc-jp", "euc_jis_2004", "日本語 ① "), ("shift_jis", "cp932", "日本語 ① "),
+        ("big5", "big5hkscs", "漢字 "), ("tis-620", "cp874", "ภาษาไทย… "), ("iso-8859-9", "cp1254", "Türkçe “ş” "), ("koi8-r", "koi8-r", "привет "),
+        ("windows-1251", "cp1251", "привет "), ("iso-8859-8-i", "iso8859-8", "שלום "), ("unicode-1-1-utf-8", "utf-8", FRENCH),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["header", "meta", "http-equiv"])
+def test_one_bad_byte_is_one_bad_character(label: str, codec: str, text: str, where: str) -> None:
+    """Labels mean what browsers make of them, and a byte that is none of the encoding changes nothing else."""
+    meta = {
+        "meta": f"<meta charset={label}>",
+        "http-equiv": f'<meta http-equiv=content-type content="text/html; charset={label}">',
+    }
+    body = meta.get(where, "").encode() + (text * 8).encode(codec) + b"<p>\xff</p>" + (text * 2).encode(codec)
+    found = decode(body, charset(f"text/html; charset={label}") if where == "header" else None)
+    assert found.count(text) == 10
+
+
+@pytest.mark.parametrize(
+    ("body", "starts"),
+    [
+        ((FRENCH * 8).encode() + b"\xa9", FRENCH),
+        ((FRENCH * 8).encode("cp1252"), FRENCH),
+        (b"<?xml version='1.0' encoding='windows-1251'?>" + "привет ".encode("cp1251") * 9, "<?xml version='1.0' encoding='windows-1251'?>привет "),
+        (b"<!-- <meta charset=koi8-r> --><meta charset=utf-8>" + FRENCH.encode(), "<!-- <meta charset=koi8-r> --><meta charset=utf-8>" + FRENCH),
+        (b"<meta charset=utf-16>" + FRENCH.encode(), "<meta charset=utf-16>" + FRENCH),
+        (b"<meta charset=klingon>" + FRENCH.encode() * 9, "<meta charset=klingon>" + FRENCH),
+    ],
+)  # fmt: skip
+def test_what_a_page_says_of_itself(body: bytes, starts: str) -> None:
+    """Meta by the HTML Standard's prescan, then detection."""
+    assert decode(body, None).startswith(starts)
+
+
+def test_unpack_zstd_and_members() -> None:
+    """zstd as the others, in several frames too; a gzip body of several members is all of them, padding is none."""
+    assert unpack(zstandard.compress(PLAIN), "zstd", 10_000) == PLAIN
+    assert unpack(zstandard.compress(PLAIN) + zstandard.compress(b"more"), "zstd", 10_000) == PLAIN + b"more"
+    assert unpack(gzip.compress(PLAIN) + gzip.compress(b"more") + b"\0\0", "x-gzip", 10_000) == PLAIN + b"more"
+    assert unpack(brotli.compress(PLAIN), "br", 10_000) == PLAIN
+    for body, reason in (
+        (zstandard.compress(PLAIN)[:-4], "truncated"),
+        (zstandard.compress(bytes(10**7)), "too_large"),
+        (b"\x28\xb5\x2f\xfd\xff\xff" * 9, "bad_encoding"),
+    ):
+        with pytest.raises(BodyError) as caught:
+            unpack(body, "zstd", 10_000)
+        assert caught.value.reason == reason

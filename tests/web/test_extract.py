@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import tracemalloc
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from cpt_ray.web.archive import Record
 from cpt_ray.web.content import decode
 from cpt_ray.web.extract import DOCUMENTS, document, extract, extract_shard
 from cpt_ray.web.options import ExtractOptions
+from cpt_ray.web.page import read_page
 from cpt_ray.web.warc import Exchange, SegmentWriter
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "web"
@@ -178,3 +180,168 @@ def test_f1_on_news_pages() -> None:
 def shingles(text: str, n: int = 4) -> Counter[tuple[str, ...]]:
     words = re.findall(r"\w+", text)
     return Counter(tuple(words[at : at + n]) for at in range(max(1, len(words) - n + 1)))
+
+
+# --- archives of others -----------------------------------------------------------------------------------------------
+
+
+def raw(block: bytes, url: str = "http://h/a", kind: str = "response", date: str = "2026-05-01T00:00:00Z") -> bytes:
+    mime = "text/plain" if kind == "conversion" else "application/http; msgtype=response"
+    return (
+        (
+            f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date: {date}\r\nContent-Type: {mime}\r\n"
+            f"Content-Length: {len(block)}\r\n\r\n"
+        ).encode()
+        + block
+        + b"\r\n\r\n"
+    )
+
+
+def http(body: bytes, headers: str = "Content-Type: text/html; charset=utf-8") -> bytes:
+    return f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode() + body
+
+
+def shard(folder: Path, data: bytes, name: str = "t.warc", **options: object) -> tuple[list[dict], dict[str, dict]]:
+    (folder / name).write_bytes(data)
+    table, ledger = extract_shard({"warc": str(folder / name)}, ExtractOptions(**options))  # type: ignore[arg-type]
+    return table.to_pylist(), {unit: dict(count.dropped) for unit, count in ledger.check("extract").units.items()}
+
+
+def test_wet_is_text_already(tmp_path: Path) -> None:
+    """A conversion record becomes a document by the same rules, without extraction; `<` stays what it is."""
+    text = f"Title line\n{PROSE}if a < b and c > d then\n{PROSE}"
+    rows, dropped = shard(
+        tmp_path,
+        raw(text.encode(), kind="conversion")
+        + raw(b"Just a few words here.", "http://h/b", "conversion")
+        + raw(b"", kind="warcinfo"),
+    )
+    assert rows[0]["text"] == "\n".join(line.strip() for line in text.split("\n")).strip()
+    assert (rows[0]["title"], rows[0]["status"], rows[0]["content_type"]) == ("", 200, "text/plain")
+    assert dropped == {"records": {"record_warcinfo": 1}, "documents": {"too_short": 1}}
+
+
+def test_a_worse_capture_costs_no_page(tmp_path: Path) -> None:
+    """Captures are judged before the latest is chosen, whatever their order and number of files."""
+    good, bad = (
+        raw(http(PAGE.encode())),
+        raw(http(b"<main><p>Checking your browser.</p></main>"), date="2026-05-03T00:00:00Z"),
+    )
+    for data in (good + bad, bad + good):
+        rows, dropped = shard(tmp_path, data)
+        assert len(rows) == 1
+        assert dropped == {"records": {}, "documents": {"too_short": 1}}
+
+
+@pytest.mark.parametrize(
+    ("head", "meta", "reason"),
+    [
+        ("", '<meta name="robots" content="noindex">', "noindex"),
+        ("", '<meta name="ROBOTS" content="NOARCHIVE, NoIndex">', "noindex"),
+        ("", "<meta name=robots content=none>", "noindex"),
+        ("X-Robots-Tag: noindex", "", "noindex"),
+        ("X-Robots-Tag: noarchive\r\nX-Robots-Tag: noindex", "", "noindex"),
+        ("X-Robots-Tag: examplebot: noindex", "", None),
+        ("", '<meta name="robots" content="index, max-image-preview:none">', None),
+        ("", '<meta name="description" content="noindex">', None),
+    ],
+)
+def test_noindex_by_option(tmp_path: Path, head: str, meta: str, reason: str | None) -> None:
+    """What robots are asked is obeyed where the option says so, and only then."""
+    headers = "Content-Type: text/html" + (f"\r\n{head}" if head else "")
+    data = raw(http(PAGE.replace("<head>", f"<head>{meta}").encode(), headers))
+    assert len(shard(tmp_path, data)[0]) == 1
+    rows, dropped = shard(tmp_path, data, obey_noindex=True)
+    assert dropped["documents"] == ({reason: 1} if reason else {})
+    assert len(rows) == (reason is None)
+
+
+def test_memory_holds_no_bodies(tmp_path: Path) -> None:
+    """What is held is what becomes of pages: their bodies are gone when the next is read."""
+    padding = "<!-- " + "x" * 500_000 + " -->"
+    data = b"".join(gzip.compress(raw(http((PAGE + padding).encode()), f"http://h/{i}")) for i in range(40))
+    (tmp_path / "t.warc.gz").write_bytes(data)
+    shape = {"warc": str(tmp_path / "t.warc.gz")}
+    extract_shard(shape, ExtractOptions())
+    tracemalloc.start()
+    try:
+        table, _ = extract_shard(shape, ExtractOptions())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert table.num_rows == 40
+    assert peak < 40 * 500_000 / 2
+
+
+# --- the main text ----------------------------------------------------------------------------------------------------
+
+CASES = SHARED.parents[1] / "cases" / "extract.jsonl"
+
+
+@pytest.mark.skipif(not CASES.is_file(), reason="../shared/cases/extract.jsonl is absent")
+def test_cases() -> None:
+    """The pages that were seen to fail."""
+    for line in CASES.read_text().splitlines():
+        case = json.loads(line)
+        text = extract(case["html"])[1]
+        assert [s for s in case["contains"] if s not in text] == [], case["id"]
+        assert [s for s in case["lacks"] if s in text] == [], case["id"]
+
+
+S = "This is a sentence about the weather, the sea and the boats that go out on it in the morning. " * 3
+
+
+@pytest.mark.parametrize(
+    ("html", "contains", "lacks"),
+    [
+        (f"<main><p>{S}</p><h3><button>When does the gate close?</button></h3><p>At high tide.</p><p>{S}</p></main>", ["When does the gate close?\n\nAt high tide."], []),
+        (f"<main><p>{S}</p><dl><dt><button>Open?</button></dt><dd>At nine in the morning.</dd></dl><p>{S}</p></main>", ["Open?", "At nine"], []),
+        (f"<main><p>{S}</p><div class=faq><summary>Loose question?</summary><p>Loose answer.</p></div><p>{S}</p></main>", ["Loose question?", "Loose answer."], []),
+        (f"<article><p>{S}</p><aside><p>A note at the side: {S}</p></aside><p>{S}</p></article>", ["A note at the side"], []),
+        (f"<article><p>{S}</p><figure><img src=a><figcaption>The wall in 1900.</figcaption></figure><p>{S}</p></article>", ["The wall in 1900."], []),
+        (f"<article><p>{S}</p><section id=related-work><h2>Related work</h2><p>Others built walls. {S}</p></section></article>", ["Others built walls."], []),
+        (f"<main><p>{S}</p></main><div id=onetrust-banner-sdk><p>We use cookies on this site. {S[:90]}</p></div>", [], ["We use cookies"]),
+        (f"<main><p>{S}</p><div class='share-buttons'><a href=1>Facebook</a> <a href=2>Mail it</a></div><p>{S}</p></main>", [], ["Facebook", "Mail it"]),
+        (f"<main><p>{S}</p><table><tr><th>Name</th><th>Age</th></tr><tr><td>Ann</td><td>7</td></tr></table><p>{S}</p></main>", ["Name | Age\nAnn | 7"], ["NameAge"]),
+        (f"<main><p>{S}</p><pre><code>def f(x):\n    return x\n</code></pre><p>{S}</p></main>", ["def f(x):\n    return x"], []),
+        (f"<main><p>{S}</p><ol><li>First<ul><li>Inner</li></ul></li><li>Second</li></ol><p>{S}</p></main>", ["First\nInner\nSecond"], ["FirstInner"]),
+        (f"<main><p>{S}</p><p>one<br>two<br><br>three</p></main>", ["one\ntwo\n\nthree"], ["onetwo"]),
+        (f"<main><p>{S}</p><p>H<sub>2</sub>O and <b>bo</b>ld x<sup>2</sup></p></main>", ["H2O and bold x2"], []),
+        (f"<main><p>{S}</p><blockquote>Quoted words.<p>More of them.</p></blockquote></main>", ["Quoted words.\n\nMore of them."], []),
+        (f"<nav><ul><li><a href=/>Home</a></li></ul></nav><main><p>{S}</p></main><footer><p>Imprint and more words</p></footer>", [], ["Home", "Imprint"]),
+        (f"<body><div class='page has-sidebar no-comments'><div class=entry><p>{S}</p><p>{S}</p></div></div></body>", ["This is a sentence"], []),
+        (f"<form id=aspnetForm><div><p>{S}</p><p>{S}</p><select><option>Pick one</option></select></div></form>", ["This is a sentence"], ["Pick one"]),
+        (f"<main><p>{S}</p><details><summary>More</summary><ul><li>Kept item</li></ul></details></main>", ["More", "Kept item"], ["MoreKept"]),
+        (f"<main><p>{S}</p><p>zero\u200bwidth\u2060joined \ufeffmark a&nbsp;b&shy;c</p></main>", ["zerowidthjoined mark a bc"], ["\u00ad"]),
+        (f"<main><p>{S}</p><script>var x = 'code';</script><style>p {{}}</style><p>Last words here.</p></main>", ["Last words here."], ["var x"]),
+        (f"<main><h1>Steps</h1><ul>{''.join(f'<li>Step {i}: turn the key and wait until the light is on.</li>' for i in range(6))}</ul></main>", ["Step 0", "Step 5"], []),
+        (f"<article><p>{S}</p></article><section class=comments><p>A reader says: {S[:80]}</p></section>", [], ["A reader says"]),
+        (f"<div class=comment><p>{S}</p></div><div class=comment><p>Second post. {S}</p></div>", ["This is a sentence", "Second post."], []),
+    ],
+)  # fmt: skip
+def test_main_text(html: str, contains: list[str], lacks: list[str]) -> None:
+    """What is text of the page stays, in blocks; what is furniture goes."""
+    text = extract(html)[1]
+    assert [s for s in contains if s not in text] == [], text
+    assert [s for s in lacks if s in text] == [], text
+
+
+@given(st.text(max_size=200))
+def test_any_markup_can_be_read(html: str) -> None:
+    """No page fails, and what comes out is tidy."""
+    for page in (html, f"<p>{html}</p>", f"<ul><li>{html}<table><td>{html}"):
+        text = extract(page)[1]
+        assert text == text.strip("\n")
+        assert "\n\n\n" not in text or "<pre" in page
+
+
+def test_head_of_a_page() -> None:
+    """One parse gives title, language and canonical address too."""
+    page = read_page("<html lang=de-AT><title>\n A &amp; B </title><link rel='x CANONICAL' href=' http://h/c '><p>x")
+    assert (page.title, page.language, page.canonical, page.noindex, page.text) == (
+        "A & B",
+        "de-AT",
+        "http://h/c",
+        False,
+        "x",
+    )

@@ -1,0 +1,44 @@
+"""WARC 1.0 and 1.1 (ISO 28500), with WET: plain text of pages as `conversion` records."""
+
+from __future__ import annotations
+
+import re
+
+from cpt_ray.web.container import LONGEST_HEAD, Stream
+from cpt_ray.web.record import Damage, Record, date, fields, response
+
+ENDINGS = (".warc", ".wet")
+BEGUN = re.compile(rb"W(A(R(C(/.*)?)?)?)?", re.DOTALL)
+START = re.compile(rb"WARC/[01]\.\d+\r?\n")
+_HEAD = re.compile(rb"\r?\n\r?\n")
+_VERSION = re.compile(rb"WARC/\d+\.\d+\r?\n")
+
+
+def read(stream: Stream, name: str, max_bytes: int) -> Record | None:
+    """The record the stream stands before, None at the end of the archive."""
+    if not stream.begin():
+        return None
+    head = stream.head(_HEAD, BEGUN)
+    named = dict(reversed(fields(head, "utf-8")))
+    length_text = named.get("content-length", "")
+    if not _VERSION.match(head) or not re.fullmatch(r"[0-9]{1,18}", length_text):
+        raise Damage("malformed")
+    offset, length = stream.offset, int(length_text)
+    kind, url = named.get("warc-type", "").lower(), named.get("warc-target-uri", "").strip("<>")
+    fetched_at = date(named.get("warc-date", ""))
+    long = length > max_bytes + LONGEST_HEAD
+    block = b"" if long else stream.take(length)
+    if (stream.skip(length) if long else len(block)) < length:
+        # The file may have been cut, or the length is damaged, and then other records stand where this one's rest would.
+        raise Damage("truncated", kind=kind, url=url, fetched_at=fetched_at)
+    sound = stream.ends_here(block, kind=kind, url=url, fetched_at=fetched_at)
+    if long or not sound:
+        return Record(name, offset, kind, url, fetched_at=fetched_at, reason="too_large" if long else "malformed")
+    if "warc-segment-number" in named and kind == "response":
+        return Record(name, offset, kind, url, fetched_at=fetched_at, reason="segmented")
+    if kind in ("resource", "conversion"):
+        headers = {"content-type": named.get("content-type", "")}
+        return Record(name, offset, kind, url, 200, headers, block, fetched_at)
+    if kind != "response":
+        return Record(name, offset, kind, url, fetched_at=fetched_at)
+    return response(name, offset, url, block, fetched_at, max_bytes)
