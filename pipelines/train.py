@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import functools
 import posixpath
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -50,11 +51,16 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         wanted = flow(out, "model", options.pairs, options.model, options, tracked)
         check_flow(wanted, resources)
         made = run_flow(wanted, ended=tracked.ended)
-        if options.register:
-            _, heldout, trained = made
-            tracked.log_model("model", trained, made[trained], options.register, figures(trained), made[heldout])
+        if options.register_as:
+            register(made, options.register_as, tracked)
     print_artifacts(made)
     return made
+
+
+def register(made: Mapping[str, Manifest], name: str, tracked: Tracked) -> None:
+    """Make the model of `flow` a version of `name` in MLflow's registry, with what training measured of it."""
+    _, heldout, trained = made
+    tracked.log_model(posixpath.basename(trained), trained, made[trained], name, figures(trained), made[heldout])
 
 
 def figures(trained: str) -> dict[str, float]:

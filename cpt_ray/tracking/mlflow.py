@@ -523,7 +523,7 @@ def _client(uri: str) -> "MlflowClient":
     _settle()
     from mlflow import MlflowClient
 
-    for name in ("mlflow.store.db.utils", "alembic"):
+    for name in ("mlflow.store.db.utils", "mlflow.pyfunc", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(uri, registry_uri=uri)
 

@@ -52,6 +52,9 @@ class PipelineOptions(Steps):
     pairs: str = Field(description="a pairs artifact, such as outputs/code/code_pairs")
     model: ModelOptions = ModelOptions()
     output: str = Field("train", description="folder under cluster.outputs")
+    register_as: str | None = Field(
+        None, pattern="^[^/:]+$", description="name in MLflow's registry to register the model as; null: not at all"
+    )
     register: str | None = Field(
         None, pattern="^[^/:]+$", description="name in MLflow's registry to register the model as; null: not at all"
     )

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -17,6 +18,7 @@ from cpt_ray.artifacts import Ledger, build, read_manifest, read_table, run_flow
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.options import CandidateOptions
+from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.options import ModelOptions, TokenizerOptions
 from cpt_ray.model.tokenizer import train_tokenizer
 from cpt_ray.pairs import splits
@@ -79,7 +81,8 @@ def fine_tuned(out: str, pairs: str, model: str, hard: int, **changes: Any) -> d
         heldout_pairs=16,
     )
     with Tracked(TrackingOptions(), out, "train", out, steps) as tracked:
-        return run_flow(train.flow(out, "model", pairs, ModelOptions(init=model), steps, tracked))
+        flow = train.flow(out, "model", pairs, ModelOptions(init=model), steps, tracked)
+        return run_flow(flow, ended=tracked.ended)
 
 
 def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path: Path) -> None:
@@ -261,3 +264,46 @@ def test_mined_negatives_to_a_trained_model(model: str, pairs: str, tmp_path: Pa
     order = read_table(str(tmp_path / "tuned2" / "model_batches"))
     assert all(len(row) == 2 for row in order["hard_ids"].to_pylist())
     assert both[0] != both[1]
+
+
+def test_a_registered_model_is_the_one_that_was_trained(model: str, pairs: str, tmp_path: Path) -> None:
+    """From the registry it gives the folder's vectors on both sides; its run is the training's, with the data it saw and
+    the figures that decide who is champion. A worse model registered later does not become it, and the same one again is
+    no second version."""
+    import mlflow
+    from mlflow import MlflowClient
+
+    out = str(tmp_path / "out")
+    digests, want = [], []
+    for rate in (5e-3, 1e-9):
+        made = fine_tuned(out, pairs, model, 0, learning_rate=rate)
+        for _ in range(2):
+            with Tracked(TrackingOptions(), out, "train", out, TRAIN) as tracked:
+                train.register(made, "toy-code", tracked)
+        digests.append(made[f"{out}/model"].digest)
+        embedder = Embedder(f"{out}/model")
+        want.append({side: embedder.embed(WORDS[:3], side) for side in ("x", "y")})
+    uri = f"sqlite:///{out}/mlflow.db"
+    client = MlflowClient(uri)
+    versions = client.search_model_versions("name = 'toy-code'", order_by=["version_number ASC"])
+    scores = [float(version.tags["heldout_mrr"]) for version in versions]
+    assert len(scores) == 2
+    assert scores[0] != scores[1]
+    champion = client.get_model_version_by_alias("toy-code", "champion")
+    best = scores.index(max(scores))
+    assert champion.tags["cpt_ray.digest"] == digests[best]
+    run = client.get_run(champion.run_id)
+    assert run.data.metrics["heldout_mrr"] == pytest.approx(scores[best], abs=1e-6)
+    assert {told.dataset.digest for told in run.inputs.dataset_inputs} == {
+        read_manifest(f"{out}/model_{name}").digest for name in ("batches", "heldout")
+    }
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded = mlflow.pyfunc.load_model("models:/toy-code@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    for side in ("x", "y"):
+        np.testing.assert_allclose(loaded.predict(WORDS[:3], params={"side": side}), want[best][side], atol=1e-6)
+    weights = [path for path in Path(out, "mlartifacts").rglob("*.safetensors") if not path.is_symlink()]
+    assert len(weights) == 2
