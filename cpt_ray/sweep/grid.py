@@ -231,6 +231,9 @@ def _tune(jobs: list[_Job], options: SweepOptions, out: str, told: _Told) -> Non
         tune.report({options.metric: _result(job.trial, job.folder, options.metric).score})
 
     class Pass(tune.Callback):
+        def __reduce__(self) -> Any:  # Tune keeps a copy on disk, which nobody reads
+            return tune.Callback, ()
+
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             told.began(trial.config["trial"])
 

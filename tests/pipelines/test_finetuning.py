@@ -73,7 +73,7 @@ def pairs(tmp_path: Path) -> str:
     return path
 
 
-def fine_tuned(out: str, pairs: str, model: str, hard: int, **changes: Any) -> dict[str, Any]:
+def fine_tuned(out: str, pairs: str, model: str, hard: int, register_as: str = "", **changes: Any) -> dict[str, Any]:
     """The manifests of `cpt-ray train` on `pairs`, without Ray."""
     steps = train.Steps(
         batches=BatchOptions(batch_size=8, steps=8, hard_negatives=hard, max_x_tokens=16, max_y_tokens=24),
@@ -82,7 +82,10 @@ def fine_tuned(out: str, pairs: str, model: str, hard: int, **changes: Any) -> d
     )
     with Tracked(TrackingOptions(), out, "train", out, steps) as tracked:
         flow = train.flow(out, "model", pairs, ModelOptions(init=model), steps, tracked)
-        return run_flow(flow, ended=tracked.ended)
+        made = run_flow(flow, ended=tracked.ended)
+        if register_as:
+            train.register(made, register_as, tracked)
+        return made
 
 
 def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path: Path) -> None:
@@ -276,10 +279,8 @@ def test_a_registered_model_is_the_one_that_was_trained(model: str, pairs: str, 
     out = str(tmp_path / "out")
     digests, want = [], []
     for rate in (5e-3, 1e-9):
-        made = fine_tuned(out, pairs, model, 0, learning_rate=rate)
         for _ in range(2):
-            with Tracked(TrackingOptions(), out, "train", out, TRAIN) as tracked:
-                train.register(made, "toy-code", tracked)
+            made = fine_tuned(out, pairs, model, 0, "toy-code", learning_rate=rate)
         digests.append(made[f"{out}/model"].digest)
         embedder = Embedder(f"{out}/model")
         want.append({side: embedder.embed(WORDS[:3], side) for side in ("x", "y")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ class Heard:
     """What a sweep says of its trials."""
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()  # it cannot be pickled, no more than what speaks to MLflow
         self.said: list[tuple[str, str]] = []
         self.identities: set[str] = set()
 
