@@ -83,6 +83,7 @@ class Tracked:
         self.run(name, manifest.identity).model(
             path,
             manifest.digest,
+            params=manifest.params,
             metrics=ordered,
             step=int(manifest.extra.get("exported_step", 0)),
             data={"name": data.step, "digest": data.digest},

@@ -89,7 +89,9 @@ class Tracker:
             self._client = _client(uri)
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
-                found = self._client.get_experiment(self._client.create_experiment(experiment, artifacts))
+                # The kind opens the UI on trainings and models, not on traces of language models.
+                kind = {"mlflow.experimentKind": "custom_model_development"}
+                found = self._client.get_experiment(self._client.create_experiment(experiment, artifacts, kind))
             elif found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
         self._experiment = found.experiment_id
@@ -255,6 +257,7 @@ class TrackedRun:
         folder: str,
         digest: str,
         *,
+        params: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
         step: int = 0,
         data: Mapping[str, str] | None = None,
@@ -269,7 +272,7 @@ class TrackedRun:
         makes it a version in the registry; `alias` is moved to it if it is better than the version that has it, by the
         first of the metrics that both have. The others of that name stay what they are.
         """
-        model_id = self._logged_model(folder, digest, loader)
+        model_id = self._logged_model(folder, digest, params or {}, loader)
         figures = dict(metrics or {})
         held = {metric.key for metric in self._client.get_logged_model(model_id).metrics or []}
         if new := {name: value for name, value in figures.items() if name not in held}:
@@ -311,7 +314,7 @@ class TrackedRun:
 
         return get_artifact_repository(self._client.get_run(self.id).info.artifact_uri, tracking_uri=self.uri)
 
-    def _logged_model(self, folder: str, digest: str, loader: str) -> str:
+    def _logged_model(self, folder: str, digest: str, params: Mapping[str, Any], loader: str) -> str:
         """The id of this run's LoggedModel of that digest, made where it is not there yet or a kill left it half made."""
         from mlflow.entities import LoggedModelOutput
         from mlflow.entities.logged_model_status import LoggedModelStatus
@@ -330,6 +333,7 @@ class TrackedRun:
                 name=str(run.info.run_name),
                 source_run_id=self.id,
                 tags={DIGEST: digest},
+                params={name: str(value) for name, value in flatten(params).items()},
                 model_type="embedding",
             )
         )
@@ -363,6 +367,8 @@ class TrackedRun:
             made = self._client.create_model_version(
                 name, f"models:/{model_id}", self.id, tags=tags, description=said, model_id=model_id
             )
+        versions = [{"name": name, "version": made.version}]
+        self._client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(versions)})
         return str(made.version)
 
     def _promote(self, name: str, version: str, alias: str, figures: Mapping[str, float]) -> None:
