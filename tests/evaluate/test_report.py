@@ -143,3 +143,21 @@ def test_words_for_time_and_size() -> None:
         "2 h 10 min",
     ]
     assert [size(b) for b in (5 << 20, 3 << 30)] == ["5 MiB", "3.0 GiB"]
+
+
+def test_the_cards_and_the_sweeps_table_say_the_whole() -> None:
+    """BM25 stands on the cards of both tasks, and beside a model that it beats this is said; the sweep's table has the
+    page's whole width to itself."""
+    report = sample_report()
+    better = report.text_search.bm25.model_copy(update={"mrr": 2 * report.text_search.model.mrr})
+    text = report.text_search.model_copy(update={"bm25": better})
+    page = html(report.model_copy(update={"text_search": text}))
+    cards = page[page.index('class="facts"') : page.index("Search on held-out projects")]
+    assert f"BM25 {report.code_search.bm25.mrr:.3f}" in cards
+    assert f"BM25 {better.mrr:.3f}" in cards
+    assert "0.5×" in cards
+    assert "text search over BM25: matching words is better here" in cards
+    sweep = page[page.index("<h2>Sweep</h2>") : page.index("<h2>Corpus and stages</h2>")]
+    figure, _, table = sweep.partition("</figure>")
+    assert "<table" not in figure
+    assert table.index("</div>") < table.index("<table")

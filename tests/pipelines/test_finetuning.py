@@ -308,3 +308,16 @@ def test_a_registered_model_is_the_one_that_was_trained(model: str, pairs: str, 
         np.testing.assert_allclose(loaded.predict(WORDS[:3], params={"side": side}), want[best][side], atol=1e-6)
     weights = [path for path in Path(out, "mlartifacts").rglob("*.safetensors") if not path.is_symlink()]
     assert len(weights) == 2
+
+    # The outputs are moved, and what the manual says to do about it is done.
+    moved = shutil.move(out, str(tmp_path / "moved"))
+    text = (Path(__file__).parents[2] / "docs" / "analyst.md").read_text()
+    code = text[text.index("import sqlite3") : text.index("```", text.index("import sqlite3"))]
+    code = code.replace("/old/outputs/", f"{out}/").replace("/new/outputs/", f"{moved}/")
+    exec(code.replace("outputs/mlflow.db", f"{moved}/mlflow.db"), {})
+    mlflow.set_tracking_uri(f"sqlite:///{moved}/mlflow.db")
+    try:
+        loaded = mlflow.pyfunc.load_model("models:/toy-code@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    np.testing.assert_allclose(loaded.predict(WORDS[:3]), want[best]["x"], atol=1e-6)
