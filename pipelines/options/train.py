@@ -55,6 +55,3 @@ class PipelineOptions(Steps):
     register_as: str | None = Field(
         None, pattern="^[^/:]+$", description="name in MLflow's registry to register the model as; null: not at all"
     )
-    register: str | None = Field(
-        None, pattern="^[^/:]+$", description="name in MLflow's registry to register the model as; null: not at all"
-    )
