@@ -48,7 +48,9 @@ Send = Callable[[Sequence[Message]], None]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 PATIENCE = 20.0
-"""Seconds that `close` waits, besides the time that files under way may take at SLOWEST bytes per second."""
+"""Seconds without a message taken after which `close` gives up, besides what files may take at SLOWEST bytes per second."""
+LONGEST_WAIT = 3
+"""As many times its patience `close` waits for a store that takes messages, but slowly."""
 SLOWEST = 4 << 20
 LAST_TRIES = 2
 TOGETHER = 400
@@ -109,11 +111,16 @@ class Outbox:
             self._tries_left = LAST_TRIES
             self._changed.notify()
             waiting = sum(_bytes(message) for message in self._queue)
-        deadline = time.monotonic() + patience + waiting / SLOWEST
-        self._thread.join(min(3.0, patience))
-        if self._thread.is_alive():
-            log.info("MLflow: waiting for it to take %d reports", len(self._queue))
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+        began, of_files = time.monotonic(), waiting / SLOWEST
+        self._moved, said = began, False
+        while self._thread.is_alive():
+            self._thread.join(0.1)
+            now = time.monotonic()
+            if now - self._moved > patience + of_files or now - began > LONGEST_WAIT * patience + of_files:
+                break
+            if now - began > 3.0 and not said:
+                log.info("MLflow: waiting for it to take %d reports", len(self._queue))
+                said = True
         with self._changed:
             left = len(self._queue)
         if left:
@@ -152,7 +159,7 @@ class Outbox:
                 continue
             if self._ill:
                 log.info("MLflow is back")
-            pause, self._ill = FIRST_PAUSE, False
+            pause, self._ill, self._moved = FIRST_PAUSE, False, time.monotonic()
             with self._changed:
                 for _ in batch:
                     self._queue.popleft()

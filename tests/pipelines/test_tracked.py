@@ -16,6 +16,12 @@ from cpt_ray.options import Options
 from pipelines.tracked import Tracked, TrackingOptions
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no MLflow that fails."""
+    monkeypatch.setattr("pipelines.tracked.PATIENCE", 200)
+
+
 class Toy(Options):
     """A toy pipeline's options."""
 
@@ -91,6 +97,7 @@ def test_a_training_costs_nothing_to_track_where_mlflow_is_gone(tmp_path, monkey
         with run.live("toy", manifest.identity, str(metrics), 3):
             metrics.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (1, 2, 3)))
         run.finish("toy", str(tmp_path / "toy_rows"), manifest)
+    monkeypatch.setattr("pipelines.tracked.PATIENCE", 200)
     (left,) = (tmp_path / "mlflow.waiting").glob("*.jsonl")
     # As if the server were up again: the same reports, to a store that is there.
     text = left.read_text().replace(options.tracking.uri, f"sqlite:///{tmp_path}/mlflow.db")

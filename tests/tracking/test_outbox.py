@@ -252,7 +252,7 @@ def test_everything_reaches_a_real_store_once_however_often_it_is_sent(tmp_path:
         attached = Path(json.loads(next(line for line in lines.splitlines() if '"artifact"' in line))["path"]).parent
         attached.mkdir(parents=True, exist_ok=True)
         (attached / "f.png").write_bytes(next((tmp_path / "saved").rglob("f.png")).read_bytes())
-        assert Outbox(str(folder), about, Player(**about).connect).close() == 0
+        assert Outbox(str(folder), about, Player(**about).connect).close(patience=200) == 0
     assert not (folder / REFUSED).exists()
     assert _history(uri) == {"parent": [], "child": [(step, step / 2) for step in range(30)]}
     from mlflow import MlflowClient
@@ -276,7 +276,7 @@ def test_a_locked_database_is_waited_out_by_the_next_command(tmp_path: Path) -> 
         run.metrics(2, {"loss": 0.5})
         assert box.close(patience=0.5) > 0
         other.execute("ROLLBACK")
-    assert Outbox(str(tmp_path / "waiting"), about, Player(**about).connect).close() == 0
+    assert Outbox(str(tmp_path / "waiting"), about, Player(**about).connect).close(patience=200) == 0
     assert _history(uri) == {"train": [(1, 1.0), (2, 0.5)]}
 
 
