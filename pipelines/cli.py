@@ -27,7 +27,7 @@ OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
 """What is not of this shape on the command line is the pipeline's free text, such as a search query."""
 
 GROUPS = {
-    "Everything at once": ["demo"],
+    "Everything at once": ["demo", "doctor"],
     "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup", "explain"],
     "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "embed", "search", "serve"],
@@ -35,7 +35,7 @@ GROUPS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `cpt-ray <pipeline> key=value ...`; returns the exit code (0 done, 2 the user's mistake)."""
+    """Run `cpt-ray <pipeline> key=value ...`; returns the exit code (2: the user's mistake)."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         _help()
@@ -84,8 +84,8 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
         return 0
     set_up_logging()
     share_the_machine()
-    start(composed)
-    return 0
+    ended = start(composed)
+    return ended if isinstance(ended, int) else 0
 
 
 def script(name: str) -> None:
@@ -126,12 +126,12 @@ def _declared(name: str) -> ModuleType:
     return importlib.import_module(f".options.{name}", __package__)
 
 
-def _start(name: str, options: Options) -> None:
+def _start(name: str, options: Options) -> object:
     """Look at what it reads, and only then import and run the pipeline."""
     from . import reads
 
     reads.check_options(getattr(_declared(name), "READS", {}), options)
-    importlib.import_module(f".{name}", __package__).run(options)
+    return importlib.import_module(f".{name}", __package__).run(options)
 
 
 def _kind(options: type[BaseModel]) -> str:

@@ -8,6 +8,7 @@ if __name__ == "__main__":
     script("demo")  # ends here, before the imports below, which may take seconds
 
 import functools
+import logging
 import posixpath
 import time
 from collections.abc import Callable, Sequence
@@ -31,10 +32,12 @@ from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.options import CrawlOptions
 
-from . import code_pairs, crawl, demo_report, embed, evaluate, pretrain, sweep, text_pairs, train
+from . import code_pairs, crawl, demo_report, doctor, embed, evaluate, pretrain, sweep, text_pairs, train
 from .config import under
 from .options.demo import PipelineOptions, SweepSteps
 from .tracked import Tracked
+
+log = logging.getLogger("cpt_ray")
 
 
 def run(options: PipelineOptions) -> demo_report.DemoReport:
@@ -44,6 +47,7 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
     if (done := demo_report.finished(out, identity)) is not None:
         demo_report.show(done, out, note="everything was done already")
         return done
+    log.info("%s", doctor.summary(options.initial.model, options.cluster))
     started = time.monotonic()
     with ExitStack() as stack:
         peak = stack.enter_context(memory.watch())

@@ -1,0 +1,46 @@
+"""The doctor goes through every look, names what fails with its fix, and ends with 1 if something does."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt_ray import machine
+from cpt_ray.errors import UserError
+from cpt_ray.machine import Finding
+from pipelines import cli, doctor
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ray", lambda cluster: Finding("Ray", "starts"))
+    monkeypatch.setattr(machine, "memory", lambda needed: Finding("memory", "enough"))
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_every_look_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("Python", "packages", "compiler", "processor", "outputs", "shared memory", "GPU", "Ray"):
+        assert name in shown
+    assert "tokens/s in fp32" in shown
+    assert "minutes" in shown
+    assert "nothing stands in the way" in shown
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_what_fails_is_named_and_the_rest_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A look that breaks is a finding, and so is what the user chose wrongly."""
+
+    def broken(cluster: object) -> Finding:
+        raise UserError("no Ray cluster answers", where="cluster.address=x", fix="start one")
+
+    monkeypatch.setattr(doctor, "ray", broken)
+    monkeypatch.setattr(machine, "processor", lambda: 1 / 0)
+    assert cli.main(["doctor", "cluster.gpu=false"]) == 1
+    shown = capsys.readouterr().out
+    assert "cluster.address=x: no Ray cluster answers" in shown
+    assert "start one" in shown
+    assert "ZeroDivisionError" in shown
+    assert "2 will fail: processor, Ray" in shown
