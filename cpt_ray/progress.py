@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import sys
 import time
@@ -16,13 +17,43 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 log = logging.getLogger("cpt_ray")
 
 SECONDS_BETWEEN_LINES = 5.0
 """Without a terminal: slow enough to read, quick enough to see that it is alive."""
+
+
+RECENT = 60.0
+"""Seconds by whose pace the remaining time goes."""
+TOGETHER = 1.0
+"""Seconds within which what is done counts as done at once."""
+
+
+class Pace:
+    """Units per second over the last minute, told of all that is done so far.
+
+    The first units count for nothing: they took compilation and start-up along, or are what an earlier run had done.
+    """
+
+    def __init__(self) -> None:
+        self._seen: collections.deque[tuple[float, int]] = collections.deque()
+
+    def tell(self, now: float, done: int) -> None:
+        if self._seen and now - self._seen[-1][0] < TOGETHER:
+            self._seen[-1] = (self._seen[-1][0], done)
+        else:
+            self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] > RECENT:
+            self._seen.popleft()
+
+    def rate(self, now: float) -> float | None:
+        """None until it can be told."""
+        if len(self._seen) < 2:
+            return None
+        (since, before), (_, done) = self._seen[0], self._seen[-1]
+        return (done - before) / (now - since) if done > before else None
 
 
 class Bar:
@@ -32,11 +63,13 @@ class Bar:
         self._name, self._total, self._unit = name, total, unit
         self._shown, self._task = shown, task
         self._done = 0
+        self._pace = Pace()
         self._counts: dict[str, int] = {}
         self._started = self._last_line = time.monotonic()
 
     def advance(self, n: int = 1, **counts: int) -> None:
         self._done += n
+        self._pace.tell(time.monotonic(), self._done)
         for key, value in counts.items():
             self._counts[key] = self._counts.get(key, 0) + value
         if self._shown is not None and self._task is not None:
@@ -46,21 +79,25 @@ class Bar:
             log.info("%s", self.line())
 
     def line(self) -> str:
-        """One line of state: `crawl: 1200/6000 pages, 310/s, 15 s left, dropped 3`."""
-        elapsed = max(time.monotonic() - self._started, 1e-9)
+        """One line of state: `crawl: 1,200/6,000 pages, 310/s, 15 s left, dropped 3`."""
         of_total = f"/{self._total:,}" if self._total is not None else ""
-        left = ""
-        if self._total and self._done:
-            left = f", {(self._total - self._done) * elapsed / self._done:,.0f} s left"
-        detail = self._detail()
-        return f"{self._name}: {self._done:,}{of_total} {self._unit}{left}{', ' + detail if detail else ''}"
+        return f"{self._name}: {self._done:,}{of_total} {self._unit}, {self._detail()}"
 
     def _detail(self) -> str:
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = self._done / elapsed
+        """The pace of the last minute with what it leaves to do, or on average where that cannot be told or all is done."""
+        now = time.monotonic()
+        left = (self._total or self._done) - self._done
+        recent = self._pace.rate(now) if left > 0 else None
+        rate = recent or self._done / max(now - self._started, 1e-9)
         words = [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:,.2f}/s"]
+        if recent:
+            words.append(f"{_spoken(left / recent)} left")
         words += [f"{key} {value:,}" for key, value in self._counts.items() if value]
         return ", ".join(words)
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
 @contextmanager
@@ -78,7 +115,6 @@ def progress(name: str, *, total: int | None = None, unit: str = "rows") -> Iter
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=console, refresh_per_second=4) as shown:

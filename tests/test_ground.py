@@ -6,6 +6,8 @@ import pickle
 import subprocess
 import sys
 
+import pytest
+
 from cpt_ray import memory, progress
 from cpt_ray.errors import UserError
 
@@ -28,6 +30,45 @@ def test_progress_without_a_terminal_ends_with_one_line(monkeypatch):
     assert "dropped 1,000" in lines[0]
 
 
+class Clock:
+    """Stands for time.monotonic."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+
+    def steps(self, bar: progress.Bar, count: int, seconds: float) -> None:
+        for _ in range(count):
+            self.now += seconds
+            bar.advance()
+
+
+def test_remaining_time_goes_by_the_last_minute(monkeypatch):
+    """The first step took its compilation along, and a machine that others leave is quicker from then on."""
+    clock = Clock(monkeypatch)
+    bar = progress.Bar("train", 1000, "steps", None, None)
+    clock.steps(bar, 1, 57.0)
+    assert "left" not in bar.line()
+    clock.steps(bar, 100, 2.0)
+    assert bar.line() == "train: 101/1,000 steps, 0.50/s, 30 min left"
+    clock.steps(bar, 700, 0.125)
+    assert bar.line().startswith("train: 801/1,000 steps, ")
+    assert bar.line().endswith(("24 s left", "25 s left"))
+    clock.now += 60  # a pause is no pace
+    assert bar.line().endswith(("49 s left", "50 s left"))
+    clock.steps(bar, 199, 0.125)
+    assert "left" not in bar.line()
+
+
+def test_what_an_earlier_run_did_is_no_pace(monkeypatch):
+    """A training that goes on reads its old steps at once; the remaining time is that of new ones."""
+    clock = Clock(monkeypatch)
+    bar = progress.Bar("train", 400, "steps", None, None)
+    clock.steps(bar, 300, 0.001)
+    clock.steps(bar, 10, 10.0)
+    assert bar.line() == "train: 310/400 steps, 0.10/s, 15 min left"
+
+
 def test_peak_is_of_this_process_alone():
     """A large process starts a small one, whose peak is its own."""
     ballast = bytearray(300 << 20)
@@ -38,13 +79,19 @@ def test_peak_is_of_this_process_alone():
 
 
 def test_memory_counts_children():
-    """A child holding 200 MB shows in the peak of the tree."""
-    before = memory.tree_pss()
+    """A child holding 200 MB shows in the peak of the tree: of a process that is small itself, whatever this one did."""
     hold = "x = bytearray(200 << 20); x[::4096] = b'1' * len(x[::4096]); print('held', flush=True); input()"
-    with memory.watch(0.05) as peak:
-        child = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        child.stdout.readline()
-        peak.sample()
-        child.communicate(b"\n")
-    assert peak.bytes - before > 180 << 20
+    watch = f"""
+import subprocess, sys
+from cpt_ray import memory
+with memory.watch(3600) as peak:
+    child = subprocess.Popen([sys.executable, "-c", {hold!r}], stdin=-1, stdout=-1)
+    child.stdout.readline()
+    alone, _ = peak.bytes, peak.sample()
+    child.communicate(b"")
+print(alone, peak.bytes)
+"""
+    done = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True)
+    alone, together = map(int, done.stdout.split())
+    assert alone < 100 << 20
+    assert 180 << 20 < together < 400 << 20
