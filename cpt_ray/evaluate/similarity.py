@@ -35,9 +35,9 @@ def read_similarity(path: str) -> SimilarityTask:
 
 
 def similarity(task: SimilarityTask, embed: Embed) -> float:
-    """Spearman's rho in [-1, 1], average ranks for ties. Both sentences are embedded as x: the relation is
-    symmetric."""
-    first, second = embed(task.first, "x"), embed(task.second, "x")
+    """Spearman's rho in [-1, 1], average ranks for ties. The relation is symmetric, so both sentences are of one side: y, as
+    sentence-transformers' `encode` and with it mteb take the published model's default route, `document`."""
+    first, second = embed(task.first, "y"), embed(task.second, "y")
     cosine = np.einsum("nd,nd->n", first, second, dtype=np.float64)
     if np.ptp(cosine) == 0:
         return 0.0  # a model that gives every pair the same cosine ranks nothing

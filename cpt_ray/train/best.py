@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.options import HeldoutMetric, merit
+from cpt_ray.train.writer import told_where, write_now
 
 FILE = "best.pt"
 
@@ -36,10 +36,10 @@ class BestModel:
         self._value = value
         weights = engine.export()
         if self._workers.rank == 0:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_suffix(".tmp")
-            torch.save({"step": step, "value": value, "weights": weights, "state": state}, temporary)
-            os.replace(temporary, self._path)
+            with told_where(str(self._path)):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Serialised in memory first: on a full disk torch.save raises what says nothing of it.
+            write_now({"step": step, "value": value, "weights": weights, "state": state}, str(self._path))
 
     def load(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """(steps, weights as `Engine.export` gives them, state) of the best model; None without a metric, or value."""

@@ -27,7 +27,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
 from cpt_ray.train.options import EngineOptions
-from cpt_ray.train.writer import Writer
+from cpt_ray.train.writer import Writer, told_where
 
 COMPLETE = "complete.json"
 PORTABLE = "portable.pt"
@@ -77,7 +77,8 @@ class Checkpoints:
         target = _folder(self.folder, step)
         if self.workers.rank == 0:
             shutil.rmtree(target, ignore_errors=True)
-            target.mkdir(parents=True)
+            with told_where(str(target)):
+                target.mkdir(parents=True)
         self.workers.barrier()
         seen = torch.tensor(float(target.is_dir()), device=self.workers.device)
         if self.workers.sum(seen) < self.workers.count:
@@ -166,18 +167,22 @@ class Checkpoints:
         given_up = time.monotonic() + PATIENCE
         while missing := [name for name in expected if not (target / name).exists()]:
             if time.monotonic() > given_up:
-                raise TimeoutError(
-                    f"{target} still lacks {missing[0]} after {PATIENCE:.0f} s: is that worker's disk full?"
+                raise UserError(
+                    f"a checkpoint still lacks {missing[0]} after {PATIENCE:.0f} s",
+                    where=str(target),
+                    fix="look at the disk of the worker that writes it; the same command goes on from the newest complete"
+                    " checkpoint",
                 )
             time.sleep(0.02)
         files = {name: (target / name).stat().st_size for name in expected}
         content = {"step": step, "kind": asdict(self.kind), "files": files}
         temporary = target / (COMPLETE + ".tmp")
-        with temporary.open("w") as sink:
-            sink.write(json.dumps(content, indent=1) + "\n")
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.rename(target / COMPLETE)
+        with told_where(str(target)):
+            with temporary.open("w") as sink:
+                sink.write(json.dumps(content, indent=1) + "\n")
+                sink.flush()
+                os.fsync(sink.fileno())
+            temporary.rename(target / COMPLETE)
         for old in self._complete()[: -self.keep]:
             shutil.rmtree(old)
 

@@ -43,6 +43,7 @@ from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.steps import CHECKPOINTS, Job, job_identity, open_engine, run_steps
 from cpt_ray.train.temperature import Temperature
+from cpt_ray.train.writer import told_where
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,8 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         )
         prefix = "backbone."
         weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        save_model(encoder, tokenizer, info, job.out, weights)
+        with told_where(job.out):
+            save_model(encoder, tokenizer, info, job.out, weights)
     return TrainResult(
         model=job.out,
         steps=job.steps,

@@ -43,6 +43,7 @@ from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import PretrainOptions, check_divisible, check_engine
 from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
+from cpt_ray.train.writer import told_where
 
 TILE = 256
 SCALES = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
@@ -250,7 +251,8 @@ def language_modelling(job: PretrainJob, workers: Workers) -> TrainResult:
     state = engine.export()
     if workers.rank == 0:
         weights = {name.removeprefix("model."): value for name, value in state.items()}
-        save_language_model(language_model, tokenizer, job.out, weights)
+        with told_where(job.out):
+            save_language_model(language_model, tokenizer, job.out, weights)
     return TrainResult(
         model=job.out,
         steps=job.steps,

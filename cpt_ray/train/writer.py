@@ -6,13 +6,18 @@ disk. A file has its name only when it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+
+from cpt_ray.errors import UserError
 
 
 class Writer:
@@ -24,9 +29,7 @@ class Writer:
 
     def put(self, state: Any, path: str) -> None:
         """Write `state` as `torch.save` does, as it is now."""
-        content = io.BytesIO()
-        torch.save(state, content)
-        self.then(_write, content, path)
+        self.then(_write, _serialised(state), path)
 
     def then(self, action: Callable[..., None], *arguments: Any) -> None:
         """Do this after all that was given before; not at all when some of it has failed."""
@@ -45,8 +48,40 @@ class Writer:
             done.result()
 
 
+def write_now(state: Any, path: str) -> None:
+    """Write `state` as `torch.save` does, whole or not at all, before returning."""
+    _write(_serialised(state), path)
+
+
+def _serialised(state: Any) -> io.BytesIO:
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content
+
+
 def _write(content: io.BytesIO, path: str) -> None:
     temporary = path + ".tmp"
-    with open(temporary, "wb") as sink:
-        sink.write(content.getbuffer())
-    os.replace(temporary, path)
+    with told_where(path):
+        try:
+            with open(temporary, "wb") as sink:
+                sink.write(content.getbuffer())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # what is half written would only keep the disk full
+            raise
+
+
+@contextmanager
+def told_where(path: str) -> Iterator[None]:
+    """What the system refuses inside, such as a full disk, is a UserError that names the place."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(
+            f"this cannot be written: {what}",
+            where=path,
+            fix="make room, or make the place writable, and run the same command again: it goes on from the newest complete"
+            " checkpoint",
+        ) from error

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from cpt_ray.errors import UserError
@@ -235,6 +237,43 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space left"), checkpoints.written():
         checkpoints.save(1, engine, {})
     assert checkpoints.newest() is None
+
+
+@pytest.mark.parametrize("name", ["reference.pt", "complete.json", "best.pt", "model.safetensors"])
+@pytest.mark.parametrize("engine", ["reference", "deepspeed"])
+def test_a_full_disk_is_said_and_loses_nothing(
+    corpus: Any, tokenizer: str, tmp_path: Path, engine: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever cannot be written any more, at whatever step: our words, with the place; afterwards the run goes on to the
+    bit."""
+
+    def at(name: str) -> dict[str, str]:
+        return {"out": str(tmp_path / name / "out"), "scratch": str(tmp_path / name / "scratch")}
+
+    changes = {"engine": engine, "best": "heldout_mrr", "steps": 8, "evaluate_every": 6}
+    name = name.replace("reference.pt", "optim_states.pt") if engine == "deepspeed" else name
+    whole = train(corpus, tokenizer, at("whole"), changes)
+    opened, replaced = open, save_file
+
+    def full(path: Any, mode: str = "r", *more: Any, **settings: Any) -> Any:
+        if name in str(path) and "w" in mode and ("step-00000008" in str(path) or name == "best.pt"):
+            raise OSError(28, "No space left on device", str(path))
+        return opened(path, mode, *more, **settings)
+
+    def no_model(state: Any, path: str, **settings: Any) -> None:
+        if name == "model.safetensors":
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        replaced(state, path, **settings)
+
+    monkeypatch.setattr(writer, "open", full, raising=False)
+    monkeypatch.setattr(Path, "open", lambda self, *more, **settings: full(self, *more, **settings))
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", no_model)
+    with pytest.raises(UserError, match="No space left") as caught:
+        train(corpus, tokenizer, at("full"), changes)
+    assert str(tmp_path / "full") in str(caught.value.where)
+    monkeypatch.undo()
+    assert not list((tmp_path / "full").rglob("*.pt.tmp"))
+    assert without_times(train(corpus, tokenizer, at("full"), changes).metrics) == without_times(whole.metrics)
 
 
 def test_the_best_model_is_exported(corpus: Any, tokenizer: str, tmp_path: Path) -> None:
