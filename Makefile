@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test test-slow lint bench bench-env gradient-matrix mlflow clean
+.PHONY: help setup run test test-slow lint bench bench-env gradient-matrix decoders mlflow clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +45,9 @@ bench-env: ## the peers, in an environment of their own
 
 bench-%: $(READY) ## one area against its peers: bench-dedup, bench-train, ...
 	$(BIN)/python benchmarks/$*.py
+
+decoders: $(READY) ## every decoder family of transformers, tiny: trained, published, opened in every way
+	$(BIN)/python benchmarks/decoders.py
 
 bench: $(READY) ## every area
 	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
