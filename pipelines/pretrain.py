@@ -19,7 +19,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.options import TokenizerOptions
 from cpt_ray.model.precision import Choice, Shape, settle
 from cpt_ray.model.tokenizer import TOKENIZE, encode, train_tokenizer
-from cpt_ray.model.weights import config_of, load_tokenizer, weights_identity
+from cpt_ray.model.weights import config_of, load_tokenizer, pinned, weights_identity
 from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.train.faster import faster
@@ -50,6 +50,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     for source in sources.values():
         read_manifest(source.rows)
         read_manifest(source.clusters)
+    options = options.model_copy(update={"model": pinned(options.model)})
     if options.model.init != "new":
         open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)

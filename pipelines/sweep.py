@@ -18,7 +18,7 @@ from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import connect
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import settle
-from cpt_ray.model.weights import weights_identity
+from cpt_ray.model.weights import pinned, weights_identity
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN, read_side
 from cpt_ray.progress import Bar, progress
@@ -44,6 +44,7 @@ def column(metric: str) -> str:
 def run(options: PipelineOptions) -> Manifest:
     """Train every trial; prints them, best first."""
     reads.check_options(READS, options)
+    options = options.model_copy(update={"model": pinned(options.model)})
     train.open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (

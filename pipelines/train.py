@@ -22,7 +22,7 @@ from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import Shape, settle
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import config_of, load_tokenizer, weights_identity
+from cpt_ray.model.weights import config_of, load_tokenizer, pinned, weights_identity
 from cpt_ray.pairs.batches import ORDER, build_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
@@ -42,6 +42,7 @@ from .tracked import Tracked
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Order the pairs and train on them; returns the manifests by path."""
     reads.check_options(READS, options)
+    options = options.model_copy(update={"model": pinned(options.model)})
     open_tokenizer(options.model.init)
     out = options.cluster.folder(options.output)
     with (

@@ -39,6 +39,10 @@ class ModelOptions(Options):
     init: How[str] = Field(
         "new", description="'new', or a hub id or folder of any causal language model of transformers"
     )
+    revision: How[str | None] = Field(
+        None,
+        description="branch, tag or commit of a hub id; null: main. It is resolved to a commit before anything starts",
+    )
     architecture: Literal["gpt2", "llama"] = Field("llama", description="of a new model")
     hidden_size: int = Field(256, ge=8, description="width, and the dimension of the embedding")
     layers: int = Field(4, ge=1, description="decoder layers of a new model")

@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
 from transformers.utils import logging as transformers_logging
 
 from cpt_ray.artifacts.store import MANIFEST, read_manifest
@@ -103,7 +105,7 @@ def config_of(model: ModelOptions, vocabulary: int) -> Any:
 def _configuration_at(init: str) -> Any:
     """UserError where there is none, or where it shows that its model cannot be trained."""
     try:
-        config = AutoConfig.from_pretrained(init, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(**_place(init), trust_remote_code=False)
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(
             f"no weights can be read, not even their configuration: {first_line(error)}", where=init, fix=_FIX_INIT
@@ -143,7 +145,7 @@ def load_backbone(options: ModelOptions, vocabulary: int, seed: int) -> PreTrain
 def load_tokenizer(folder: str) -> Any:
     """The tokenizer at a hub id or folder; remote code is never run. UserError where it is none of the Rust library's."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(**_place(folder), trust_remote_code=False)
     except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"no tokenizer can be read: {first_line(error)}", where=folder, fix=_FIX_INIT) from error
     if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
@@ -202,7 +204,7 @@ def load_model(folder: str) -> tuple[Encoder, Any, ModelInfo]:
 
 def weights_identity(init: str) -> str:
     """What the weights at `init` are: the digest of a published folder's manifest, a hash over the files of any other
-    folder, and for a hub id the id itself."""
+    folder, and for a hub id the id itself, which names a commit once it is `pinned`."""
     folder = Path(init)
     if not folder.is_dir():
         return init
@@ -221,6 +223,36 @@ def absolute(init: str) -> str:
     return os.path.abspath(init) if os.path.isdir(init) else init
 
 
+def pinned(model: ModelOptions) -> ModelOptions:
+    """`model` whose `init` is the same weights for ever and for every process: "new", a folder's whole path, or a hub id
+    with the commit that its revision is now, as `owner/name@commit`. UserError where there is no such revision."""
+    if model.init == "new" or os.path.isdir(model.init):
+        if model.revision is not None:
+            raise UserError(
+                f"only a hub id has revisions, and this is {'new' if model.init == 'new' else 'a folder'}",
+                where="model.revision",
+                fix="leave it out, or give a hub id",
+            )
+        return model.model_copy(update={"init": absolute(model.init)})
+    name, _, given = model.init.partition("@")
+    revision = model.revision or given or "main"
+    if not COMMIT.fullmatch(revision):
+        try:
+            revision = str(extract_commit_hash(cached_file(name, CONFIG_NAME, revision=revision), None))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no weights can be read: {first_line(error)}", where=f"{name}@{revision}", fix=_FIX_INIT
+            ) from error
+    return model.model_copy(update={"init": f"{name}@{revision}", "revision": None})
+
+
+def _place(init: str) -> dict[str, str]:
+    """How `from_pretrained` is told of a folder, of a hub id, or of a hub id with its revision."""
+    name, _, revision = (init, "", "") if os.path.isdir(init) else init.partition("@")
+    return {"pretrained_model_name_or_path": name} | ({"revision": revision} if revision else {})
+
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _FIX_INIT = "give a hub id, a folder written by save_pretrained, or init=new"
 
 
@@ -230,7 +262,7 @@ def _pretrained(kind: Any, options: ModelOptions) -> PreTrainedModel:
         _set_dropout(part, options.dropout)
     try:
         model = kind.from_pretrained(
-            options.init, config=config, dtype=torch.float32, trust_remote_code=False, **_kernel(options)
+            **_place(options.init), config=config, dtype=torch.float32, trust_remote_code=False, **_kernel(options)
         )
     except (ImportError, OSError, RuntimeError, SafetensorError, ValueError) as error:
         raise _not_read(options, error) from error

@@ -28,7 +28,7 @@ from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import Shape
 from cpt_ray.model.start import prepare
-from cpt_ray.model.weights import ModelInfo, absolute, config_of, load_backbone, load_tokenizer, save_model
+from cpt_ray.model.weights import ModelInfo, absolute, config_of, load_backbone, load_tokenizer, pinned, save_model
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
@@ -94,7 +94,7 @@ def train_model(
         raise UserError("new weights need a tokenizer", where="model.init", fix="give the tokenizer's folder")
     order = read_manifest(batches)
     size, most_x, most_y = (int(order.params[name]) for name in ("batch_size", "max_x_tokens", "max_y_tokens"))
-    model = model.model_copy(update={"init": absolute(model.init)})
+    model = pinned(model)
     known = absolute(tokenizer or model.init)
     words = load_tokenizer(known)
     Delimiters.of(words)

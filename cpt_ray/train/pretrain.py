@@ -31,6 +31,7 @@ from cpt_ray.model.weights import (
     config_of,
     load_language_model,
     load_tokenizer,
+    pinned,
     save_language_model,
 )
 from cpt_ray.pairs.batches import BatchReader
@@ -133,7 +134,7 @@ def pretrain(
     of which batch 0 is the evaluation set. A killed run goes on from `scratch` when called again.
     """
     check_engine(options, where)
-    model = model.model_copy(update={"init": absolute(model.init)})
+    model = pinned(model)
     order = read_manifest(windows)
     size, context = int(order.params["batch_size"]), int(order.params["context"])
     check_divisible(options, size, "windows.batch_size")
