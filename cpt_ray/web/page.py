@@ -12,13 +12,16 @@ each a range of blocks; everything else is arithmetic over the ranges:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 _DROPPED = frozenset(
     """
-    script style noscript template iframe svg canvas object embed applet audio video map head select input textarea
+    script style template iframe svg canvas object embed applet audio video map head select input textarea
     datalist option optgroup meter progress dialog nav menu
     """.split()  # noqa: SIM905
 )
@@ -45,14 +48,14 @@ _FURNITURE = re.compile(
     r"recommended|recommendations?|recirc|read-?(?:more|next)|more-?(?:stories|news|from|articles|posts)|"
     r"popular|most-?read|trending|latest-?(?:news|posts|stories)|promo|promos|promotion|advert|adverts|"
     r"advertisement|ads?|ad-?(?:slot|unit|container|wrapper)|sponsor|sponsored|taboola|outbrain|"
-    r"popup|modal|overlay|lightbox|paywall|pagination|pager|page-?nav|tags|tag-?(?:list|cloud)|post-?tags|"
+    r"popup|modal|overlay|lightbox|pagination|pager|page-?nav|tags|tag-?(?:list|cloud)|post-?tags|"
     r"author-?(?:bio|box|info|card)|about-?author|copyright|skip-?(?:link|to-content)|toolbar|login|"
     r"sr-only|visually-?hidden|screen-reader-text|noprint|no-print|metadata|byline|dateline|"
-    r"reviews-?list|carousel|slider|post-?(?:meta|nav|navigation)|entry-?(?:meta|footer)|widget|widgets"
+    r"reviews-?list|carousel|slider|gallery|slideshow|post-?(?:meta|nav|navigation)|entry-?(?:meta|footer)"
     r")(?:[\s_-]|$)"
 )
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
-_SPACE = re.compile(r"\s+")
+_EMPTY_LINES = re.compile(r"\n{3,}")
 _GONE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 
 
@@ -95,12 +98,17 @@ def read_page(html: str) -> Page:
     title = tree.css_first("title")
     language = tree.root.attributes.get("lang") if tree.root is not None else None
     canonical, asked = "", False
-    for node in tree.css("meta[name], link[rel]") if head is not None else ():
-        known = node.attributes
-        if node.tag == "meta" and (known.get("name") or "").lower() == "robots":
-            asked = asked or noindex(known.get("content") or "")
-        elif node.tag == "link" and "canonical" in (known.get("rel") or "").lower().split():
-            canonical = canonical or (known.get("href") or "").strip()
+    node = head.child if head is not None else None
+    while node is not None:
+        if node.tag == "meta":
+            known = node.attributes
+            if (known.get("name") or "").lower() == "robots":
+                asked = asked or noindex(known.get("content") or "")
+        elif node.tag == "link" and not canonical:
+            known = node.attributes
+            if "canonical" in (known.get("rel") or "").lower().split():
+                canonical = (known.get("href") or "").strip()
+        node = node.next
     body = tree.body
     return Page(
         title=" ".join(tidy(title.text()).split()) if title is not None else "",
@@ -127,21 +135,42 @@ def tidy(text: str) -> str:
 def main_text(body: LexborNode) -> str:
     """The main text under `body`."""
     blocks, root = _walk(body)
-    sums = [0]
-    for block in blocks:
-        sums.append(sums[-1] + block.score)
     if not blocks:
         return ""
-    total = sums[-1]
+    everything = _sums(blocks, None)
     keep = bytearray(b"\1") * len(blocks)
-    _drop_furniture(root, sums, max(1, total), keep)
-    kept = [0]
-    for block, here in zip(blocks, keep, strict=True):
-        kept.append(kept[-1] + (block.score if here else 0))
-    main = _main(root, kept)
+    _drop_furniture(root, everything, everything[-1] + 1, keep)
+    sums = _sums(blocks, keep)
+    if sums[-1] < ENOUGH and sums[-1] < everything[-1] // 2:
+        keep = bytearray(b"\1") * len(blocks)
+        _drop_furniture(root, everything, everything[-1] * 2 // 5, keep)
+        sums = _sums(blocks, keep)
+    main = _main(root, sums)
+    linked = bytes(keep)
+    if sums[main.last] - sums[main.first] >= ENOUGH:
+        _cut_tail(main, blocks, keep, sums)
+        _drop_promotions(main, blocks, keep)
     _drop_links(main, blocks, keep)
+    if _chars(main, blocks, keep) < ENOUGH:
+        wider = next(_outermost(root, _is_main), root)
+        if _chars(wider, blocks, linked) > 4 * _chars(main, blocks, keep):
+            main, keep = wider, bytearray(linked)
     chosen = [block for at, block in enumerate(blocks[main.first : main.last], main.first) if keep[at]]
-    return _join(chosen)
+    return tidy(_join(chosen)).strip()
+
+
+ENOUGH = 400
+"""Characters of prose below which the names of boxes and the share of links are believed less."""
+
+
+def _sums(blocks: list[_Block], keep: bytearray | None) -> list[int]:
+    """Prose before each block, of those kept."""
+    scores = (block.score if keep is None or keep[at] else 0 for at, block in enumerate(blocks))
+    return list(accumulate(scores, initial=0))
+
+
+def _chars(box: _Box, blocks: list[_Block], keep: bytes | bytearray) -> int:
+    return sum(len(blocks[at].text) for at in range(box.first, box.last) if keep[at])
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------
@@ -177,8 +206,6 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
             if tag in ("td", "th"):
                 if parts:
                     parts.append(" | ")
-                if box is not outer:
-                    flush_last(box, blocks)
                 box, kind = outer, was_kind
                 continue
             flush()
@@ -189,9 +216,10 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
         following = node.next
         if tag == "-text":
             text = node.text_content or ""
-            parts.append(text)
-            if in_link:
-                links += len(text.strip())
+            if parts or pre or not text.isspace():
+                parts.append(text)
+                if in_link:
+                    links += len(text.strip())
             node = following
             continue
         if tag == "br":
@@ -212,20 +240,20 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
         if tag == "button" and kind not in _SAYS_MORE:
             node = following
             continue
-        if tag == "button":
+        if tag == "button" or len(stack) > _DEEPEST:
+            parts.append(" " if tag == "button" else "\v")
             stack.append((following, "span", box, in_link, pre, kind))
             node = node.child
             continue
         known = node.attributes
-        if known and _is_hidden(known):
-            node = following
-            continue
         if tag in ("td", "th"):
             stack.append((following, tag, box, in_link, pre, kind))
             node = node.child
             continue
         flush()
-        names = f"{known.get('class') or ''} {known.get('id') or ''}".lower() if known else ""
+        names = ""
+        if known:
+            names = f"{known.get('class') or ''} {known.get('id') or ''} {known.get('itemprop') or ''}".lower()
         inner = _Box(tag, names, _is_furniture(tag, names, known), len(blocks))
         box.children.append(inner)
         stack.append((following, tag, box, in_link, pre, kind))
@@ -239,39 +267,61 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
     return blocks, root
 
 
-def flush_last(box: _Box, blocks: list[_Block]) -> None:
-    box.last = len(blocks)
-
-
+_DEEPEST = 400
+"""Levels below which a box is no box of its own: browsers stop at 512, and so few pages come near that none is lost."""
 _KINDS = _SAYS_MORE | {"p", "li", "dd", "pre", "blockquote", "tr", "figcaption", "caption"}
 
 
 def _is_hidden(known: dict[str, str | None]) -> bool:
+    """Whether a reader never sees it: what a heading's button unfolds he does."""
+    if (
+        known.get("role") in ("region", "tabpanel")
+        or "aria-labelledby" in known
+        or known.get("hidden") == "until-found"
+    ):
+        return False
     return "hidden" in known or ((style := known.get("style")) is not None and _HIDDEN.search(style) is not None)
 
 
 def _is_furniture(tag: str, names: str, known: dict[str, str | None]) -> bool:
-    if tag == "footer" or tag in ("body", "html", "main", "article"):
-        return tag == "footer"
-    if known and (known.get("role") or "").lower() in _ROLES:
+    if tag in ("footer", "noscript"):
         return True
-    return len(names) > 1 and _FURNITURE.search(names) is not None
+    if not known:
+        return False
+    if _is_hidden(known):
+        return True
+    if tag in ("main", "article"):
+        return False
+    if (known.get("role") or "").lower() in _ROLES:
+        return True
+    return len(names) > 2 and _is_named_furniture(names)
+
+
+@lru_cache(maxsize=1 << 14)
+def _is_named_furniture(names: str) -> bool:
+    return _FURNITURE.search(names) is not None
 
 
 def _flow(text: str) -> str:
     """Running text: blanks collapsed; a line break where the page has one."""
-    lines = [" ".join(line.split()) for line in tidy(text).split("\v")]
-    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
-    return text.strip(" |") if " | " in text or text.endswith("|") else text
+    if "\v" not in text:
+        text = " ".join(text.split())
+    else:
+        lines = [" ".join(line.split()) for line in text.split("\v")]
+        text = _EMPTY_LINES.sub("\n\n", "\n".join(lines)).strip("\n")
+    return text.strip(" |") if text.endswith("|") else text
 
 
 def _lines(text: str) -> str:
     """Preformatted text: as it is."""
-    return "\n".join(line.rstrip() for line in tidy(text).replace("\v", "\n").split("\n")).strip("\n")
+    return "\n".join(line.rstrip() for line in text.replace("\v", "\n").splitlines()).strip("\n")
 
 
 def _prose(text: str, links: int, kind: str) -> int:
+    """Characters that count as prose; one of Chinese says as much as two."""
     n = len(text) - links
+    if not text.isascii():
+        n += (len(text.encode("utf-8", "replace")) - len(text)) // 2
     if kind in _SAYS_MORE or n < 30:
         return 0
     if kind in ("p", "pre", "blockquote") or n >= 80:
@@ -282,43 +332,169 @@ def _prose(text: str, links: int, kind: str) -> int:
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
-def _drop_furniture(box: _Box, sums: list[int], total: int, keep: bytearray) -> None:
+def _drop_furniture(box: _Box, sums: list[int], limit: int, keep: bytearray) -> None:
+    """Drop what is named as furniture and has less prose than `limit`."""
     for child in box.children:
         if child.first == child.last:
             continue
-        if child.furniture and sums[child.last] - sums[child.first] < 0.4 * total:
+        if child.furniture and sums[child.last] - sums[child.first] < limit:
             keep[child.first : child.last] = bytes(child.last - child.first)
         else:
-            _drop_furniture(child, sums, total, keep)
+            _drop_furniture(child, sums, limit, keep)
+
+
+_TAIL = re.compile(
+    r"related:?$|related (?:posts?|articles?|stories|content|links?|news|topics|products|items|videos|reading|coverage)|"
+    r"recommended:?$|recommended (?:for|posts|articles|reading|stories|products|videos)|suggested (?:posts|articles|reading)|"
+    r"more (?:stories|from|news|articles|posts|like)\b|you (?:may|might) (?:also|like)|read (?:more|next|also|this next)|"
+    r"also (?:read|on)\b|what to read next|up next|next (?:article|post|up)$|previous (?:article|post)$|\d+ comments|"
+    r"leave a (?:comment|reply)|join the (?:conversation|discussion)|share (?:this|on|your)\b|trending(?: now)?$|"
+    r"(?:top|latest|popular|trending|featured|breaking) (?:stories|news|articles|posts|videos|products)|"
+    r"most (?:read|popular|viewed)|about the author|sign up (?:for|to)|subscribe(?: (?:to|now|today))?$|newsletter|"
+    r"get the latest|follow us|filed under|customers also|you may be interested|similar (?:items|articles|products)|"
+    r"explore (?:more|related)",
+    re.I,
+)
+
+
+def _cut_tail(box: _Box, blocks: list[_Block], keep: bytearray, sums: list[int]) -> None:
+    """Drop what follows a heading such as "Related stories" in its box, behind most of the prose of `box`."""
+    least = sums[box.first] + (sums[box.last] - sums[box.first]) * 2 // 3
+
+    def look(inner: _Box) -> None:
+        at = inner.first
+        for child in [*inner.children, None]:
+            stop = child.first if child else inner.last
+            for here in range(at, stop):
+                block = blocks[here]
+                if keep[here] and sums[here] >= least and len(block.text) < 60 and _TAIL.match(block.text):
+                    end = inner.last
+                    keep[here:end] = bytes(end - here)
+                    return
+            if child is None:
+                return
+            if child.tag in _HEADINGS or (child.last - child.first == 1 and len(blocks[child.first].text) < 60):
+                here = child.first
+                if child.first < child.last and keep[here] and sums[here] >= least and _TAIL.match(blocks[here].text):
+                    keep[here : inner.last] = bytes(inner.last - here)
+                    return
+            look(child)
+            at = child.last
+
+    look(box)
+
+
+_BODY = re.compile(r"articlebody|(?:article|post|entry|story|page|news)[-_]{0,2}(?:body|content|text|main)(?:[\s_-]|$)")
 
 
 def _main(box: _Box, sums: list[int]) -> _Box:
-    """From `box` downwards as long as one child holds nearly all prose."""
+    """From `box` downwards as long as one child holds nearly all prose; less is enough where it says that it is it."""
+    whole = sums[box.last] - sums[box.first]
+    for says, share in ((_is_body, 0.25), (_is_article, 0.35)):
+        found = list(_outermost(box, says))
+        if len(found) == 1:
+            prose = sums[found[0].last] - sums[found[0].first]
+            if prose >= max(ENOUGH, share * whole):
+                box = found[0]
+                break
     while True:
         total = sums[box.last] - sums[box.first]
         best = max(box.children, key=lambda c: sums[c.last] - sums[c.first], default=None)
-        if best is None or not total:
+        if best is None or not total or best.tag in _KINDS or best.tag in _PARTS:
             return box
         share = (sums[best.last] - sums[best.first]) / total
-        if share < (0.6 if best.tag in ("article", "main") else 0.8):
-            return box
-        if best.tag in _KINDS or best.tag in ("ul", "ol", "table", "tbody", "dl", "blockquote"):
+        if _BODY.search(best.names) and not _in_a_row(best, box, sums):
+            least = 0.5
+        else:
+            least = 0.6 if best.tag in ("article", "main") else 0.8
+        if share < least:
             return box
         box = best
 
 
+def _is_body(box: _Box) -> bool:
+    return "articlebody" in box.names.split()
+
+
+def _is_main(box: _Box) -> bool:
+    return box.tag == "main"
+
+
+def _is_article(box: _Box) -> bool:
+    return box.tag == "article"
+
+
+def _outermost(box: _Box, says: Callable[[_Box], bool]) -> Iterator[_Box]:
+    """The boxes with text under `box` that are what `says` asks, without those within others."""
+    for child in box.children:
+        if child.first < child.last:
+            if says(child):
+                yield child
+            else:
+                yield from _outermost(child, says)
+
+
+def _in_a_row(box: _Box, outer: _Box, sums: list[int]) -> bool:
+    """Whether others beside `box` are of its kind, as the posts of a forum are."""
+    same = [one for one in outer.children if (one.tag, one.names.split()[:1]) == (box.tag, box.names.split()[:1])]
+    return sum(sums[one.last] > sums[one.first] for one in same) > 1
+
+
+_PARTS = ("ul", "ol", "table", "tbody", "dl", "blockquote", "figure")
+
+
+_PROMOTION = re.compile(
+    r"\W*(?:read (?:more|also)|also read|see more|watch(?: now)?:|listen:|(?:click|tap) here|sign up|subscribe|"
+    r"follow (?:us|@|him|her)|"
+    r"like this|related:|more:|share (?:this|it)|download our|join (?:our|us)|support (?:us|our))\b",
+    re.I,
+)
+_NOISE = frozenset("advertisement advert ad sponsored caption close share print loading loading...".split())  # noqa: SIM905
+
+
+def _drop_promotions(box: _Box, blocks: list[_Block], keep: bytearray) -> None:
+    """Drop paragraphs among prose that are a link, or that ask to follow one, and what was said before."""
+    seen: set[str] = set()
+    for at in range(box.first, box.last):
+        block = blocks[at]
+        size = len(block.text)
+        if not keep[at] or block.kind in _SAYS_MORE or block.kind in ("pre", "tr"):
+            continue
+        if size > 40 and block.text in seen:
+            keep[at] = 0
+        seen.add(block.text)
+        if block.kind in ("p", "text") and size < 200:
+            if size < 20 and block.text.lower().strip(" :") in _NOISE:
+                keep[at] = 0
+            share = block.links / size
+            if share > 0.8 or (share > 0.15 and _PROMOTION.match(block.text)):
+                keep[at] = 0
+
+
 def _drop_links(box: _Box, blocks: list[_Block], keep: bytearray) -> None:
     """Drop lists and boxes of `box` that are hardly more than links."""
-    for child in box.children:
-        here = [at for at in range(child.first, child.last) if keep[at]]
-        if not here:
-            continue
-        chars = sum(len(blocks[at].text) for at in here)
-        links = sum(blocks[at].links for at in here)
-        if links > 0.6 * chars and child.tag not in _HEADINGS and child.tag != "p":
-            keep[child.first : child.last] = bytes(child.last - child.first)
-        else:
-            _drop_links(child, blocks, keep)
+    chars = list(accumulate((len(b.text) if keep[at] else 0 for at, b in enumerate(blocks)), initial=0))
+    links = list(accumulate((b.links if keep[at] else 0 for at, b in enumerate(blocks)), initial=0))
+
+    def look(inner: _Box) -> None:
+        at = inner.first
+        for child in [*inner.children, None]:
+            for here in range(at, child.first if child else inner.last):
+                block = blocks[here]
+                if block.kind == "text" and block.links > 0.8 * len(block.text):
+                    keep[here] = 0
+            if child is None:
+                return
+            at = child.last
+            if child.tag in _HEADINGS or child.tag == "p":
+                continue
+            size = chars[child.last] - chars[child.first]
+            if links[child.last] - links[child.first] > 0.6 * size:
+                keep[child.first : child.last] = bytes(child.last - child.first)
+            elif size:
+                look(child)
+
+    look(box)
 
 
 def _join(blocks: list[_Block]) -> str:

@@ -164,7 +164,7 @@ def test_group_pattern_is_checked_before_anything_starts(pattern: str) -> None:
     not (SHARED / "article-extraction").is_dir(), reason="../shared/data/web/article-extraction is absent"
 )
 def test_f1_on_news_pages() -> None:
-    """F1 over shingles of four words on 181 news pages, as the benchmark counts it: 0.916 measured, never below 0.90."""
+    """F1 over shingles of four words on 181 news pages, near to how the benchmark counts it: 0.957 measured."""
     truth = json.loads((SHARED / "article-extraction" / "ground-truth.json").read_text())
     precision, recall = 0.0, 0.0
     for name, entry in truth.items():
@@ -174,7 +174,7 @@ def test_f1_on_news_pages() -> None:
         common = sum((found & wanted).values())
         precision += common / max(1, sum(found.values())) / len(truth)
         recall += common / max(1, sum(wanted.values())) / len(truth)
-    assert 2 * precision * recall / (precision + recall) >= 0.90
+    assert 2 * precision * recall / (precision + recall) >= 0.95
 
 
 def shingles(text: str, n: int = 4) -> Counter[tuple[str, ...]]:
@@ -345,3 +345,26 @@ def test_head_of_a_page() -> None:
         False,
         "x",
     )
+
+
+@pytest.mark.parametrize("depth", [600, 2900])
+def test_deep_nesting_costs_no_recursion(depth: int) -> None:
+    """Pages too small for the trap may nest as deep as they like."""
+    assert extract("<div>" * depth + f"<p>{S}</p>" + "</div>" * depth)[1] == S.strip()
+
+
+@pytest.mark.parametrize(
+    "heading", ["Related work", "See also", "Comments", "Tags", "Share and enjoy", "More on lists"]
+)
+def test_headings_of_documentation_end_nothing(heading: str) -> None:
+    """Only what is a teaser's heading anywhere is one."""
+    html = (
+        f"<main><h1>Title</h1><p>{S}</p><p>{S[:200]} 2</p><h2>{heading}</h2><p>Last paragraph of the page.</p></main>"
+    )
+    assert "Last paragraph" in extract(html)[1]
+
+
+@pytest.mark.parametrize("heading", ["Related articles", "You may also like", "Most read", "Leave a comment"])
+def test_teasers_behind_the_text_go(heading: str) -> None:
+    html = f"<main><h1>Title</h1><p>{S}</p><p>{S} 2</p><div><h2>{heading}</h2><p>Another story altogether.</p></div></main>"
+    assert "Another story" not in extract(html)[1]
