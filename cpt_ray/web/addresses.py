@@ -43,7 +43,8 @@ class Permission:
             return True
         if inner is not None:
             return self.allows(str(inner))
-        return ip.is_global and not ip.is_multicast and not ip.is_reserved
+        public = ip.is_global and not ip.is_multicast and not ip.is_reserved
+        return public and not any(ip in network for network in _NEVER)
 
 
 def is_address(host: str) -> bool:
@@ -85,10 +86,19 @@ def _result(host: str, address: str, port: int) -> ResolveResult:
     return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
 
 
+_CARRIERS = tuple(
+    ipaddress.ip_network(prefix) for prefix in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+)
+"""IPv6 networks whose addresses end in an IPv4 one: compatible, translated, NAT64 (the world's and a site's own)."""
+
+_NEVER = tuple(ipaddress.ip_network(network) for network in ("192.0.0.0/24", "168.63.129.16/32", "fec0::/10"))
+"""Global by the book, and not: metadata services of two clouds, site-local addresses."""
+
+
 def _embedded(ip: Address) -> Address | None:
-    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), which is where the packets go in the end."""
-    if isinstance(ip, ipaddress.IPv4Address):
+    """The IPv4 address inside an IPv6 one, which is where the packets go in the end."""
+    if isinstance(ip, ipaddress.IPv4Address) or int(ip) < 2:
         return None
-    if ip in ipaddress.ip_network("64:ff9b::/96"):
+    if any(ip in carrier for carrier in _CARRIERS):
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour

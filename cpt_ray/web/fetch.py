@@ -1,36 +1,47 @@
-"""Fetching one URL politely: bounded in time and size, retried where the server asks for patience."""
+"""Fetching one URL once: bounded in time and size."""
 
 from __future__ import annotations
 
-import asyncio
-import email.utils
-import time
+import re
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from cpt_ray.web.addresses import Permission, PrivateAddressError, is_address
+from cpt_ray.web.robots import LONGEST
 from cpt_ray.web.url import origin, path_and_query
 from cpt_ray.web.warc import Exchange
 
 REDIRECTS = (301, 302, 303, 307, 308)
-_TRY_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+STALE = "stale_connection"
+"""A kept connection turned out to be closed before a word of the answer: nobody's fault (RFC 9112 section 9.3.1)."""
+
+MAX_HEADER = 64 * 1024
+"""Bytes of one header line; MAX_HEADERS of them. Content-Security-Policy and cookies pass the usual 8 KiB."""
+MAX_HEADERS = 256
+_LONG = re.compile(r"Got more than \d+ bytes when reading|Too many headers")  # aiohttp has no type for it
 _PAGES = ("text/html", "application/xhtml+xml")
 _SITEMAPS = ("xml", "text/plain", "gzip", "octet-stream")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`timeout` in seconds for a whole exchange, `max_bytes` of a body as sent, `retries` after the first attempt."""
+    """`timeout` in seconds for a whole exchange, `max_bytes` of a body as sent."""
 
     timeout: float
     max_bytes: int
-    retries: int
-    backoff: float
-    max_wait: float
+
+
+@dataclass
+class _Kept:
+    """Whether a request went over a connection that an earlier one had opened."""
+
+    connection: bool = False
 
 
 class Fetcher:
@@ -39,76 +50,85 @@ class Fetcher:
     def __init__(self, session: aiohttp.ClientSession, permission: Permission, limits: Limits) -> None:
         self._session, self._permission, self._limits = session, permission, limits
 
-    async def fetch(self, url: str, kind: str = "page") -> Exchange:
+    async def fetch(self, url: str, kind: str, answered: Callable[[], None]) -> Exchange:
         """The exchange for a normalised URL; `kind` ("page", "sitemap", "robots") says which media types are wanted.
 
-        429 and 503 are retried after Retry-After (at most `max_wait`), lost connections and timeouts after a growing
-        pause; what is left after the last attempt is the outcome.
+        Of a robots.txt the first `LONGEST` bytes are read; a page of more than `max_bytes` is "too_large", a sitemap of
+        ten times as many. `answered` is called when a good answer begins.
         """
-        for attempt in range(self._limits.retries + 1):
-            exchange = await self._once(url, kind)
-            wait = self._wait(exchange, attempt)
-            if wait is None or attempt == self._limits.retries:
-                return exchange
-            await asyncio.sleep(wait)
-        raise AssertionError("unreachable")
-
-    def _wait(self, exchange: Exchange, attempt: int) -> float | None:
-        """Seconds until the next attempt, None when there is nothing to gain from one."""
-        pause = self._limits.backoff * 2**attempt
-        if exchange.status in _TRY_LATER:
-            return min(max(_retry_after(exchange.header("retry-after")), pause), self._limits.max_wait)
-        return min(pause, self._limits.max_wait) if exchange.outcome in ("timeout", "connection_failed") else None
-
-    async def _once(self, url: str, kind: str) -> Exchange:
         started = datetime.now(UTC)
         host = origin(url).host
         if is_address(host) and not self._permission.allows(host):
             return Exchange(url, "private_address", started)
+        kept = _Kept()
         try:
-            async with self._session.get(URL(url, encoded=True), allow_redirects=False) as response:
+            async with self._session.get(
+                URL(url, encoded=True), allow_redirects=False, trace_request_ctx=kept
+            ) as response:
+                if response.status < 400:
+                    answered()  # else the host may ask for patience, and is not asked before that is known
                 return await self._read(response, url, kind, started)
         except TimeoutError:
             return Exchange(url, "timeout", started)
         except aiohttp.ClientConnectorDNSError as error:
-            private = isinstance(error.os_error, PrivateAddressError)
-            return Exchange(url, "private_address" if private else "unknown_host", started)
+            return Exchange(url, _unresolved(error.os_error), started)
         except aiohttp.ClientSSLError:
             return Exchange(url, "tls_failed", started)
-        except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError):
+        except aiohttp.ClientPayloadError:
+            return Exchange(url, "incomplete_body", started)
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError) as error:
             # ValueError: header values that no parser accepts
-            return Exchange(url, "malformed_response", started)
+            return Exchange(url, "headers_too_long" if _LONG.search(str(error)) else "malformed_response", started)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return Exchange(url, STALE if kept.connection else "connection_failed", started)
         except (aiohttp.ClientError, OSError):
             return Exchange(url, "connection_failed", started)
 
     async def _read(self, response: aiohttp.ClientResponse, url: str, kind: str, started: datetime) -> Exchange:
+        # Latin-1 is a spelling of bytes here: the archive gets them as they came.
         headers = tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in response.raw_headers)
         address = _peer(response)
-        outcome = self._outcome(response, kind)
+        version = f"HTTP/{response.version.major}.{response.version.minor}" if response.version else "HTTP/1.1"
+        most = {"robots": LONGEST, "sitemap": 10 * self._limits.max_bytes}.get(kind, self._limits.max_bytes)
+        outcome = self._outcome(response, kind, most)
         if outcome in ("content_type", "too_large"):
             response.close()
             return Exchange(url, outcome, started)
-        body = bytearray()
-        async for block in response.content.iter_chunked(65_536):
-            body += block
-            if len(body) > self._limits.max_bytes:
-                response.close()
-                return Exchange(url, "too_large", started)
+        try:
+            body = await self._body(response, most)
+        except (aiohttp.ClientError, OSError):
+            if outcome == "fetched":
+                raise
+            body = b""  # what a redirect or an error says besides is nobody's page
+        if len(body) > most and kind != "robots":
+            body, outcome = b"", "too_large" if outcome == "fetched" else outcome
+        if outcome == "too_large":
+            return Exchange(url, outcome, started)
         request = (
             f"GET {path_and_query(url)} HTTP/1.1\r\n"
             + "".join(f"{name}: {value}\r\n" for name, value in response.request_info.headers.items())
             + "\r\n"
         ).encode("latin-1", "replace")
         return Exchange(
-            url, outcome, started, response.status, response.reason or "", headers, bytes(body), request, address
+            url, outcome, started, response.status, response.reason or "", headers, body, request, address, version
         )
 
-    def _outcome(self, response: aiohttp.ClientResponse, kind: str) -> str:
+    async def _body(self, response: aiohttp.ClientResponse, most: int) -> bytes:
+        """The body, or a little more than `most` bytes of it."""
+        body = bytearray()
+        async for block in response.content.iter_chunked(65_536):
+            body += block
+            if len(body) > most:
+                response.close()
+                break
+        return bytes(body)
+
+    def _outcome(self, response: aiohttp.ClientResponse, kind: str, most: int) -> str:
         if response.status in REDIRECTS:
             return "redirect"
         if not 200 <= response.status < 300:
             return f"status_{response.status}"
-        if (response.content_length or 0) > self._limits.max_bytes:
+        if (response.content_length or 0) > most and kind != "robots":
             return "too_large"
         wanted = {"page": _PAGES, "sitemap": _SITEMAPS, "robots": ("",)}[kind]
         # content_type is application/octet-stream where the server names none
@@ -119,7 +139,13 @@ def session(
     resolver: aiohttp.abc.AbstractResolver, limits: Limits, agent: str, concurrency: int
 ) -> aiohttp.ClientSession:
     """A client that keeps connections, no cookies, no proxy of the environment, and bodies as they were sent."""
-    return aiohttp.ClientSession(
+
+    async def reused(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
+        context.trace_request_ctx.connection = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(reused)
+    client = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(resolver=resolver, limit=concurrency, ttl_dns_cache=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=limits.timeout),
@@ -129,8 +155,16 @@ def session(
             "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1",
             "Accept-Encoding": "gzip, deflate",
         },
+        trace_configs=[trace],
+        max_line_size=MAX_HEADER,
+        max_field_size=MAX_HEADER,
+        max_headers=MAX_HEADERS,
         trust_env=False,
     )
+    # aiohttp 3.14 asks again at once, and without a word, when a kept connection turns out to be closed; no option
+    # forbids it. A host is asked as often, and at such distances, as its pace allows.
+    client._retry_connection = False
+    return client
 
 
 def _peer(response: aiohttp.ClientResponse) -> str:
@@ -139,12 +173,7 @@ def _peer(response: aiohttp.ClientResponse) -> str:
     return str(peer[0]) if peer else ""
 
 
-def _retry_after(value: str) -> float:
-    """Seconds from a Retry-After header (RFC 9110 section 10.2.3): a number or a date; 0 when there is none."""
-    value = value.strip()
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time()) if value else 0.0
-    except ValueError:
-        return 0.0
+def _unresolved(error: OSError) -> str:
+    if isinstance(error, PrivateAddressError):
+        return "private_address"
+    return "connection_failed" if error.errno == socket.EAI_AGAIN else "unknown_host"

@@ -88,7 +88,8 @@ class CrawlOptions(Options):
         default="", description="e-mail or URL by which a site's owner reaches you; goes into the User-Agent"
     )
     scope: Literal["host", "prefix", "any"] = Field(
-        default="host", description="stay on the seeds' hosts, in their folders, or go anywhere"
+        default="host",
+        description="stay on the seeds' hosts (with or without www.), in their folders, or go anywhere",
     )
     sitemaps: bool = Field(default=True, description="read the sitemaps that robots.txt names, or else /sitemap.xml")
     max_sitemaps: int = Field(default=1000, ge=0, description="sitemap files read at most")
@@ -96,22 +97,29 @@ class CrawlOptions(Options):
         default=10_000, ge=1, description="pages requested at most: whole levels, then the first by URL"
     )
     max_depth: int = Field(default=20, ge=0, description="links followed from a seed or sitemap page")
+    max_queries: int = Field(default=1000, ge=1, description="URLs that differ in their query alone at most")
     max_redirects: int = Field(default=5, ge=0, description="redirects followed in a row")
     max_bytes: int = Field(default=5_000_000, ge=1, description="a longer body is left out (as sent, and unpacked)")
     timeout: How[float] = Field(
         default=30.0, gt=0, description="seconds for one request, from connecting to the last byte"
     )
     retries: How[int] = Field(
-        default=3, ge=0, description="attempts after the first on 429, 503, timeouts and lost connections"
+        default=3,
+        ge=0,
+        description="attempts after the first on 408, 429, 500, 503 and their like, timeouts, lost connections",
     )
     backoff: How[float] = Field(
-        default=1.0, ge=0, description="seconds before the first retry; doubled for each further one"
+        default=1.0,
+        ge=0,
+        description="pause of a host after its first failure in seconds; doubled for each further one",
     )
     max_wait: How[float] = Field(
-        default=120.0, ge=0, description="longest pause before a retry, whatever Retry-After asks, in seconds"
+        default=120.0, ge=0, description="longest pause in seconds; a host whose Retry-After is longer is given up"
     )
     delay: How[float] = Field(
-        default=1.0, ge=0, description="seconds between requests to one host where robots.txt states no Crawl-delay"
+        default=1.0,
+        ge=0,
+        description="seconds from one answer of a host to the next request, where robots.txt states no Crawl-delay",
     )
     max_delay: float = Field(default=60.0, ge=0, description="a host whose Crawl-delay is longer is not crawled")
     per_host: How[int] = Field(default=2, ge=1, description="requests under way to one host at most")

@@ -1,25 +1,26 @@
-"""WARC segments (ISO 28500) that survive a kill.
+"""WARC segments (ISO 28500, WARC 1.1) that survive a kill.
 
 Every URL of a crawl leaves one *group* of records, written by one call: response, request and, last, a metadata record
 with the outcome, which is the group's commit mark. A URL that gave no response leaves the metadata record alone. Each
 record is a gzip member. The segment being written is called `crawl-00000.warc.gz.open`; it loses the suffix when it is
 complete. After a kill the whole groups at its front are kept, the rest is cut off, and writing goes on behind them.
+
+Records are put together here and not by a library, because header bytes are archived as they came: a Location in raw
+UTF-8 must lead a resumed crawl to where it led the first.
 """
 
 from __future__ import annotations
 
-import io
+import base64
+import hashlib
 import os
 import re
+import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO, NamedTuple
-
-from warcio.recordloader import ArcWarcRecord
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import WARCWriter
 
 OPEN = ".open"
 SEGMENT = re.compile(r"crawl-(\d{5,})\.warc\.gz")
@@ -31,8 +32,9 @@ _BLOCK = 1 << 20
 class Exchange:
     """What became of one URL. `outcome` is "fetched", "redirect", "status_404", "timeout" ...
 
-    `status` is 0 without an answer. `request` are the bytes sent, `headers` and `body` those received (the body
-    dechunked, otherwise as sent).
+    `status` is 0 without an answer. `request` are the bytes sent, `headers` and `body` those received: names and values
+    in order, a character a byte (Latin-1), and the body dechunked, otherwise as sent. `attempts` is how often the URL
+    was asked for.
     """
 
     url: str
@@ -44,10 +46,16 @@ class Exchange:
     body: bytes = b""
     request: bytes = b""
     address: str = ""
+    version: str = "HTTP/1.1"
+    attempts: int = 1
 
     def header(self, name: str) -> str:
         """The first header of that (lower-case) name, "" if there is none."""
-        return next((value for key, value in self.headers if key.lower() == name), "")
+        return next(iter(self.all_headers(name)), "")
+
+    def all_headers(self, name: str) -> list[str]:
+        """The headers of that (lower-case) name."""
+        return [value for key, value in self.headers if key.lower() == name]
 
 
 class Committed(NamedTuple):
@@ -58,6 +66,7 @@ class Committed(NamedTuple):
     path: str
     offset: int
     end: int
+    attempts: int = 1
 
 
 class SegmentWriter:
@@ -98,7 +107,7 @@ class SegmentWriter:
         offset = self._file.tell()
         self._file.write(data)
         self._groups += 1
-        done = Committed(exchange.url, exchange.outcome, self._path, offset, offset + len(data))
+        done = Committed(exchange.url, exchange.outcome, self._path, offset, offset + len(data), exchange.attempts)
         if self._groups >= self._max_records or done.end >= self._max_bytes:
             self.close()
         return done
@@ -116,9 +125,9 @@ class SegmentWriter:
     def _open(self) -> None:
         self._path = os.path.join(self._folder, f"crawl-{self._number:05d}.warc.gz{OPEN}")
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - stays open until `close`
-        fields = {"software": self._software, "format": "WARC File Format 1.1", "robots": "obey"}
-        record = _writer().create_warcinfo_record(os.path.basename(self._path).removesuffix(OPEN), fields)
-        self._file.write(_member(record))
+        fields = f"software: {self._software}\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n".encode()
+        name = {"WARC-Filename": os.path.basename(self._path).removesuffix(OPEN)}
+        self._file.write(_record("warcinfo", datetime.now(UTC), "application/warc-fields", fields, name)[1])
 
 
 def segments(folder: str, *, unfinished: bool = False) -> list[str]:
@@ -138,7 +147,10 @@ def committed(path: str) -> Iterator[Committed]:
         start = offset if start is None else start
         if kind == "metadata":
             segment = path.removesuffix(OPEN)
-            yield Committed(_field(headers, b"WARC-Target-URI"), _field(body, b"outcome"), segment, start, end)
+            attempts = int(_field(body, b"attempts") or 1)
+            yield Committed(
+                _field(headers, b"WARC-Target-URI"), _field(body, b"outcome"), segment, start, end, attempts
+            )
             start = None
 
 
@@ -150,11 +162,12 @@ def read_exchange(group: Committed) -> Exchange:
         _, _, data = next(_walk(source, group.offset))
     headers, _, block = data.partition(b"\r\n\r\n")
     if _field(headers, b"WARC-Type") != "response":
-        return Exchange(group.url, group.outcome, datetime.now(UTC))
+        return Exchange(group.url, group.outcome, datetime.now(UTC), attempts=group.attempts)
     head, _, body = block.removesuffix(b"\r\n\r\n").partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
-    pairs = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:]))
-    return Exchange(group.url, group.outcome, datetime.now(UTC), int(lines[0].split()[1]), "", pairs, body)
+    pairs = tuple((name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines[1:]))
+    status = int(lines[0].split()[1])
+    return Exchange(group.url, group.outcome, datetime.now(UTC), status, "", pairs, body, attempts=group.attempts)
 
 
 def _members(path: str) -> Iterator[tuple[int, int, bytes]]:
@@ -184,51 +197,46 @@ def _walk(source: BinaryIO, start: int) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _records(exchange: Exchange) -> Iterator[bytes]:
-    writer = _writer()
-    date = {"WARC-Date": exchange.started.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")}
+    about = {"WARC-Target-URI": exchange.url}
     if exchange.status:
         # The body was dechunked on receipt; a header that says otherwise would mislead every reader.
-        replaced = ("transfer-encoding", "content-length")
-        headers = [
-            (f"X-Crawler-{name}" if name.lower() in replaced else name, value) for name, value in exchange.headers
-        ]
-        headers.append(("Content-Length", str(len(exchange.body))))
-        answer = StatusAndHeaders(f"{exchange.status} {exchange.reason}".strip(), headers, protocol="HTTP/1.1")
-        about = date | ({"WARC-IP-Address": exchange.address} if exchange.address else {})
-        response = writer.create_warc_record(
-            exchange.url, "response", io.BytesIO(exchange.body), http_headers=answer, warc_headers_dict=about
-        )
-        yield _member(response)
-        to = date | {"WARC-Concurrent-To": response.rec_headers.get_header("WARC-Record-ID")}
-        head, _, _ = exchange.request.partition(b"\r\n\r\n")
-        lines = head.decode("latin-1").split("\r\n")
-        asked = StatusAndHeaders(lines[0].partition(" ")[2], _pairs(lines[1:]), protocol=lines[0].partition(" ")[0])
-        yield _member(writer.create_warc_record(exchange.url, "request", http_headers=asked, warc_headers_dict=to))
-    fields = f"outcome: {exchange.outcome}\r\n".encode()
-    yield _member(
-        writer.create_warc_record(
-            exchange.url,
-            "metadata",
-            io.BytesIO(fields),
-            warc_content_type="application/warc-fields",
-            warc_headers_dict=date,
-        )
-    )
+        renamed = ("transfer-encoding", "content-length")
+        lines = [f"{exchange.version} {exchange.status} {exchange.reason}".encode("utf-8", "surrogateescape")]
+        for name, value in exchange.headers:
+            prefix = "X-Crawler-" if name.lower() in renamed else ""
+            lines.append(f"{prefix}{name}: {value}".encode("latin-1"))
+        lines.append(b"Content-Length: %d" % len(exchange.body))
+        answer = b"\r\n".join(lines) + b"\r\n\r\n" + exchange.body
+        fields = about | {"WARC-Payload-Digest": _digest(exchange.body)}
+        fields |= {"WARC-IP-Address": exchange.address} if exchange.address else {}
+        response, data = _record("response", exchange.started, "application/http; msgtype=response", answer, fields)
+        yield data
+        fields = about | {"WARC-Concurrent-To": response}
+        yield _record("request", exchange.started, "application/http; msgtype=request", exchange.request, fields)[1]
+    outcome = f"outcome: {exchange.outcome}\r\nattempts: {exchange.attempts}\r\n".encode()
+    yield _record("metadata", exchange.started, "application/warc-fields", outcome, about)[1]
 
 
-def _pairs(lines: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, value.strip()) for name, colon, value in (line.partition(":") for line in lines) if colon]
-
-
-def _writer() -> WARCWriter:
-    return WARCWriter(io.BytesIO(), gzip=False, warc_version="WARC/1.1")
-
-
-def _member(record: ArcWarcRecord) -> bytes:
-    plain = io.BytesIO()
-    WARCWriter(plain, gzip=False, warc_version="WARC/1.1").write_record(record)
+def _record(kind: str, date: datetime, content_type: str, block: bytes, fields: dict[str, str]) -> tuple[str, bytes]:
+    """(id, gzip member) of one record."""
+    name = f"<urn:uuid:{uuid.uuid4()}>"
+    head = {
+        "WARC-Type": kind,
+        "WARC-Record-ID": name,
+        "WARC-Date": date.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        **fields,
+        "WARC-Block-Digest": _digest(block),
+        "Content-Type": content_type,
+        "Content-Length": str(len(block)),
+    }
+    lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
     deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    return deflate.compress(plain.getvalue()) + deflate.flush()
+    plain = b"WARC/1.1\r\n" + lines.encode() + b"\r\n" + block + b"\r\n\r\n"
+    return name, deflate.compress(plain) + deflate.flush()
+
+
+def _digest(data: bytes) -> str:
+    return "sha1:" + base64.b32encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode()
 
 
 def _number(path: str) -> int:

@@ -104,7 +104,7 @@ def test_private_addresses_are_refused(run_crawl: Crawl) -> None:
     with serve({"/": "x"}) as served:
         manifest = run_crawl(served, allow_private=(), contact="me@example.org", retries=0)
         assert served.requests == []
-        assert counts(manifest) == (1, 0, {"robots_unreachable": 1})
+        assert counts(manifest) == (1, 0, {"private_address": 1})
         # named by its address, robots.txt is refused too, so the host stays closed
         manifest = run_crawl(
             served,
@@ -118,7 +118,7 @@ def test_private_addresses_are_refused(run_crawl: Crawl) -> None:
         assert counts(manifest)[1] == 0
     with serve({"/": links("/in"), "/in": inward}) as served:
         manifest = run_crawl(served, "redirected", scope="any", retries=0)
-        assert counts(manifest) == (3, 1, {"redirect": 1, "robots_unreachable": 1})
+        assert counts(manifest) == (3, 1, {"redirect": 1, "private_address": 1})
 
 
 def test_redirects_and_their_loops(run_crawl: Crawl, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_limits(run_crawl: Crawl) -> None:
     with serve(site) as served:
         # Only /slow may take so long, however busy the machine is.
         manifest = run_crawl(served, max_bytes=100_000, timeout=5.0, retries=0, per_host=8)
-    expected = {"content_type": 1, "connection_failed": 1, "timeout": 1, "too_large": 2}
+    expected = {"content_type": 1, "incomplete_body": 1, "timeout": 1, "too_large": 2}
     assert counts(manifest) == (7, 2, expected)
 
 

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.web.frontier import Frontier
+from cpt_ray.web.frontier import Found, Frontier
 from cpt_ray.web.url import Scope
 
 SEED = "http://h/0"
@@ -25,7 +25,7 @@ def walk(graph: dict[int, list[int]], limit: int, shuffle: random.Random) -> tup
         for url in taken:
             links = [f"http://h/{to}" for to in graph.get(int(url.rpartition("/")[2]), [])]
             shuffle.shuffle(links)
-            frontier.add(links)
+            frontier.add(links, Found(depth=level[url].depth + 1))
     return order, dict(frontier.dropped), frontier.seen
 
 
@@ -42,10 +42,9 @@ def test_order_of_arrival_does_not_show(graph: dict[int, list[int]], limit: int,
 def test_redirects_in_a_row_end() -> None:
     """A chain of redirects is cut after the limit; a link to the same page starts anew."""
     frontier = Frontier(Scope("host", (SEED,)), max_pages=99, max_depth=99, max_redirects=2)
-    frontier.add_redirect("http://h/far", hops=2)
-    frontier.add_redirect("http://h/near", hops=2)
+    frontier.add(["http://h/far", "http://h/near"], Found(hops=3))
     frontier.add(["http://h/near"])
-    assert frontier.level() == {"http://h/near": 0}
+    assert frontier.level() == {"http://h/near": Found()}
     assert frontier.dropped == {"too_many_redirects": 1}
 
 
@@ -54,6 +53,33 @@ def test_depth_and_scope() -> None:
     frontier = Frontier(Scope("host", (SEED,)), max_pages=99, max_depth=0, max_redirects=2)
     frontier.add([SEED, "http://elsewhere/"])
     assert list(frontier.level()) == [SEED]
-    frontier.add(["http://h/1"])
+    frontier.add(["http://h/1"], Found(depth=1))
     assert frontier.level() == {}
     assert frontier.dropped == {"out_of_scope": 1, "max_depth": 1}
+
+
+def test_traps_are_bounded() -> None:
+    """A calendar of queries, a folder inside itself, a path without end: each is cut by name, seeds never."""
+    frontier = Frontier(Scope("host", (SEED,)), max_pages=999, max_depth=99, max_redirects=2, max_queries=3)
+    seed = "http://h/a/a/a/a/a/a/"
+    frontier.add([seed], Found(linked=False))
+    frontier.add(f"http://h/calendar?month={i}" for i in range(10))
+    frontier.add(["http://h" + "/x/y" * 7, "http://h/" + "/".join(map(str, range(60))), "http://h/x/y/x/z/x"])
+    assert sorted(frontier.level()) == [
+        seed,
+        *(f"http://h/calendar?month={i}" for i in range(3)),
+        "http://h/x/y/x/z/x",
+    ]
+    assert frontier.dropped == {"too_many_queries": 7, "repeating_path": 2}
+
+
+def test_what_is_put_back_comes_again_and_is_judged_once() -> None:
+    """URLs of a sick host wait for a later level; they are not counted twice."""
+    frontier = Frontier(Scope("any", ()), max_pages=999, max_depth=99, max_redirects=2, max_queries=1)
+    frontier.add(["http://h/?q=1", "http://i/"])
+    level = frontier.level()
+    frontier.put_back({"http://h/?q=1": level["http://h/?q=1"]})
+    frontier.add(["http://g/"])
+    assert list(frontier.level()) == ["http://g/", "http://h/?q=1"]
+    assert frontier.level() == {}
+    assert frontier.dropped == {}

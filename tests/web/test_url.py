@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.web.url import Scope, join, normalise, origin, path_and_query
+from cpt_ray.web.url import Scope, join, normalise, origin, path_and_query, without_session
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,14 @@ from cpt_ray.web.url import Scope, join, normalise, origin, path_and_query
         ("https://münchen.de/x", "https://xn--mnchen-3ya.de/x"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
         ("http://a.b./", "http://a.b/"),
+        ("http://2130706433/", "http://127.0.0.1/"),
+        ("http://0x7F.1/", "http://127.0.0.1/"),
+        ("http://0177.0.0.01/", "http://127.0.0.1/"),
+        ("http://１２７.0.0.1/", "http://127.0.0.1/"),
+        ("http://1.2.3.4.5/", None),
+        ("http://256.0.0.1/", None),
+        ("http://a.1/", None),
+        ("http://1.a/", "http://1.a/"),
         ("http://user:secret@host/", None),
         ("ftp://host/", None),
         ("http://a:99999/", None),
@@ -96,3 +104,66 @@ def test_parts() -> None:
         normal = normalise(url)
         assert normal is not None
         assert str(origin(normal)) + path_and_query(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://faß.de/", "https://xn--fa-hia.de/"),
+        ("https://fa%C3%9F.de/", "https://xn--fa-hia.de/"),
+        ("http://βόλος.com/", "http://xn--nxasmm1c.com/"),
+        ("http://☕.example/", "http://xn--53h.example/"),
+        ("http://ＥＸＡＭＰＬＥ。com/", "http://example.com/"),
+        ("http://日本語.jp", "http://xn--wgv71a119e.jp/"),
+        ("http://Bücher.example:8080/ü", "http://xn--bcher-kva.example:8080/%C3%BC"),
+        ("http://xn--fa-hia.de/", "http://xn--fa-hia.de/"),
+        ("http://a_b.example/", "http://a_b.example/"),
+        ("http://a..b/", None),
+        ("http://" + "a" * 64 + ".de/", None),
+        ("http://" + "ü" * 80 + ".de/", None),
+        ("http://a%00b.de/", None),
+        ("http://a%ffb.de/", None),
+        ("http://a%2fb.de/", None),
+    ],
+)
+def test_internationalised_hosts(url: str, expected: str | None) -> None:
+    """UTS 46, not transitional, as browsers look names up: other rules lead to somebody else's site."""
+    assert normalise(url) == expected
+
+
+def test_queries_are_escaped_in_the_charset_of_the_page() -> None:
+    """WHATWG URL section 5: the query in the page's charset, characters it lacks as references; the path in UTF-8."""
+    link = "/поиск?q=мир&x=☃#где"
+    path = "/%D0%BF%D0%BE%D0%B8%D1%81%D0%BA"
+    assert join("http://h/", link, "windows-1251") == f"http://h{path}?q=%EC%E8%F0&x=%26%239731%3B"
+    assert join("http://h/", link) == f"http://h{path}?q=%D0%BC%D0%B8%D1%80&x=%E2%98%83"
+    assert join("http://h/", "?q=%EC", "windows-1251") == "http://h/?q=%EC"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h/a;jsessionid=12AB?x=1&utm_source=q&y=2&PHPSESSID=a", "http://h/a?x=1&y=2"),
+        ("http://h/?gclid=1", "http://h/"),
+        ("http://h/?x=1&fbclid=2", "http://h/?x=1"),
+        ("http://h/?a=1&sid=3&", "http://h/?a=1&sid=3&"),
+        ("http://h/utm_source=1", "http://h/utm_source=1"),
+        ("http://h/?not_gclid=1", "http://h/?not_gclid=1"),
+    ],
+)
+def test_sessions_and_campaigns_are_no_pages(url: str, expected: str) -> None:
+    """Parameters that tell visits apart are left out; all others stay, in order."""
+    assert without_session(url) == expected
+
+
+def test_scheme_and_www_make_no_other_site() -> None:
+    """The commonest redirect of all stays in scope, for hosts and for folders; another host or port does not."""
+    for seed, other in (
+        ("http://e.example/d/", "https://www.e.example/d/x"),
+        ("https://www.e.example/d/", "http://e.example/d/x"),
+    ):
+        assert other in Scope("host", (seed,))
+        assert other in Scope("prefix", (seed,))
+        assert "http://e.example/other" not in Scope("prefix", (seed,))
+        assert "http://w.e.example/d/x" not in Scope("host", (seed,))
+        assert "http://e.example:8080/d/x" not in Scope("prefix", (seed,))

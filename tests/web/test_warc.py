@@ -96,3 +96,39 @@ def test_a_cut_anywhere_keeps_the_whole_groups(tmp_path_factory: pytest.TempPath
     again.close()
     (final,) = segments(str(folder), unfinished=True)
     assert [g.url for g in committed(final)] == [f"http://h/{i}" for i in range(6)]
+
+
+def test_header_bytes_are_archived_as_they_came(tmp_path: Path) -> None:
+    """Raw UTF-8, Latin-1, 0x85 and 0xA0 at an end, repeated names, their case: the same bytes, and read back the same."""
+    values = ["http://h/caf\xe9".encode(), b"caf\xe9", "voil\xe0".encode(), b"x\x85y", b'a;  b="c"', b""]
+    headers = tuple(
+        (name, value.decode("latin-1"))
+        for name, value in zip(["Location", "x-B", "X-b", "Et-Cetera", "q", "E"], values, strict=True)
+    )
+    segment = writer(tmp_path)
+    group = segment.write(
+        Exchange(
+            "http://h/1",
+            "redirect",
+            DATE,
+            302,
+            "Trouv\udce9",
+            headers,
+            b"body",
+            b"GET / HTTP/1.1\r\n\r\n",
+            version="HTTP/1.0",
+            attempts=3,
+        )
+    )
+    assert read_exchange(group).headers[: len(headers)] == headers
+    assert read_exchange(group).attempts == 3
+    segment.close()
+    (path,) = segments(str(tmp_path))
+    assert next(committed(path)) == group._replace(path=path)
+    with open(path, "rb") as source:
+        blocks = [r.raw_stream.read() for r in WarcioIterator(source, no_record_parse=True) if r.rec_type == "response"]
+    (block,) = blocks
+    assert block.startswith(b"HTTP/1.0 302 Trouv\xe9\r\nLocation: http://h/caf\xc3\xa9\r\n")
+    for value in values:
+        assert b": " + value + b"\r\n" in block
+    assert block.endswith(b"\r\nContent-Length: 4\r\n\r\nbody")
