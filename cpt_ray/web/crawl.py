@@ -214,7 +214,9 @@ class _Crawl:
         if not html or trap(html) is not None:
             return set()
         name = (
-            _codec(declared or detect_encoding(body, from_html_meta=True)) if _FOREIGN_QUERY.search(html) else "utf-8"
+            _codec(declared or detect_encoding(body, from_html_meta=True) or "utf-8")
+            if _FOREIGN_QUERY.search(html)
+            else "utf-8"
         )
         return page_links(html, exchange.url, charset=name, left_out=self.left_out)
 
