@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow as pa
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import DocstringOptions
-from cpt_ray.pairs.schema import Pair, pairs_table, survivors
+from cpt_ray.pairs.schema import CANDIDATES, Pair, pairs_table, survivors
 
 # :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*
 _ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
@@ -36,9 +37,7 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
     uses: Counter[int] = Counter()
     pairs: list[Pair] = []
     reasons: list[str | None] = []
-    wanted = functions.select(
-        ["function_id", "group", "path", "start_line", "end_line", "code", "licence", options.side_x]
-    )
+    wanted = functions.select(needed(options))
     for row, cluster_id, kept in zip(wanted.to_pylist(), *known, strict=True):
         x = plain(row[options.side_x]) if options.plain else row[options.side_x]
         texts = (text_hash(x), text_hash(row["code"]))
@@ -54,6 +53,42 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
             reasons.append(None)
             pairs.append(_pair(row, x, cluster_id, options))
     return pairs_table(pairs), Ledger.count("functions", reasons)
+
+
+def needed(options: DocstringOptions) -> list[str]:
+    """The columns of functions that pairs are made of, the id first."""
+    return ["function_id", "group", "path", "start_line", "end_line", "code", "licence", options.side_x]
+
+
+def candidates(
+    rows: Iterable[dict[str, Any]], cluster_ids: Iterable[str], options: DocstringOptions
+) -> tuple[pa.Table, Ledger]:
+    """Of one shard's kept functions, by function_id: the pairs (CANDIDATES) that may be pairs of the whole corpus.
+
+    Which functions share an x is known of the whole alone; but what is not among the first `max_per_x` of its shard is not
+    among those of the corpus (`x_repeated`). `copies` are the later functions of the shard with the same texts.
+    """
+    copies: Counter[tuple[int, int]] = Counter()
+    uses: Counter[int] = Counter()
+    pairs: list[Pair] = []
+    beyond = 0
+    for row, cluster_id in zip(rows, cluster_ids, strict=True):
+        x = plain(row[options.side_x]) if options.plain else row[options.side_x]
+        texts = (text_hash(x), text_hash(row["code"]))
+        if texts not in copies and uses[texts[0]] >= options.max_per_x:
+            beyond += 1
+            continue
+        if texts not in copies:
+            uses[texts[0]] += 1
+            pairs.append(_pair(row, x, cluster_id, options))
+        copies[texts] += 1
+    table = pairs_table(pairs)
+    hashes = zip(table["x_hash"].to_pylist(), table["y_hash"].to_pylist(), strict=True)
+    later = pa.array([copies[texts] - 1 for texts in hashes], pa.int32())
+    read = copies.total() + beyond
+    return table.append_column("copies", later).cast(CANDIDATES), Ledger.of(
+        "functions", read=read, kept=read - beyond, dropped={"x_repeated": beyond}
+    )
 
 
 def plain(text: str) -> str:

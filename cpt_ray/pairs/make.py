@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from functools import partial
 
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, parquet, read_manifest, read_table
+from cpt_ray.pairs.across import clear_phases, code_pairs_across, text_pairs_across
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import code_pairs
 from cpt_ray.pairs.neighbours import text_pairs
@@ -18,6 +20,9 @@ from cpt_ray.pairs.splits import split_pairs
 ROWS_PER_PART = 50_000
 TEXT_PAIRS = Stage("text_pairs", version=2, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
 CODE_PAIRS = Stage("code_pairs", version=1, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
+
+ONE_TABLE = 50_000
+"""Documents or functions that are made into pairs as one table, in memory; more go through exchanges to the same rows."""
 
 Maker = Callable[[pa.Table, pa.Table], tuple[pa.Table, Ledger]]
 
@@ -32,6 +37,7 @@ def make_text_pairs(
         sources=(documents, clusters),
         columns=["doc_id", "group", "text"],
         make=lambda rows, known: text_pairs(rows, known, neighbours),
+        across=partial(text_pairs_across, neighbours=neighbours),
         options={"neighbours": neighbours.result()},
         split=split,
     )
@@ -56,6 +62,7 @@ def make_code_pairs(
         sources=(functions, clusters),
         columns=None,
         make=lambda rows, known: code_pairs(rows, known, docstrings),
+        across=partial(code_pairs_across, docstrings=docstrings),
         options={"docstrings": docstrings.result()},
         split=split,
         evaluation=evaluation,
@@ -69,6 +76,7 @@ def _make(
     sources: tuple[str, str],
     columns: list[str] | None,
     make: Maker,
+    across: Callable[..., Manifest],
     options: dict[str, object],
     split: SplitOptions,
     evaluation: Evaluation | None = None,
@@ -78,8 +86,12 @@ def _make(
     if evaluation is not None:
         inputs["evaluation"] = fingerprint([sorted(map(list, evaluation.files)), sorted(evaluation.hashes)])
     params = {**options, "split": split.result()}
+    if read_manifest(rows).rows > ONE_TABLE and stage.begun(path, params=params, inputs=inputs) != "done":
+        last = {"params": params, "inputs": inputs, "split": split, "evaluation": evaluation}
+        return across(path, stage, rows, clusters, **last)
     with stage.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:
+            clear_phases(path)
             return work.manifest
         pairs, ledger = make(read_table(rows, columns), read_table(clusters))
         if evaluation is not None:

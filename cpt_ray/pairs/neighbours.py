@@ -15,7 +15,7 @@ import bisect
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -57,8 +57,25 @@ def text_pairs(documents: pa.Table, clusters: pa.Table | None, options: Neighbou
         for row, cluster_id, kept in zip(documents.to_pylist(), *known, strict=True)
         if kept
     ]
-    repeated = _repeated_lines(((group, text) for _, group, text, _ in rows), options)
-    of_documents: Counter[str | None] = Counter({"duplicate": documents.num_rows - len(rows)})
+    counts = line_counts(((group, text) for _, group, text, _ in rows), options)
+    repeated: dict[str, set[int]] = defaultdict(set)
+    for (group, line), documents_with in counts.items():
+        if documents_with >= options.boilerplate_documents:
+            repeated[group].add(line)
+    return cut_documents(rows, documents.num_rows - len(rows), repeated, options)
+
+
+def cut_documents(
+    rows: Iterable[tuple[str, str, str, str]],
+    duplicates: int,
+    repeated: Mapping[str, Collection[int]],
+    options: NeighbourOptions,
+) -> tuple[pa.Table, Ledger]:
+    """Pairs (PAIRS) of (doc_id, group, text, cluster_id), first come by doc_id; `repeated` lines by group.
+
+    `duplicates` were left out before, and only counted.
+    """
+    of_documents: Counter[str | None] = Counter({"duplicate": duplicates})
     of_pairs: Counter[str | None] = Counter()
     seen: set[tuple[int, int]] = set()
     pairs: list[Pair] = []
@@ -176,18 +193,15 @@ def _lines(text: str, options: NeighbourOptions) -> Iterator[tuple[Span, int]]:
         start = end + 1
 
 
-def _repeated_lines(texts: Iterator[tuple[str, str]], options: NeighbourOptions) -> dict[str, frozenset[int]]:
-    """For each group the lines that stand in `boilerplate_documents` of its documents or more."""
-    counts: dict[str, Counter[int]] = defaultdict(Counter)
+def line_counts(texts: Iterable[tuple[str, str]], options: NeighbourOptions) -> Counter[tuple[str, int]]:
+    """Of (group, text) rows: in how many of a group's documents a line (its hash) stands."""
+    counts: Counter[tuple[str, int]] = Counter()
     for group, text in texts:
-        counts[group].update({line for _, line in _lines(text, options)})
-    return {
-        group: frozenset(line for line, n in of.items() if n >= options.boilerplate_documents)
-        for group, of in counts.items()
-    }
+        counts.update({(group, line) for _, line in _lines(text, options)})
+    return counts
 
 
-def _runs(text: str, repeated: frozenset[int], options: NeighbourOptions) -> Iterator[Span]:
+def _runs(text: str, repeated: Collection[int], options: NeighbourOptions) -> Iterator[Span]:
     """What of a document lies between its boilerplate lines."""
     start = 0
     if repeated:

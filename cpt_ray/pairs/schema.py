@@ -43,6 +43,10 @@ are characters of the document (start included, end excluded) for text, lines of
 """
 
 
+CANDIDATES = PAIRS.append(pa.field("copies", pa.int32()))
+"""Pairs of one shard, before the other shards are asked for the same texts; `copies`: rows of the shard it stands for."""
+
+
 class Pair(NamedTuple):
     """What a maker of pairs gives; the rest of a PAIRS row follows from it."""
 
