@@ -149,3 +149,34 @@ def test_a_missing_column_and_a_folder_without_a_model(
                 precision="fp32",
             ),
         )
+
+
+def test_chunks_side_by_side_give_the_vectors_of_one_after_the_other(
+    model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On several threads and in small chunks every text keeps its vector and its place; the number of threads is what it
+    was, for threads that come later too, and what goes wrong in one chunk is raised."""
+    import threading
+
+    import torch
+
+    texts = [f"{'word ' * (i % 9)}{i}" for i in range(300)]
+    embedder = Embedder(model_folder, device="cpu")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = embedder.embed(texts, "y")
+        torch.set_num_threads(3)
+        monkeypatch.setattr("cpt_ray.model.embedder.CACHED_TOKENS", 64)
+        assert embedder._stateless()
+        np.testing.assert_allclose(embedder.embed(texts, "y"), alone, atol=2e-6)
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert (torch.get_num_threads(), later) == (3, [3])
+        with pytest.raises(ValueError, match="closing delimiter"):
+            embedder.embed_ids([np.full(40, 5, np.int64)] * 20)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
