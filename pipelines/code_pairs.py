@@ -22,7 +22,7 @@ from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
 from cpt_ray.code.options import MineOptions
-from cpt_ray.code.repositories import Repository, mine_repository_shard
+from cpt_ray.code.repositories import Repository, mine_listed_shard
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
 from cpt_ray.errors import UserError
 from cpt_ray.installed import Distribution, distributions, fingerprint
@@ -41,7 +41,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     out = options.cluster.folder(options.output)
     check_test_urls(options.test_urls)
     if options.repositories:
-        shards, work, inputs = repository_shards(options.repositories), mine_repository_shard, None
+        shards, work, inputs = repository_shards(options.repositories), mine_listed_shard, None
     else:
         found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
@@ -131,22 +131,52 @@ def mine_installed_shard(shard: Mapping[str, Any], options: MineOptions) -> tupl
 
 
 def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[str, Any]]:
-    """One shard per repository, at the commit its revision names now."""
+    """One shard per repository, at the commit its revision names now.
+
+    One that cannot be read is a shard with its `problem`; UserError where that is so for all of them, and where two
+    would be one group, since groups are what splits keep apart.
+    """
     shards = []
-    for one in repositories:
-        if not Path(one.path).is_dir():
-            raise UserError("there is no such folder", where=f"repositories: {one.path}", fix="give git repositories")
-        with Repository(one.path) as repository:
-            commit = repository.resolve(one.commit)
-        shards.append(
-            {
-                "repository": str(Path(one.path).absolute()),
-                "commit": commit,
-                "group": one.group or Path(one.path).absolute().name.removesuffix(".git"),
-                "licence": one.licence,
-            }
+    for one, group in zip(repositories, _groups(repositories), strict=True):
+        shard = {"repository": str(Path(one.path).absolute()), "commit": "", "group": group, "licence": one.licence}
+        try:
+            if not Path(one.path).is_dir():
+                raise UserError(
+                    "there is no such folder", where=f"repositories: {one.path}", fix="give git repositories"
+                )
+            with Repository(one.path) as repository:
+                shard["commit"] = repository.resolve(one.commit)
+        except UserError as problem:
+            if len(repositories) == 1:
+                raise
+            shard["problem"] = problem.what
+        shards.append(shard)
+    if all("problem" in shard for shard in shards):
+        raise UserError(
+            f"none of the {len(shards)} repositories can be read; the first: {shards[0]['problem']}",
+            where=f"repositories: {shards[0]['repository']}",
+            fix="give folders of git repositories, with commits that they hold",
         )
     return shards
+
+
+def _groups(repositories: Sequence[RepositoryOptions]) -> list[str]:
+    """The groups given, else the shortest ends of the paths that tell all repositories apart."""
+    paths = [[part for part in Path(one.path).absolute().parts if part not in (".git", "/")] for one in repositories]
+    names = [[*path[:-1], path[-1].removesuffix(".git")] if path else ["repository"] for path in paths]
+    depths = [1] * len(names)
+    while True:
+        groups = [one.group or "/".join(n[-d:]) for one, n, d in zip(repositories, names, depths, strict=True)]
+        again = [i for i, g in enumerate(groups) if not repositories[i].group and groups.count(g) > 1]
+        longer = [i for i in again if depths[i] < len(names[i])]
+        if not again:
+            return groups
+        if not longer:
+            raise UserError(
+                "two repositories are one group", where=f"repositories: {groups[again[0]]}", fix="give a group"
+            )
+        for i in longer:
+            depths[i] += 1
 
 
 def packages(site_packages: Sequence[str]) -> list[Distribution]:

@@ -7,6 +7,7 @@ absent, and no setting of the repository that is read has any effect.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import tempfile
@@ -19,10 +20,13 @@ import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code import filters
-from cpt_ray.code.functions import Origin, Source, mine
+from cpt_ray.code.functions import FUNCTIONS, Origin, Source, mine
 from cpt_ray.code.grammars import language_of
+from cpt_ray.code.licences import is_licence_file, repository_licence
 from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class Blob(NamedTuple):
@@ -39,14 +43,21 @@ class Repository:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self._scratch = tempfile.TemporaryDirectory(prefix="cpt-ray-git-")
+        # Where git's own configuration stands is the user's to say (safe.directory in a container's environment).
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-            "GIT_CONFIG_NOSYSTEM": "1",
+            **{n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n.startswith("GIT_CONFIG")},
             "GIT_NO_REPLACE_OBJECTS": "1",
             "LC_ALL": "C",
         }
 
     def __enter__(self) -> Repository:
+        inside = os.fsdecode(self._ask("rev-parse", "--show-prefix")).strip("\n")
+        if inside:
+            raise UserError(
+                "this is a folder inside a repository, not a repository",
+                where=self.folder,
+                fix=f"give the repository's own folder, {len(inside.strip('/').split('/'))} above it",
+            )
         objects = self._ask("rev-parse", "--path-format=absolute", "--git-path", "objects").decode().rstrip("\n")
         kind = self._ask("rev-parse", "--show-object-format").decode().strip()
         self._run("init", "-q", "--bare", "--template=", f"--object-format={kind}", self._scratch.name)
@@ -63,14 +74,23 @@ class Repository:
 
     def blobs(self, commit: str) -> list[Blob]:
         """Regular files of a commit by path; links and submodules are left out."""
+        return self._listing(commit, "-r", "--full-tree")
+
+    def _listing(self, commit: str, *how: str) -> list[Blob]:
         found = []
-        listing = self._run("ls-tree", "-r", "-z", "-l", "--full-tree", commit, environment=self._borrowing)
+        listing = self._run("ls-tree", "-z", "-l", *how, commit, environment=self._borrowing)
         for entry in filter(None, listing.split(b"\0")):
             head, _, path = entry.partition(b"\t")
             mode, kind, digest, size = head.split()
             if kind == b"blob" and mode != b"120000":
                 found.append(Blob(os.fsdecode(path), digest.decode(), int(size) if size.isdigit() else None))
         return sorted(found)
+
+    def licence_texts(self, commit: str) -> list[str]:
+        """The licence files at the top of a commit that are there, of at most 200 kB."""
+        found = [blob for blob in self._listing(commit, "--full-tree") if is_licence_file(blob.path)]
+        wanted = [blob.digest for blob in found if blob.size is not None and blob.size <= 200_000]
+        return [data.decode("utf-8", "replace") for data in self.contents(wanted) if data is not None]
 
     def contents(self, digests: Sequence[str]) -> Generator[bytes | None]:
         """Blobs in the order asked for, None where one is absent; one git process for all, one blob in memory."""
@@ -119,6 +139,22 @@ class Repository:
         return done.stdout
 
 
+def mine_listed_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
+    """`mine_repository_shard`, where one repository of many that cannot be read costs itself alone.
+
+    It is counted among the `repositories` as `unreadable`, and said on the log.
+    """
+    try:
+        if shard.get("problem"):
+            raise UserError(str(shard["problem"]), where=str(shard["repository"]), fix="see git fsck")
+        table, ledger = mine_repository_shard(shard, options)
+        return table, ledger + Ledger.of("repositories", read=1, kept=1)
+    except UserError as problem:
+        logger.warning("left out: %s", problem)
+        unread = Ledger.of("repositories", read=1, kept=0, dropped={"unreadable": 1})
+        return FUNCTIONS.empty_table(), Ledger.count("files", []) + Ledger.count("functions", []) + unread
+
+
 def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
     """Functions of `{"repository": folder, "commit": revision, "group", "licence"?, "slice"?: [i, n]}`.
 
@@ -129,7 +165,8 @@ def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tup
         commit = repository.resolve(str(shard.get("commit") or "HEAD"))
         part, of = shard.get("slice") or (0, 1)
         blobs = [blob for blob in repository.blobs(commit) if of == 1 or _slot(blob.path, of) == part]
-        origin = Origin(shard["group"], commit, shard.get("licence") or "")
+        licence = shard.get("licence") or repository_licence(repository.licence_texts(commit))
+        origin = Origin(shard["group"], commit, licence)
         return mine(_sources(repository, blobs, options), origin, options)
 
 
@@ -155,8 +192,10 @@ def _reason(blob: Blob, options: MineOptions) -> str | None:
 
 
 def _last(stderr: bytes) -> str:
+    """What git died of; advice may follow it."""
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "no reason given"
+    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    return (fatal or lines or ["no reason given"])[-1]
 
 
 def _slot(path: str, of: int) -> int:

@@ -19,11 +19,66 @@ from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import DocstringOptions
 from cpt_ray.pairs.schema import CANDIDATES, Pair, pairs_table, survivors
 
-# :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*
+# :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*; [text](url); L{target}
 _ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`__?")
 _QUOTED = re.compile(r"(`{1,2})([^`]+)\1_?")
-_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?=\S)([^*\n]+?)(?<=\S)\1(?![\w*])")
+_EMPHASIS = re.compile(r"(?<![\w*/])(\*{1,2})(?=\w)([^*\n]+?)(?<=[\w.,:;!?)])\1(?![\w*])")
+_STRONG = re.compile(r"(?<!\w)__(?=\S)([^_\n]+)__(?!\w)")
+_MARKDOWN_LINK = re.compile(r"!?\[([^\[\]]+)\]\([^()\s]*\)")
+_EPYDOC = re.compile(r"\b[A-Z]\{([^{}<>]+)(?:<[^{}<>]*>)?\}")
+# Two underscores around one word are a name of Python's before they are Markdown.
+_SPECIAL = {name for kind in (object, type, int, float, list, dict, set, bytes, property) for name in dir(kind)} | {
+    f"__{word}__"
+    for word in [
+        "enter",
+        "exit",
+        "aenter",
+        "aexit",
+        "await",
+        "aiter",
+        "anext",
+        "next",
+        "del",
+        "delete",
+        "get",
+        "set",
+        "set_name",
+        "getattr",
+        "setattr",
+        "missing",
+        "fspath",
+        "call",
+        "main",
+        "all",
+        "file",
+        "name",
+        "path",
+        "version",
+        "author",
+        "future",
+        "annotations",
+        "builtins",
+        "debug",
+        "slots",
+        "match_args",
+        "post_init",
+        "array",
+        "copy",
+        "deepcopy",
+        "getstate",
+        "setstate",
+        "reversed",
+        "length_hint",
+        "spec",
+        "loader",
+        "package",
+        "cached",
+        "qualname",
+        "wrapped",
+        "bytes",
+    ]
+}
 
 
 def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: DocstringOptions) -> tuple[pa.Table, Ledger]:
@@ -92,11 +147,17 @@ def candidates(
 
 
 def plain(text: str) -> str:
-    """`text` without the markup of reST and Markdown: roles, links, quoted code, emphasis."""
+    """`text` without the markup of reST, Markdown and epydoc: roles, links, quoted code, emphasis."""
     if "`" in text:
         text = _ROLE.sub(_target, text)
         text = _LINK.sub(r"\1", text)
         text = _QUOTED.sub(r"\2", text)
+    if "](" in text:
+        text = _MARKDOWN_LINK.sub(r"\1", text)
+    if "{" in text:
+        text = _EPYDOC.sub(r"\1", text)
+    if "__" in text:
+        text = _STRONG.sub(lambda word: word[0] if word[0] in _SPECIAL else word[1], text)
     return _EMPHASIS.sub(r"\2", text) if "*" in text else text
 
 

@@ -19,7 +19,7 @@ from cpt_ray.pairs.splits import split_pairs
 
 ROWS_PER_PART = 50_000
 TEXT_PAIRS = Stage("text_pairs", version=2, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
-CODE_PAIRS = Stage("code_pairs", version=1, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
+CODE_PAIRS = Stage("code_pairs", version=2, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
 ONE_TABLE = 50_000
 """Documents or functions that are made into pairs as one table, in memory; more go through exchanges to the same rows."""

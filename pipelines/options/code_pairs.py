@@ -31,8 +31,10 @@ class RepositoryOptions(Options):
 
     path: str = Field(description="folder of the repository, bare or not, partial clones too")
     commit: str = Field("HEAD", description="revision to read")
-    group: str = Field("", description="name of the group, owner/name; by default the folder's name")
-    licence: str = Field("", description="SPDX id, where it is known")
+    group: str = Field(
+        "", description="name of the group, owner/name; by default the end of the path that tells it apart"
+    )
+    licence: str = Field("", description="SPDX expression; by default what its LICENSE files say")
 
 
 class PipelineOptions(Steps):

@@ -287,6 +287,29 @@ def test_hostile_nesting_ends_in_a_reason_and_not_in_a_crash() -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    ["a.rb", "a.go", "A.java", "a.ts"],
+)
+def test_hostile_comments_take_time_in_proportion(path: str) -> None:
+    """Many lines before a definition, tags and braces that never close: read at once, or dropped by name."""
+    many = "\n".join("#" if path == "a.rb" else "//" for _ in range(30_000))
+    tail = {
+        "a.rb": "def f; end",
+        "a.go": "func f() {}",
+        "A.java": "class A { void f() {} }",
+        "a.js": "function f() {}",
+    }[path]
+    head = "package a\n" if path == "a.go" else ""
+    hostile = [
+        many,
+        *(f"/** {text} */" for text in ("<a " * 4000, "{@code" + " " * 15_000, "{@a " * 4000, "_" * 15_000)),
+    ]
+    for comment in hostile if path != "a.rb" else hostile[:1]:
+        _, ledger = one(f"{head}{comment}\n{tail}\n", path, MineOptions(languages=tuple(GRAMMARS)))
+        assert ledger["functions"]["read"] == 1
+
+
+@pytest.mark.parametrize(
     ("docstring", "expected"),
     [
         ("One line.", "One line."),
@@ -373,6 +396,26 @@ def test_licence_headers_override_the_distribution() -> None:
         [Source("a.py", b"def f(x):\n    'Parses a date.'\n    return x\n")], Origin("g", "", ""), EVERYTHING
     )
     assert table["licence"].to_pylist() == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("header", "licence"),
+    [
+        ("# SPDX-License-Identifier: MIT or Apache-2.0", "MIT OR Apache-2.0"),
+        ("# SPDX-License-Identifier: MIT\n# SPDX-License-Identifier: GPL-3.0-only", "MIT AND GPL-3.0-only"),
+        ("# SPDX-License-Identifier: MIT OR ISC\n# SPDX-License-Identifier: Zlib", "(MIT OR ISC) AND Zlib"),
+        ("# SPDX-License-Identifier: see LICENSE file", "unknown"),
+        ("# SPDX-License-Identifier: Apache License 2.0", "unknown"),
+        ("# SPDX-License-Identifier: Apache-2.0.", "Apache-2.0"),
+        ("# SPDX-License-Identifier: mit", "MIT"),
+        ("# /* SPDX-License-Identifier: ISC */", "ISC"),
+        ("# no tag", "BSD-3-Clause"),
+    ],
+)
+def test_forms_of_the_licence_tag(header: str, licence: str) -> None:
+    source = f"{header}\ndef f(x):\n    'Parses a date.'\n    return x\n"
+    table, _ = mine([Source("a.py", source.encode())], Origin("g", "", "BSD-3-Clause"), EVERYTHING)
+    assert table["licence"].to_pylist() == [licence]
 
 
 def test_nothing_mined_is_run(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from identify.vendor.licenses import LICENSES
 
 from cpt_ray.code.functions import mine_shard
 from cpt_ray.code.options import MineOptions
-from cpt_ray.code.repositories import Repository, mine_repository_shard
+from cpt_ray.code.repositories import Repository, mine_listed_shard, mine_repository_shard
 from cpt_ray.errors import UserError
 
 OPTIONS = MineOptions()
@@ -125,3 +126,44 @@ def test_an_unknown_commit_is_the_users_error(repository: Path, commit: str) -> 
 def test_a_folder_that_is_no_repository_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="git cannot read this"):
         mine_repository_shard({"repository": str(tmp_path), "commit": "HEAD", "group": "g"}, OPTIONS)
+
+
+def test_a_repository_that_cannot_be_read_costs_itself_alone(repository: Path, tmp_path: Path) -> None:
+    good, ledger = mine_listed_shard({"repository": str(repository), "commit": "HEAD", "group": "g"}, OPTIONS)
+    none, bad = mine_listed_shard({"repository": str(tmp_path / "gone"), "commit": "HEAD", "group": "h"}, OPTIONS)
+    assert (good.num_rows, none.num_rows) == (3, 0)
+    total = (ledger + bad).check("both").to_dict()
+    assert total["repositories"] == {"read": 2, "kept": 1, "dropped": {"unreadable": 1}}
+    assert total["files"] == ledger.to_dict()["files"]
+
+
+def test_a_folder_inside_a_work_tree_is_not_its_repository(repository: Path) -> None:
+    """Otherwise git finds the repository above, and all of it is mined under the folder's name."""
+    with pytest.raises(UserError, match="inside a repository"):
+        mine_repository_shard({"repository": str(repository / "pkg"), "commit": "HEAD", "group": "g"}, OPTIONS)
+
+
+def test_git_reads_its_configuration_from_where_the_user_put_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`safe.directory` given by the environment of a container counts, whoever owns the repository."""
+    for name, value in (("COUNT", "1"), ("KEY_0", "core.abbrev"), ("VALUE_0", "7")):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    with Repository(str(repository)) as opened:
+        assert opened._ask("config", "core.abbrev").strip() == b"7"
+
+
+def test_the_licence_is_read_from_the_licence_files(repository: Path) -> None:
+    """By likeness to the texts known, another name and year in it; several hold together, an unknown one hides all."""
+    mit = next(text for name, text in LICENSES if name == "MIT")
+    isc = next(text for name, text in LICENSES if name == "ISC")
+    expected = []
+    for name, text in (("LICENSE", mit), ("LICENSE-ISC", isc), ("COPYING", "All of this is mine. Ask me first.")):
+        (repository / name).write_text("Copyright (c) 2031 The People of Elsewhere\n" + text)
+        git(repository, "add", "-A")
+        git(repository, "commit", "-qm", name)
+        table, _ = mine_repository_shard({"repository": str(repository), "commit": "HEAD", "group": "g"}, OPTIONS)
+        expected.append(set(table["licence"].to_pylist()))
+    assert expected == [{"MIT"}, {"ISC AND MIT"}, {"unknown"}]
+    given = {"repository": str(repository), "commit": "HEAD", "group": "g", "licence": "Zlib"}
+    assert set(mine_repository_shard(given, OPTIONS)[0]["licence"].to_pylist()) == {"Zlib"}

@@ -114,6 +114,9 @@ def test_a_clusters_table_of_another_corpus_is_refused() -> None:
             "Computes a * b * c and x**2, with *args and **kwargs.",
             "Computes a * b * c and x**2, with *args and **kwargs.",
         ),
+        ("Read [the guide](https://e.org) __now__ and L{Foo<foo>}.", "Read the guide now and Foo."),
+        ("Matches **/*.py and *.txt* files.", "Matches **/*.py and *.txt* files."),
+        ("Calls __init__ and __name__ of a[i](x y).", "Calls __init__ and __name__ of a[i](x y)."),
         ("Nothing to do here, 2:3 and a_b_c.", "Nothing to do here, 2:3 and a_b_c."),
     ],
 )

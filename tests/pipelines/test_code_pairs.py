@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,25 @@ def test_repositories_and_packages_are_two_runs() -> None:
     """Neither is left out without a word."""
     with pytest.raises(UserError, match="repositories or site_packages"):
         config.load("code_pairs", code_pairs.PipelineOptions, ["site_packages=[there]", "repositories=[{path: here}]"])
+
+
+def test_groups_tell_repositories_apart(tmp_path: Path) -> None:
+    """Splits keep groups apart, so two repositories must not be one; `.git` is no name."""
+    paths = [tmp_path / name for name in ("x/click/.git", "a/repo", "b/repo", "gin.git")]
+    options = [code_pairs.RepositoryOptions(path=str(path)) for path in paths]
+    assert code_pairs._groups(options) == ["click", "a/repo", "b/repo", "gin"]
+    with pytest.raises(UserError, match="one group"):
+        code_pairs._groups([options[0], options[0]])
+
+
+def test_one_bad_repository_of_many_is_said_and_the_others_are_mined(tmp_path: Path) -> None:
+    for name in ("good", "empty"):
+        subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
+    (tmp_path / "good" / "a.py").write_text("x = 1\n")
+    for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qm", "one"]):
+        subprocess.run(["git", *words], cwd=tmp_path / "good", check=True)
+    paths = [str(tmp_path / name) for name in ("good", "empty", "gone")]
+    shards = code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths])
+    assert ["problem" in shard for shard in shards] == [False, True, True]
+    with pytest.raises(UserError, match="none of the 2 repositories"):
+        code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths[1:]])

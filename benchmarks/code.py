@@ -1,0 +1,169 @@
+"""Mining source files: megabytes per second of CPU by language, beside parsing alone and, for Python, the standard library's `ast`.
+
+Run as `make bench-code`, or with folders of sources: `python benchmarks/code.py FOLDER ...`. Without any it reads the
+Python installed here and what `npm pack` and `apt-get download` give for the packages below, unpacked into a temporary
+folder; a package that cannot be had is left out. One process, one thread, CPU time, the best of three runs over the
+same bytes in memory.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cpt_ray.code.functions import Origin, Source, mine
+from cpt_ray.code.grammars import GRAMMARS, language_of
+from cpt_ray.code.options import MineOptions
+from cpt_ray.code.syntax import TooSlow, functions, parse, parser_of
+
+RESULT = Path(__file__).parent / "results" / "code.json"
+NPM = ("lodash", "express", "mocha", "rxjs", "three", "vue", "react-dom", "react-native")
+DEBIAN = [
+    "ruby-activesupport",
+    "ruby-activerecord",
+    "rubocop",
+    "php-symfony-http-kernel",
+    "php-symfony-console",
+    "phpunit",
+    "golang-golang-x-tools-dev",
+    "golang-1.19-src",
+    "librust-syn-dev",
+    "librust-rayon-dev",
+    "libeigen3-dev",
+    "nlohmann-json3-dev",
+    "openjdk-17-source",
+]
+MOST_BYTES = 20_000_000
+OPTIONS = MineOptions(languages=tuple(GRAMMARS))
+
+
+def packages(folder: Path) -> list[Path]:
+    """The packages that can be had here, unpacked below `folder`, and the installed Python."""
+    for name in NPM:
+        subprocess.run(["npm", "pack", "-s", name], cwd=folder, capture_output=True, check=False)
+    for archive in folder.glob("*.tgz"):
+        with tarfile.open(archive) as opened:
+            opened.extractall(folder / archive.stem, filter="data")
+    for name in DEBIAN:
+        subprocess.run(["apt-get", "download", name], cwd=folder, capture_output=True, check=False)
+    for archive in folder.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "-x", archive.name, archive.stem], cwd=folder, capture_output=True, check=False)
+    for archive in folder.rglob("src.zip"):
+        if not archive.is_symlink():
+            command = ["unzip", "-q", str(archive), "java.base/java/*", "-d", str(folder / "java")]
+            subprocess.run(command, capture_output=True, check=False)
+    return [folder, Path(sysconfig.get_paths()["stdlib"])]
+
+
+def sources(folders: list[Path]) -> dict[str, list[Source]]:
+    """Files by language, those that the rules on paths and headers leave, at most MOST_BYTES of each in a fixed order."""
+    found: dict[str, list[Source]] = defaultdict(list)
+    for folder in folders:
+        for file in sorted(folder.rglob("*")):
+            language = language_of(file.suffix.lower())
+            if language and file.is_file() and not file.is_symlink() and "site-packages" not in file.parts:
+                found[language].append(Source(str(file.relative_to(folder)), file.read_bytes()))
+    for language, files in found.items():
+        random.Random(0).shuffle(files)
+        size, kept = 0, []
+        for source in files:
+            if size < MOST_BYTES and mine([source], Origin("g", "", ""), OPTIONS)[1].units["files"].kept:
+                kept.append(source)
+                size += len(source.data or b"")
+        found[language] = kept
+    return found
+
+
+def fastest(work: Callable[[], object], runs: int = 3) -> float:
+    """Seconds of CPU of the best run."""
+    best = float("inf")
+    for _ in range(runs):
+        begun = time.process_time()
+        work()
+        best = min(best, time.process_time() - begun)
+    return best
+
+
+def _parse(language: str, files: list[bytes]) -> None:
+    for data in files:
+        try:
+            parse(parser_of(language), data)
+        except TooSlow:
+            continue
+
+
+def _count(language: str, files: list[bytes]) -> None:
+    for data in files:
+        functions(parse(parser_of(language), data), GRAMMARS[language])
+
+
+def _ast(files: list[bytes]) -> None:
+    """What one would write with `ast`: every documented function and its docstring."""
+    for data in files:
+        try:
+            tree = ast.parse(data)
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                ast.get_docstring(node)
+
+
+def run(folders: list[Path]) -> list[dict[str, object]]:
+    rows = []
+    for language, files in sorted(sources(folders).items()):
+        data = [source.data or b"" for source in files]
+        size = sum(map(len, data)) / 1e6
+        if size < 0.1:
+            continue
+        table, ledger = mine(files, Origin("g", "", ""), OPTIONS)
+        row: dict[str, object] = {
+            "language": language,
+            "files": len(files),
+            "MB": round(size, 1),
+            "functions": ledger.units["functions"].read,
+            "pairs": table.num_rows,
+            "mine MB/s": round(size / fastest(lambda files=files: mine(files, Origin("g", "", ""), OPTIONS)), 2),
+            "parse MB/s": round(size / fastest(lambda name=language, data=data: _parse(name, data)), 2),
+            "parse and count MB/s": round(size / fastest(lambda name=language, data=data: _count(name, data)), 2),
+        }
+        if language == "python":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                row["ast MB/s"] = round(size / fastest(lambda data=data: _ast(data)), 2)
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = run([Path(folder) for folder in sys.argv[1:]] or packages(Path(temporary)))
+    shown = Table("language", "MB", "functions", "pairs", "mine", "parse", "parse and count", "ast")
+    for row in rows:
+        names = ("language", "MB", "functions", "pairs", "mine MB/s", "parse MB/s", "parse and count MB/s", "ast MB/s")
+        shown.add_row(*(str(row.get(name, "")) for name in names))
+    Console().print(shown)
+    versions = {grammar.module: metadata.version(grammar.module.replace("_", "-")) for grammar in GRAMMARS.values()}
+    about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "versions": versions}
+    RESULT.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
