@@ -1,4 +1,4 @@
-"""Mining source files: megabytes per second of CPU by language, beside parsing alone and, for Python, the standard library's `ast`.
+"""Mining source files: megabytes a second of CPU by language, beside parsing alone and, for Python, stdlib `ast`.
 
 Run as `make bench-code`, or with folders of sources: `python benchmarks/code.py FOLDER ...`. Without any it reads the
 Python installed here and what `npm pack` and `apt-get download` give for the packages below, unpacked into a temporary

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
+from itertools import pairwise
 
 from identify.vendor.licenses import LICENSES
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -81,7 +82,7 @@ def repository_licence(texts: Iterable[str]) -> str:
 
 def _pairs(text: str) -> Counter[tuple[str, str]]:
     words = _WORD.findall(_COPYRIGHT.sub("", text).lower())
-    return Counter(zip(words, words[1:], strict=False))
+    return Counter(pairwise(words))
 
 
 @cache

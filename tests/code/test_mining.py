@@ -297,7 +297,7 @@ def test_hostile_comments_take_time_in_proportion(path: str) -> None:
         "a.rb": "def f; end",
         "a.go": "func f() {}",
         "A.java": "class A { void f() {} }",
-        "a.js": "function f() {}",
+        "a.ts": "function f() {}",
     }[path]
     head = "package a\n" if path == "a.go" else ""
     hostile = [
