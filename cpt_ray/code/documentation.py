@@ -28,7 +28,8 @@ _SECTION = re.compile(
 )
 _TAG = re.compile(r"\s*[@\\][A-Za-z]")
 _UNDERLINE = re.compile(r"\s*([=\-~^\"*#+])\1{2,}\s*$")
-_STAR = re.compile(r"^[ \t]*\*(?: |$)?")
+_STAR = re.compile(r"\n[ \t]*\*(?: |(?=\n)|\Z)?")
+_STARLESS = re.compile(r"\n(?![ \t]*(?:\*|\n|\Z))")
 _LINE_MARKER = re.compile(r"(?:///?[/!]?|#+)<?(?: |$)?")
 _DOC_ATTRIBUTE = re.compile(r'#!?\[\s*doc\s*=\s*r?#*"(.*)"#*\s*\]\Z', re.DOTALL)
 
@@ -64,9 +65,13 @@ def without_markers(parts: tuple[Node, ...], source: bytes) -> str:
         text = _lines(source[part.start_byte : part.end_byte].decode()).rstrip("\n")
         if text.startswith("/*"):
             inner = text.removesuffix("*/")[2:].lstrip("*!") if len(text) > 4 else ""
-            first, *rest = inner.split("\n")
-            starred = all(not line.strip() or line.lstrip().startswith("*") for line in rest)
-            lines += [first.strip(), *((_STAR.sub("", line) for line in rest) if starred else _dedented(rest))]
+            if "\n" not in inner:
+                lines.append(inner.strip())
+            elif _STARLESS.search(inner) is None:
+                lines += _STAR.sub("\n", inner.strip(" \t")).split("\n")
+            else:
+                first, *rest = inner.split("\n")
+                lines += [first.strip(), *_dedented(rest)]
         elif text.startswith("=begin"):
             lines += text.split("\n")[1:-1]
         elif text.startswith("#[") and (attribute := _DOC_ATTRIBUTE.match(text)):

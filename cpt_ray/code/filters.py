@@ -208,7 +208,8 @@ def is_dunder(name: str) -> bool:
 
 def generated_reason(source: bytes, language: str) -> str | None:
     """`generated` where a comment in the header says that a program wrote the file, `minified` by its lines' length."""
-    if _GENERATED.search(source, 0, GENERATED_HEADER_BYTES) is not None:
+    head = source[:GENERATED_HEADER_BYTES].lower()
+    if (b"generated" in head or b"do not " in head) and _GENERATED.search(head) is not None:
         return "generated"
     if language == "javascript" and len(source) > MINIFIED_LINE_BYTES * (source.count(b"\n") + 1):
         return "minified"

@@ -275,7 +275,10 @@ _REST_OF_LINE = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?(?:#[^\n]*)?(?:\r?\n|$)"
 _SEMICOLON = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?")
 _BLANK_LINES = re.compile(rb"(?:[ \t\x0c]*\r?\n)*[ \t\x0c]*")
 _REST_AND_BLANK = re.compile(rb"\s*")
-_STRINGS = re.compile(rb"\"\"\"|'''|`|\\\r?\n|<<|%[qQwWiI]?\W|\"[^\"\n]*\n|'[^'\n]*\n")
+_STRINGS = re.compile(
+    rb"(?m)\"\"\"|\'\'\'|`|\\\r?$|<<|%[qQwWiI]?[^\w\s]|^[^\"\n]*(?:\"[^\"\n]*\"[^\"\n]*)*\"[^\"\n]*$"
+    rb"|^[^\'\n]*(?:\'[^\'\n]*\'[^\'\n]*)*\'[^\'\n]*$"
+)
 """What a string of several lines may begin with in any language."""
 
 

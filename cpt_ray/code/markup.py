@@ -12,14 +12,15 @@ import re
 
 # Instructions to linters, formatters, coverage and compilers; each is a line of its own.
 _INSTRUCTION = re.compile(
-    r"\s*(?:rubocop:|standard:|reek:|steep:|typed:|frozen_string_literal:|warn_indent:|shareable_constant_value:"
+    r"^[ \t]*(?:rubocop:|standard:|reek:|steep:|typed:|frozen_string_literal:|warn_indent:|shareable_constant_value:"
     r"|(?:file)?encoding[:=]|coding[:=]|-\*-|vim?:|!/|:(?:no|stop|start|enddoc|nodoc)[\w-]*:"
     r"|nolint\b|#?nosec\b|noinspection\b|eslint\b|eslint-|tslint:|jshint\b|jslint\b|istanbul ignore"
     r"|prettier-ignore|biome-ignore"
     r"|[cv]8 ignore|@ts-\w+|@flow\b|phpcs:|@?phpstan-ignore|@?psalm-suppress|@codeCoverageIgnore|@codingStandards\w+"
     r"|NOLINT|NOSONAR|clang-format|@formatter:|CHECKSTYLE|spell-?checker:|cspell:|codespell:|simplecov:|:simplecov|brakeman:"
     r"|LCOV_EXCL|GCOVR_EXCL|swiftlint:|ktlint-|detekt:|scalafmt:|scalastyle:|ReSharper\b|pragma:|pylint:|mypy:|noqa\b"
-    r"|MARK: ?-|endregion\b|region\b)"
+    r"|MARK: ?-|endregion\b|region\b)",
+    re.MULTILINE,
 )
 _ABOUT_FILE = re.compile(
     r"\W*(?:copyright\b|\(c\) |©|licen[sc]ed? (?:to|under|:)|spdx-|this file is (?:a )?part of|permission is hereby granted"
@@ -35,7 +36,9 @@ def _lines(text: str) -> list[str] | None:
     """The lines that are no instruction to a tool; None where the whole is a header or the title of a section."""
     if _ABOUT_FILE.match(text.lstrip()):
         return None
-    lines = [line for line in text.split("\n") if not _INSTRUCTION.match(line)]
+    lines = text.split("\n")
+    if _INSTRUCTION.search(text):
+        lines = [line for line in lines if not _INSTRUCTION.match(line)]
     written = [line for line in lines if line.strip()]
     if not written or _is_title(written[0].strip()):
         return None
@@ -133,7 +136,7 @@ def _tagged(text: str, describing: frozenset[str]) -> tuple[list[str], list[str]
     rest: list[str] = []
     into = prose
     for line in text.split("\n"):
-        tag = _BLOCK_TAG.match(line)
+        tag = _BLOCK_TAG.match(line) if "@" in line else None
         if tag is None:
             into.append(line)
         elif tag[1].lower() in describing:
