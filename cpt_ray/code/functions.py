@@ -275,11 +275,14 @@ _REST_OF_LINE = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?(?:#[^\n]*)?(?:\r?\n|$)"
 _SEMICOLON = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?")
 _BLANK_LINES = re.compile(rb"(?:[ \t\x0c]*\r?\n)*[ \t\x0c]*")
 _REST_AND_BLANK = re.compile(rb"\s*")
-_STRINGS = re.compile(
-    rb"(?m)\"\"\"|\'\'\'|`|\\\r?$|<<|%[qQwWiI]?[^\w\s]|^[^\"\n]*(?:\"[^\"\n]*\"[^\"\n]*)*\"[^\"\n]*$"
-    rb"|^[^\'\n]*(?:\'[^\'\n]*\'[^\'\n]*)*\'[^\'\n]*$"
-)
-"""What a string of several lines may begin with in any language."""
+_LONG_STRINGS = (b'"""', b"'''", b"`", b"\\\n", b"\\\r\n", b"<<", b"%q", b"%Q", b"%(", b"%w", b"%i")
+"""What a string of several lines may begin with in any language, or what ends its line; else a quote is left open."""
+
+
+def _may_hold_long_strings(code: bytes) -> bool:
+    return any(mark in code for mark in _LONG_STRINGS) or any(
+        line.count(b'"') & 1 or line.count(b"'") & 1 for line in code.split(b"\n")
+    )
 
 
 def _after(statement: Node, source: bytes, end: int) -> int:
@@ -295,7 +298,7 @@ def _after(statement: Node, source: bytes, end: int) -> int:
 
 def _dedent(code: bytes, margin: bytes, pieces: list[tuple[int, int]], definition: Definition, source: bytes) -> bytes:
     """Take `margin` from the front of each line that does not begin inside a string."""
-    if _STRINGS.search(code) is None:
+    if not _may_hold_long_strings(code):
         return code.replace(b"\n" + margin, b"\n")
     first, last = definition.first, definition.last
     roots = [first] if first.id == last.id else [first, definition.node, last]
