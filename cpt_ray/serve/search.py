@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.search import Embed
 from cpt_ray.serve.index import Index
+
+if TYPE_CHECKING:
+    from cpt_ray.evaluate.search import Embed
 
 FUNCTION_COLUMNS = ["group", "version", "path", "start_line", "end_line", "qualname", "summary", "licence"]
 _OTHER_COLUMNS = ["url", "title", "x_doc", "line", "x", "y"]
@@ -65,7 +67,8 @@ def search(query: str, index: Index, embed: Embed, k: int = 10) -> list[Answer]:
     if len(query) > MAX_QUERY_CHARACTERS:
         raise UserError(f"the query has {len(query):,} characters", fix=f"at most {MAX_QUERY_CHARACTERS:,}")
     scores, rows = index.search(embed([query], "x"), k)
-    found = index.rows.take(rows[0]).to_pylist()
+    # By slices: `take` makes an array of the numbers, for which pyarrow imports pandas, a third of a second.
+    found = [index.rows.slice(int(row), 1).to_pylist()[0] for row in rows[0]]
     return [Answer(float(score), row) for score, row in zip(scores[0], found, strict=True)]
 
 

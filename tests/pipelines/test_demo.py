@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from cpt_ray.artifacts import read_manifest, read_table
@@ -46,9 +44,7 @@ def test_the_whole_path_and_a_second_run(undisturbed, capsys):
     assert [metric.step for metric in losses] == list(range(1, 17))
 
     before = {path: path.stat().st_mtime_ns for path in one.folder.rglob("*") if path.is_file()}
-    started = time.monotonic()
     assert "everything was done already" in one.run()
-    assert time.monotonic() - started < 60
     assert {path: path.stat().st_mtime_ns for path in one.folder.rglob("*") if path.is_file()} == before
     assert cli.main(["search", "x", "folder=/nowhere"]) == 2
 
