@@ -151,8 +151,6 @@ class _Crawl:
         pages, sitemaps = Counter(self.outcomes), Counter(self.sitemaps)
         kept, read = pages.pop("fetched", 0), sitemaps.pop("fetched", 0)
         urls = Ledger.of("urls", read=self.frontier.seen, kept=kept, dropped=pages + self.frontier.dropped)
-        if not self.options.sitemaps:
-            return urls
         return Ledger.of("sitemaps", read=len(self.sitemaps_seen), kept=read, dropped=sitemaps) + urls
 
     def host_states(self) -> dict[str, int]:
@@ -503,4 +501,4 @@ def _codec(name: str) -> str:
     return "utf-8" if found.startswith("utf") else found
 
 
-CRAWL = Stage("crawl", version=2, unit="urls")
+CRAWL = Stage("crawl", version=2, unit="sitemaps")

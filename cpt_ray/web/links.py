@@ -6,7 +6,7 @@ import codecs
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from html import unescape
 from typing import Any
 
@@ -18,6 +18,7 @@ from cpt_ray.web.url import LONGEST, join, without_session
 MAX_LINKS = 50_000
 """Links of one page that are followed, from its top; more are a trap, not a page."""
 
+_ELEMENTS = "a[href], area[href], iframe[src], frame[src], link[href], base[href], meta[content]"
 _VALUED = ("max-snippet", "max-image-preview", "max-video-preview", "unavailable_after")
 _NAME = re.compile(r"[\w.*/-]+")
 _REFRESH = re.compile(r"\s*[\d.]+\s*[;,]\s*(?:url\s*=\s*)?['\"]?([^'\"]+)", re.I)
@@ -39,12 +40,28 @@ def page_links(html: str, url: str, *, charset: str = "utf-8", left_out: Counter
     URL or too long a one.
     """
     left_out = Counter() if left_out is None else left_out
+    hrefs: dict[str, bool] = {}
+    base, wishes = url, []
     # The tree must outlive the nodes taken from it.
     tree = HTMLTree.parse(html)
-    base = next((join(url, _attribute(node, "href")) for node in _select(tree, "base[href]")), None) or url
-    hrefs = dict(_hrefs(tree))
-    metas = [node for name in ("robots", AGENT) for node in _select(tree, f'meta[name="{name}" i]')]
-    if nofollow(_attribute(node, "content") for node in metas):
+    for node in _select(tree, _ELEMENTS):
+        match node.tag:
+            case "a" | "area":
+                href, rel = _attribute(node, "href"), _attribute(node, "rel").lower().split()
+                hrefs[href] = hrefs.get(href, False) or "nofollow" not in rel
+            case "iframe" | "frame":
+                hrefs[_attribute(node, "src")] = True
+            case "link":
+                if "canonical" in _attribute(node, "rel").lower().split():
+                    hrefs[_attribute(node, "href")] = True
+            case "base":
+                base = (join(url, _attribute(node, "href")) or url) if base == url else base
+            case "meta" if _attribute(node, "name").lower() in ("robots", AGENT):
+                wishes.append(_attribute(node, "content"))
+            case "meta" if _attribute(node, "http-equiv").lower() == "refresh":
+                if target := _REFRESH.match(_attribute(node, "content")[:LONGEST]):
+                    hrefs[target[1]] = True
+    if nofollow(wishes):
         left_out["nofollow"] += len(hrefs)
         return set()
     left_out["nofollow"] += sum(not follow for follow in hrefs.values())
@@ -53,19 +70,6 @@ def page_links(html: str, url: str, *, charset: str = "utf-8", left_out: Counter
     links = dict.fromkeys(without_session(link) for link in found if link is not None)
     left_out["too_many_links"] += max(0, len(links) - MAX_LINKS)
     return set(list(links)[:MAX_LINKS])
-
-
-def _hrefs(tree: HTMLTree) -> Iterator[tuple[str, bool]]:
-    """What the elements of a page name, from its top, and whether it may be followed."""
-    for node in _select(tree, "a[href], area[href]"):
-        yield _attribute(node, "href"), "nofollow" not in _attribute(node, "rel").lower().split()
-    for node in _select(tree, "iframe[src], frame[src]"):
-        yield _attribute(node, "src"), True
-    for node in _select(tree, 'link[rel~="canonical" i][href]'):
-        yield _attribute(node, "href"), True
-    for node in _select(tree, 'meta[http-equiv="refresh" i][content]'):
-        if target := _REFRESH.match(_attribute(node, "content")[:LONGEST]):
-            yield target[1], True
 
 
 def nofollow(values: Iterable[str]) -> bool:

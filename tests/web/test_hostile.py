@@ -308,3 +308,11 @@ def test_queries_go_out_in_the_charset_of_the_page(run_crawl: Crawl) -> None:
     with serve_raw(answer) as site:
         run_crawl(site, sitemaps=False)
     assert {"/1?q=%EC%E8%F0", "/2?q=%CD%C9%D2", "/3?q=%D0%BC%D0%B8%D1%80"} <= set(site.paths())
+
+
+def test_tls_that_fails_closes_the_site(run_crawl: Crawl) -> None:
+    """A server that speaks no TLS where it should: its rules are not known, and that is no reason to ask it openly."""
+    with serve_raw(lambda _: ok()) as site:
+        manifest = run_crawl(site, seeds=("https://site.example/",), retries=0)
+    assert counts(manifest) == (1, 0, {"robots_unreachable": 1})
+    assert site.asked == []

@@ -101,7 +101,7 @@ def test_other_ways_to_another_page() -> None:
     left_out: Counter[str] = Counter()
     html = """<link rel="Canonical" href="/canonical"><meta http-equiv="Refresh" content="5; URL='/next'">
     <iframe src="/frame"></iframe><a href="/a;jsessionid=1?utm_source=2">a</a><a rel="external nofollow" href="/no">n</a>
-    <a rel="nofollowed" href="/yes">y</a><a href="mailto:x@y">m</a><meta http-equiv="refresh" content="30">"""
+    <a rel="nofollowed" href="/yes">y</a><a rel="nofollow" href="/yes">y</a><a href="mailto:x@y">m</a><meta http-equiv="refresh" content="30">"""
     found = page_links(html, URL, left_out=left_out)
     assert found == {f"http://h/{name}" for name in ("canonical", "next", "frame", "a", "yes")}
     assert left_out == {"nofollow": 1, "no_page": 1, "too_many_links": 0}
