@@ -188,7 +188,7 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
     def flush() -> None:
         nonlocal links
         if parts:
-            text = "".join(parts)
+            text = "".join(parts) if len(parts) > 1 else parts[0]
             parts.clear()
             text = _lines(text) if pre else _flow(text)
             if text:
@@ -213,15 +213,15 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
             box, in_link, pre, kind = outer, was_link, was_pre, was_kind
             continue
         tag = node.tag or "-"
-        following = node.next
         if tag == "-text":
             text = node.text_content or ""
             if parts or pre or not text.isspace():
                 parts.append(text)
                 if in_link:
                     links += len(text.strip())
-            node = following
+            node = node.next
             continue
+        following = node.next
         if tag == "br":
             parts.append("\n" if pre else "\v")
             node = following
@@ -230,12 +230,11 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
             node = following
             continue
         if tag in _INLINE:
-            if tag == "a" or node.child is not None:
+            inside = node.child
+            if inside is not None:
                 stack.append((following, tag, box, in_link, pre, kind))
                 in_link = in_link or tag == "a"
-                node = node.child
-            else:
-                node = following
+            node = inside or following
             continue
         if tag == "button" and kind not in _SAYS_MORE:
             node = following
