@@ -111,7 +111,7 @@ def _parse(language: str, files: list[bytes]) -> None:
 
 def _count(language: str, files: list[bytes]) -> None:
     for data in files:
-        functions(parse(parser_of(language), data), GRAMMARS[language])
+        functions(parse(parser_of(language), data), data, GRAMMARS[language])
 
 
 def _ast(files: list[bytes]) -> None:

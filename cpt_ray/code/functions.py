@@ -160,7 +160,7 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         tree = parse(parser_of(language), data)
     except TooSlow:
         return Mined("too_slow", [], [])
-    every = functions(tree, grammar)
+    every = functions(tree, data, grammar)
     broken = tree.root_node.has_error
     if broken and all(node.has_error for node in every):
         return Mined("syntax_error", [], [])

@@ -42,7 +42,7 @@ class Grammar:
     """One language. Names are node types of the pinned tree-sitter grammar, all fields by kind of node.
 
     Counted as functions: `functions`, `values` (nameless ones, which take the name of what binds them) and what the
-    query `also` captures. Everything else is looked through:
+    query of `also` captures, asked where its word is in the source (predicates are dear). Everything else is looked through:
     - `scopes` give the name in the field given to what is defined inside (classes, modules);
     - `bindings` give their name to the value in them (`a = function ...`);
     - `wrappers` begin before their definition and belong to it (decorators, `export`, the statement of a binding);
@@ -63,7 +63,7 @@ class Grammar:
     examples: tuple[Example, ...]
     entry: str = "language"
     values: frozenset[str] = frozenset()
-    also: str = ""
+    also: tuple[bytes, str] = (b"", "")
     scopes: Mapping[str, str] = field(default_factory=dict)
     bindings: Mapping[str, str] = field(default_factory=dict)
     wrappers: frozenset[str] = frozenset()

@@ -128,9 +128,10 @@ def parse(parser: Parser, source: bytes, reports_per_byte: float = 0.2) -> Tree:
         raise TooSlow from error
 
 
-def functions(tree: Tree, grammar: Grammar) -> list[Node]:
+def functions(tree: Tree, source: bytes, grammar: Grammar) -> list[Node]:
     """Every function of the tree, wherever it stands."""
-    query = _query(tree.language, grammar.functions | grammar.values, grammar.also)
+    word, also = grammar.also
+    query = _query(tree.language, grammar.functions | grammar.values, also if word in source else "")
     return QueryCursor(query).captures(tree.root_node).get("function", [])
 
 
@@ -173,7 +174,7 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar, found: list[Node] |
 
     `found` is what `functions` gives, if that was asked before.
     """
-    every = functions(tree, grammar) if found is None else found
+    every = functions(tree, source, grammar) if found is None else found
     starts = sorted(node.start_byte for node in every)
     targets = {node.id for node in every}
     out: list[Definition] = []
@@ -185,14 +186,18 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar, found: list[Node] |
         children = frame.node.named_children
         inside: list[_Frame] = []
         position = bisect_left(starts, frame.node.start_byte)
+        following = starts[position] if position < len(starts) else len(source)
         for i, child in enumerate(children):
-            begin = child.start_byte
-            while position < len(starts) and starts[position] < begin:
-                position += 1
-            if position == len(starts):
-                break
-            if starts[position] >= child.end_byte:
+            if following >= child.end_byte:  # most siblings hold no function, and cost no more than this
                 continue
+            begin = child.start_byte
+            if following < begin:
+                position = bisect_left(starts, begin, position)
+                if position == len(starts):
+                    break
+                following = starts[position]
+                if following >= child.end_byte:
+                    continue
             kind = child.type
             before, reach = frame.before, frame.reach
             if reach is not None and reach[1].id in taken:

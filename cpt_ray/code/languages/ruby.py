@@ -27,7 +27,7 @@ RUBY = Grammar(
     extensions=(".rb", ".rake"),
     module="tree_sitter_ruby",
     functions=kinds("method singleton_method"),
-    also='((call method: (identifier) @word (#eq? @word "define_method")) @function)',
+    also=(b"define_method", '((call method: (identifier) @word (#eq? @word "define_method")) @function)'),
     scopes=fields("module=name class=name do_block=none block=none"),
     bindings=fields("assignment=left"),
     wrappers=kinds("call"),
