@@ -31,7 +31,7 @@ from rich.table import Table
 from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.grammars import GRAMMARS, language_of
 from cpt_ray.code.options import MineOptions
-from cpt_ray.code.syntax import TooSlow, functions, parse, parser_of
+from cpt_ray.code.syntax import TooSlow, definitions, parse, parser_of
 
 RESULT = Path(__file__).parent / "results" / "code.json"
 NPM = ("lodash", "express", "mocha", "rxjs", "three", "vue", "react-dom", "react-native")
@@ -111,7 +111,7 @@ def _parse(language: str, files: list[bytes]) -> None:
 
 def _count(language: str, files: list[bytes]) -> None:
     for data in files:
-        functions(parse(parser_of(language), data), data, GRAMMARS[language])
+        definitions(parse(parser_of(language), data), data, GRAMMARS[language])
 
 
 def _ast(files: list[bytes]) -> None:

@@ -39,7 +39,6 @@ from cpt_ray.code.syntax import (
     damage,
     definitions,
     documentation,
-    functions,
     has_body,
     parse,
     parser_of,
@@ -154,31 +153,34 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         if reason is not None:
             return Mined(reason, [], [])
     grammar = GRAMMARS[language]
-    if grammar.keyword is not None and grammar.keyword not in data:
+    if grammar.keyword is not None and grammar.keyword.search(data) is None:
         return Mined("no_functions", [], [])
     try:
         tree = parse(parser_of(language), data)
     except TooSlow:
         return Mined("too_slow", [], [])
-    every = functions(tree, data, grammar)
+    found = definitions(tree, data, grammar)
     broken = tree.root_node.has_error
-    if broken and all(node.has_error for node in every):
+    if broken and all(definition.node.has_error for definition in found):
         return Mined("syntax_error", [], [])
     licence = file_licence(data, origin.licence)
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []
-    for definition in definitions(tree, data, grammar, every):
+    for definition in found:
+        if definition.nested and not grammar.inner:
+            reasons.append("nested")
+            continue
         if broken and definition.node.has_error:
             reasons.append("syntax_error")
             continue
-        found = _function(definition, data, grammar, options)
-        if isinstance(found, str):
-            reasons.append(found)
+        text = _function(definition, data, grammar, options)
+        if isinstance(text, str):
+            reasons.append(text)
             continue
         reasons.append(None)
-        rows.append(_row(definition, found, source.path, grammar, origin, licence))
-    reasons += ["nested"] * (len(every) - len(reasons))
-    damaged = damage(tree, (node for node in every if node.has_error)) if broken else 0
+        rows.append(_row(definition, text, source.path, grammar, origin, licence))
+    lost = (definition.node for definition in found if definition.node.has_error)
+    damaged = damage(tree, lost) if broken else 0
     return Mined(None, rows, reasons, len(data), damaged)
 
 

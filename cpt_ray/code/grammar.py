@@ -41,8 +41,8 @@ class Style:
 class Grammar:
     """One language. Names are node types of the pinned tree-sitter grammar, all fields by kind of node.
 
-    Counted as functions: `functions`, `values` (nameless ones, which take the name of what binds them) and what the
-    query of `also` captures, asked where its word is in the source (predicates are dear). Everything else is looked through:
+    Counted as functions: `functions`, `values` (nameless ones, which take the name of what binds them) and what `defines`
+    says is one. Everything else is looked through:
     - `scopes` give the name in the field given to what is defined inside (classes, modules);
     - `bindings` give their name to the value in them (`a = function ...`);
     - `wrappers` begin before their definition and belong to it (decorators, `export`, the statement of a binding);
@@ -53,7 +53,7 @@ class Grammar:
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
     in it, is called as its binding.
     `docstring` finds the string literals that document, with the statement holding them; otherwise `style` does.
-    `keyword` is in every source with a function.
+    `keyword` is a word that every function contains, where there is one: it leads to them faster than a query.
     """
 
     language: str
@@ -63,7 +63,7 @@ class Grammar:
     examples: tuple[Example, ...]
     entry: str = "language"
     values: frozenset[str] = frozenset()
-    also: tuple[bytes, str] = (b"", "")
+    defines: Callable[[Node, bytes], bool] | None = None
     scopes: Mapping[str, str] = field(default_factory=dict)
     bindings: Mapping[str, str] = field(default_factory=dict)
     wrappers: frozenset[str] = frozenset()
@@ -76,7 +76,7 @@ class Grammar:
     unnamed: frozenset[str] = frozenset()
     docstring: Callable[[Node, bytes], tuple[tuple[Node, ...], Node] | None] | None = None
     style: Style | None = None
-    keyword: bytes | None = None
+    keyword: re.Pattern[bytes] | None = None
 
 
 def kinds(names: str) -> frozenset[str]:

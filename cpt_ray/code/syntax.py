@@ -1,7 +1,7 @@
 """Definitions and their documentation in a tree-sitter tree, by the rows of `grammars`.
 
-A query in C finds every function, so that none is lost uncounted; the tree is then walked from its root, but only
-along the paths that lead to functions, to learn what they are called, where they begin and which comments precede them.
+The tree is walked from its root, but only along the paths that lead to functions (a keyword or a query in C says where
+those are), so that none is lost uncounted and parsing alone decides the speed.
 """
 
 from __future__ import annotations
@@ -101,6 +101,8 @@ def documented(tree: Tree, source: bytes, grammar: Grammar) -> dict[str, str]:
     """Summaries of the documented functions with a body, by qualified name."""
     found = {}
     for definition in definitions(tree, source, grammar):
+        if definition.nested and not grammar.inner:
+            continue
         where = documentation(definition, source, grammar)
         text = where.text(source, grammar) if where and has_body(definition.node, grammar) else None
         if text:
@@ -128,16 +130,17 @@ def parse(parser: Parser, source: bytes, reports_per_byte: float = 0.2) -> Tree:
         raise TooSlow from error
 
 
-def functions(tree: Tree, source: bytes, grammar: Grammar) -> list[Node]:
-    """Every function of the tree, wherever it stands."""
-    word, also = grammar.also
-    query = _query(tree.language, grammar.functions | grammar.values, also if word in source else "")
-    return QueryCursor(query).captures(tree.root_node).get("function", [])
+def _starts(tree: Tree, source: bytes, grammar: Grammar) -> list[int]:
+    """Bytes in order such that every function holds one of them: the language's keyword, else where functions begin."""
+    if grammar.keyword is not None:
+        return [word.start() for word in grammar.keyword.finditer(source)]
+    query = _query(tree.language, grammar.functions | grammar.values)
+    return sorted(node.start_byte for node in QueryCursor(query).captures(tree.root_node).get("function", []))
 
 
 @cache
-def _query(language: Language, names: frozenset[str], also: str) -> Query:
-    return Query(language, f"[{' '.join(f'({name})' for name in sorted(names))}] @function {also}")
+def _query(language: Language, names: frozenset[str]) -> Query:
+    return Query(language, f"[{' '.join(f'({name})' for name in sorted(names))}] @function")
 
 
 def damage(tree: Tree, lost: Iterable[Node]) -> int:
@@ -169,14 +172,10 @@ class _Frame(NamedTuple):
     nested: bool
 
 
-def definitions(tree: Tree, source: bytes, grammar: Grammar, found: list[Node] | None = None) -> list[Definition]:
-    """Functions by their first byte: those of the file's and its classes' scopes, and with `inner` all others too.
-
-    `found` is what `functions` gives, if that was asked before.
-    """
-    every = functions(tree, source, grammar) if found is None else found
-    starts = sorted(node.start_byte for node in every)
-    targets = {node.id for node in every}
+def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]:
+    """Every function of the tree, wherever it stands, by its first byte."""
+    starts = _starts(tree, source, grammar)
+    targets, defines = grammar.functions | grammar.values, grammar.defines
     out: list[Definition] = []
     taken: set[int] = set()  # reaches whose first definition has been met: the next begins for itself
     # A list and not recursion, because hostile sources nest deeper than Python's stack.
@@ -207,13 +206,13 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar, found: list[Node] |
                 run, lead = _run(children, i, source, grammar)
                 before = (Comments(run, begin), *before) if run else before
             own = reach or (lead or child, child)
-            if child.id in targets:
+            if kind in targets or (defines is not None and defines(child, source)):
                 taken.add(own[1].id)
                 names = _names(child, frame.bound, source, grammar)
                 scope = _owner(frame.scope) if frame.bound.startswith(OWN) else frame.scope
                 qualname = ".".join((*scope, *names))
                 out.append(Definition(child, *own, names[-1], qualname, frame.nested, before))
-                if grammar.inner:
+                if position + 1 < len(starts) and starts[position + 1] < child.end_byte:
                     inside.append(_Frame(child, (*scope, *filter(None, names)), "", None, (), True))
             elif kind in grammar.scopes:
                 name = _bound(child.child_by_field_name(grammar.scopes[kind]), source).partition("<")[0]

@@ -48,6 +48,8 @@ def by_us(data: bytes) -> dict[tuple[str, int], tuple[str | None, str | None]]:
     """The same keys -> (docstring, code without it)."""
     found: dict[tuple[str, int], tuple[str | None, str | None]] = {}
     for definition in definitions(parse(parser_of("python"), data), data, PYTHON):
+        if definition.nested:
+            continue
         key = (definition.qualname, definition.first.start_point.row + 1)
         doc = documentation(definition, data, PYTHON)
         if doc is None:

@@ -21,6 +21,7 @@ PHP = Grammar(
     bindings=fields("assignment_expression=left const_element=name property_element=name"),
     wrappers=kinds("expression_statement const_declaration"),
     carries=kinds("parenthesized_expression"),
+    keyword=re.compile(rb"(?i)\b(?:function|fn)\b"),
     style=Style(re.compile(rb"/\*\*(?=\s)"), javadoc),
     examples=(
         Example(

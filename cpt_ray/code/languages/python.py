@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cpt_ray.code.grammar import Example, Grammar, Node, fields, kinds
 
 STRING_PREFIXES = frozenset({b"", b"r", b"u"})
@@ -45,7 +47,7 @@ PYTHON = Grammar(
     scopes=fields("class_definition=name"),
     wrappers=kinds("decorated_definition"),
     docstring=docstring,
-    keyword=b"def",
+    keyword=re.compile(rb"\bdef\b"),
     examples=(
         Example(
             'class A:\n    @b\n    async def f(self):\n        "Doc of f."\n        return 1\n\n'

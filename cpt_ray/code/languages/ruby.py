@@ -17,6 +17,11 @@ def names(node: Node, source: bytes) -> tuple[str, ...]:
     return (text_of(first, source).strip(":'\""),)
 
 
+def defines(node: Node, source: bytes) -> bool:
+    """`define_method(...) { ... }`"""
+    return node.type == "call" and text_of(node.child_by_field_name("method"), source) == "define_method"
+
+
 def leads(node: Node, source: bytes) -> bool:
     """A Sorbet signature."""
     return node.type == "call" and text_of(node.child_by_field_name("method"), source) == "sig"
@@ -27,7 +32,7 @@ RUBY = Grammar(
     extensions=(".rb", ".rake"),
     module="tree_sitter_ruby",
     functions=kinds("method singleton_method"),
-    also=(b"define_method", '((call method: (identifier) @word (#eq? @word "define_method")) @function)'),
+    defines=defines,
     scopes=fields("module=name class=name do_block=none block=none"),
     bindings=fields("assignment=left"),
     wrappers=kinds("call"),
@@ -35,7 +40,7 @@ RUBY = Grammar(
     leads=leads,
     names=names,
     body="",
-    keyword=b"def",
+    keyword=re.compile(rb"\bdef(?:ine_method)?\b"),
     style=Style(re.compile(rb"#|=begin"), rdoc, blank_lines=1, own_line=True),
     examples=(
         Example(
