@@ -93,6 +93,7 @@ def send(
     digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in inputs.items()}
     params = {**params, "buckets": buckets}
     folder = f"{path}.rows-{fingerprint([stage.name, stage.version, params, digests])[:16]}"
+    _clear_others(folder)
     run = partial(_send_shard, run=partial(stage.run, **arguments), schema=stage.gives, folder=folder, to=to)
     manifest = replace(stage, gives=SENT, run=run).map(
         path,
@@ -103,8 +104,8 @@ def send(
     return Sent(folder, len(shards), buckets, stage.gives), manifest
 
 
-def receive(sent: Sent, bucket: int, order: Sequence[str]) -> pa.Table:
-    """All rows of a bucket, sorted by the columns `order`."""
+def receive(sent: Sent, bucket: int, order: Sequence[str] = ()) -> pa.Table:
+    """All rows of a bucket, sorted by the columns `order`; without any, shard after shard."""
     batches = []
     for number in range(sent.files):
         name = _spill(sent.folder, number)
@@ -117,7 +118,8 @@ def receive(sent: Sent, bucket: int, order: Sequence[str]) -> pa.Table:
             at = bisect.bisect_left(there, bucket)
             if at < len(there) and there[at] == bucket:
                 batches.append(file.get_batch(at).replace_schema_metadata(None))
-    return pa.Table.from_batches(batches, sent.schema).sort_by([(name, "ascending") for name in order])
+    table = pa.Table.from_batches(batches, sent.schema)
+    return table.sort_by([(name, "ascending") for name in order]) if order else table
 
 
 def _send_shard(
@@ -144,6 +146,16 @@ def _send_shard(
     fs.mv(target + ".tmp", target)
     counts = pa.table([pa.array(there, pa.int32()), pa.array(np.diff(edges), pa.int64())], schema=SENT)
     return counts, ledger
+
+
+def _clear_others(folder: str) -> None:
+    """Remove what was sent to the same place by a run of other options or another input."""
+    fs, target = fsspec.core.url_to_fs(folder)
+    stem = target.rpartition("-")[0] + "-"
+    beside = fs.ls(posixpath.dirname(target), detail=False) if fs.exists(posixpath.dirname(target)) else []
+    for name in beside:
+        if name.startswith(stem) and name != target:
+            fs.rm(name, recursive=True)
 
 
 def _spill(folder: str, number: int) -> str:

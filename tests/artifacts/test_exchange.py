@@ -62,3 +62,12 @@ def test_nothing_is_an_empty_bucket_and_lost_rows_are_an_error(tmp_path):
     next((tmp_path).glob("some.rows-*/part-00001.arrow")).unlink()
     with pytest.raises(UserError, match="gone"):
         receive(made, 0, ("key",))
+
+
+def test_what_was_sent_by_other_options_does_not_stay(tmp_path):
+    """The same place with another number of buckets: the spill files of before are gone, nothing else is."""
+    (tmp_path / "some.rows").mkdir()
+    for buckets in (2, 3):
+        sent(tmp_path / "some", [[1, 2], [3]], partial(by_hash, columns=("key",), buckets=buckets), buckets)
+        assert len([*tmp_path.glob("some.rows-*")]) == 1
+    assert (tmp_path / "some.rows").exists()
