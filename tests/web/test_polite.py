@@ -266,3 +266,27 @@ def test_retry_after() -> None:
     assert 500 < retry_after(later) <= 600
     for nonsense in ("", "soon", "-1", "1e9", "²", "Wed, 99 Oct 99999 07:28:00 GMT"):
         assert retry_after(nonsense) == 0
+
+
+def test_sitemaps_of_a_sick_host_are_read_in_the_end(run_crawl: Crawl, tmp_path: Path) -> None:
+    """robots.txt late, the sitemap late, its page late: all is read, and counted once."""
+
+    def answer(asked: Asked) -> bytes:
+        if asked.before == 0 and asked.path != "/":
+            return status(503)
+        site = {
+            "/robots.txt": ok("Sitemap: /index.xml\n", "Content-Type: text/plain"),
+            "/index.xml": ok(
+                "<sitemapindex><sitemap><loc>/map.xml</loc></sitemap></sitemapindex>", "Content-Type: text/xml"
+            ),
+            "/map.xml": ok("<urlset><url><loc>/a</loc></url></urlset>", "Content-Type: text/xml"),
+            "/a": ok(links("/b")),
+        }
+        return site.get(asked.path, ok())
+
+    with serve_raw(answer) as site:
+        manifest = run_crawl(site, backoff=0.001)
+    assert fetched(f"{tmp_path}/crawl") == [f"http://site.example/{name}" for name in ("", "a", "b")]
+    assert counts(manifest) == (3, 3, {})
+    maps = manifest.balance.units["sitemaps"]
+    assert (maps.read, maps.kept, dict(maps.dropped)) == (2, 2, {})
