@@ -6,15 +6,18 @@ A multimodal model keeps its decoder beside an encoder of images or sound, and i
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from cpt_ray.errors import UserError
 
-LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
-"""Keys by which configurations name their longest sequence; the others' are mapped to the first by transformers."""
+LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "keep_window_size")
+"""Keys by which configurations name their longest sequence; others are mapped to the first by transformers. Doge has a last
+one: of longer sequences it drops keys, and which ones goes by the longest text of a batch."""
 FIX = "give a causal language model, such as those of GPT-2, GPT-NeoX, Llama or Qwen2"
 
 
@@ -48,7 +51,7 @@ def context_of(config: Any) -> int:
     """
     config = text_config(config)
     named = [getattr(config, key, None) for key in LENGTHS]
-    limit = next((int(length) for length in named if isinstance(length, int) and length > 0), 1 << 30)
+    limit = min((length for length in named if isinstance(length, int) and length > 0), default=1 << 30)
     rotary = getattr(config, "rope_parameters", None) or {}
     for one in [
         rotary,
@@ -75,6 +78,12 @@ def check_config(config: Any, init: str) -> None:
             where=init,
             fix="give the weights before quantisation, or save them dequantised",
         )
+    if text_config(config).model_type in PROCESSOR_MAPPING_NAMES:
+        raise UserError(
+            f"this model ({config.model_type}) reads more than texts, and has no decoder of texts that stands alone",
+            where=init,
+            fix=FIX,
+        )
     if not isinstance(getattr(text_config(config), "hidden_size", None), int):
         raise UserError(f"this configuration ({config.model_type}) names no width", where=init, fix=FIX)
 
@@ -83,7 +92,7 @@ def check_config(config: Any, init: str) -> None:
 def check_decoder(model: PreTrainedModel, init: str) -> None:
     """UserError where a text's states change with what follows it or stands beside it, or are not as wide as told.
 
-    No mask is ever passed, so padding and batch mates would change them. `model` is on CPU, whole, without its head.
+    We pass no mask, so padding and batch mates would change them. `model` is on CPU, whole, without its head.
     """
     check_config(model.config, init)
     kernel = model.config._attn_implementation
@@ -91,8 +100,12 @@ def check_decoder(model: PreTrainedModel, init: str) -> None:
         model.config._attn_implementation = "eager" if kernel == "flash_attention_2" else kernel  # that one needs a GPU
         count = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
         ids = torch.stack([torch.arange(1, 9), torch.arange(11, 3, -1)]) % count
-        alone, beside = (
-            model(input_ids=part, use_cache=False).last_hidden_state.float() for part in (ids[:1, :4], ids)
+        # Without a mask, as we run it; with one, as sentence-transformers does.
+        padding = {"attention_mask": torch.tensor([[1] * 4 + [0] * 4, [1] * 8])}
+        masked = padding if "attention_mask" in inspect.signature(model.forward).parameters else {}
+        alone, beside, padded = (
+            model(input_ids=part, use_cache=False, **more).last_hidden_state.float()
+            for part, more in ((ids[:1, :4], {}), (ids, {}), (ids, masked))
         )
     except (AttributeError, ImportError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
@@ -109,8 +122,8 @@ def check_decoder(model: PreTrainedModel, init: str) -> None:
             where=init,
             fix=FIX,
         )
-    # Rounding moves it by some 1e-6.
-    if not (alone - beside[:1, :4]).abs().max() <= 1e-4 * alone.abs().max():
+    # Rounding moves them by some 1e-6.
+    if not all((alone - other[:1, :4]).abs().max() <= 1e-4 * alone.abs().max() for other in (beside, padded)):
         raise UserError(
             "this model looks at what follows a token, or at the texts beside its own: it is not a causal decoder",
             where=init,
