@@ -201,9 +201,9 @@ def rdoc(text: str) -> str | None:
     state = "prose"
     for line in lines:
         indented = line[:1] in (" ", "\t")
-        if re.match(r"\s*:?call-seq:", line):
+        if "call-seq:" in line and line.lstrip(" \t:").startswith("call-seq:"):
             state = "call"
-        elif _BLOCK_TAG.match(line) and not line.startswith("  "):
+        elif "@" in line and _BLOCK_TAG.match(line) and not line.startswith("  "):
             state = "tag"
             rest.append(line)
         elif state == "tag" and (indented and line.strip()):
@@ -225,7 +225,9 @@ def _yard_words(line: str) -> str:
     if "{" in line or "[" in line:
         line = _RDOC_LINK.sub(lambda link: link[1] or link[2], line)
         line = _YARD_LINK.sub(lambda link: link[2] or link[1].lstrip("#."), line)
-    return _RDOC_TAG.sub("", _RDOC_CODE.sub(r"\1", line))
+    if "+" in line:
+        line = _RDOC_CODE.sub(r"\1", line)
+    return _RDOC_TAG.sub("", line) if "<" in line else line
 
 
 # --- Rust, Kotlin, Scala, Swift: Markdown or wiki text with links to names
