@@ -13,6 +13,11 @@ import regex
 
 _WITHOUT_SPACES = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}"
 _SYLLABLES = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+# Where the scripts above may stand at all: most texts have none of it, and need no second look.
+_NEAR = re.compile(
+    "[\u02ea\u02eb\u0e00-\u109f\u1780-\u17ff\u19e0-\u19ff\u2e80-\u9fff\ua9e0-\uaa7f\uf900-\ufaff\uff66-\uff9f"
+    "\U000116d0-\U000116ef\U00016fe0-\U0010ffff]"
+)
 _ASCII = re.compile(r"\w+")
 _UNIT = regex.compile(rf"[{_WITHOUT_SPACES}{_SYLLABLES}]\p{{M}}*|(?:(?![{_WITHOUT_SPACES}{_SYLLABLES}])\w)+")
 _IDEOGRAPHS = regex.compile(rf"(?:(?=\w)[{_WITHOUT_SPACES}])+")
@@ -44,7 +49,7 @@ def letters(text: str) -> int:
 
 def split_scripts(text: str) -> tuple[str, float]:
     """(`text` with a space for each run in a script without spaces, the number of words in those runs)."""
-    if text.isascii():
+    if text.isascii() or _NEAR.search(text) is None:
         return text, 0.0
     count = 0.0
     for pattern, per_word in ((_IDEOGRAPHS, UNITS_PER_WORD), (_LETTERS, LETTERS_PER_WORD)):

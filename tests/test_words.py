@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.words import count_words, letters, words
+from cpt_ray.words import count_words, letters, split_scripts, words
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,13 @@ def test_any_text(text: str) -> None:
     assert 0 <= letters(text) <= len(text)
     assert count_words(text) <= len(text)
     assert count_words(text.upper() if text.isascii() else text) >= 0
+
+
+def test_no_script_is_overlooked() -> None:
+    """Every letter of a script without spaces counts, wherever Unicode has put it."""
+    for code in range(0x80, 0x30000):
+        if regex.match(
+            r"(?=\w)[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]",
+            chr(code),
+        ):
+            assert split_scripts(chr(code))[1] > 0, hex(code)
