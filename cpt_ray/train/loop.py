@@ -262,4 +262,4 @@ def peak_memory_mb(workers: Workers) -> float:
     return float(workers.sum(torch.tensor(own, dtype=torch.float64, device=workers.device)))
 
 
-TRAIN_MODEL = Stage("model", version=1, unit="slots")
+TRAIN_MODEL = Stage("model", version=2, unit="slots")

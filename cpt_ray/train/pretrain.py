@@ -285,4 +285,4 @@ def _micro_batches(ids: Tensor, workers: Workers, most: int) -> list[Tensor]:
     return list(own.split(max(most // ids.shape[1], 1)))
 
 
-PRETRAIN = Stage("initial", version=1, unit="windows")
+PRETRAIN = Stage("initial", version=2, unit="windows")
