@@ -1,9 +1,9 @@
 """Linear probe: how well frozen embeddings separate labelled classes (the SentEval tasks of arXiv 2201.10005).
 
-A multinomial logistic regression on standardised features, fitted by L-BFGS on the full data (convex, so there is
-nothing to seed). The strength of the L2 penalty is chosen on a tenth of the training data (or on a given dev part),
-then the probe is fitted again on all of it. Tasks without a split (MR, CR) are measured by 10-fold cross-validation,
-as SentEval does.
+A multinomial logistic regression (scikit-learn) on standardised features, fitted on the full data: it is convex, so
+there is nothing to seed, and Newton's method takes five steps where L-BFGS takes hundreds on the features of a model.
+The strength of the L2 penalty is chosen on a tenth of the training data (or on a given dev part), then the probe is
+fitted again on all of it. Tasks without a split (MR, CR) are measured by 10-fold cross-validation, as SentEval does.
 """
 
 import csv
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from cpt_ray.errors import UserError
 from cpt_ray.ranking import Floats
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # weight of ||W||^2 / 2 beside the mean log loss
+NEWTON = 2048
+"""Weights of all classes up to which their Hessian is cheap: 32 MiB."""
 Labels = npt.NDArray[np.int64]
 
 
@@ -37,24 +37,21 @@ def read_classification(path: str) -> tuple[list[str], Labels]:
 
 def fit(features: Floats, labels: Labels, classes: int, penalty: float) -> Floats:
     """Weights (D + 1, C) float64 that minimise mean log loss + penalty * ||W||^2 / 2; the last row is the bias, which
-    is not penalised. `features` (N, D) should be standardised; `labels` are 0 .. C-1."""
-    inputs = np.hstack([np.asarray(features, np.float64), np.ones((len(features), 1))])
-    rows = np.arange(len(labels))
-    free = np.ones((inputs.shape[1], 1))
-    free[-1] = 0.0
+    is not penalised. `features` (N, D) should be standardised; `labels` are 0 .. C-1, not all of them need occur."""
+    from sklearn.linear_model import LogisticRegression
 
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        weights = flat.reshape(inputs.shape[1], classes)
-        log_p = log_softmax(inputs @ weights, axis=1)
-        delta = np.exp(log_p)
-        delta[rows, labels] -= 1.0
-        gradient = inputs.T @ delta / len(labels) + penalty * free * weights
-        value = -log_p[rows, labels].mean() + penalty / 2 * float((free * weights**2).sum())
-        return value, gradient.ravel()
-
-    start = np.zeros(inputs.shape[1] * classes)
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-6})
-    weights: Floats = best.x.reshape(inputs.shape[1], classes)
+    weights = np.zeros((features.shape[1] + 1, classes))
+    present = np.unique(labels)
+    if len(present) == 1:
+        weights[-1, present[0]] = 1.0
+        return weights
+    # Two classes have one vector there, w1 - w0, whose square counts twice what w0 = -w1 do.
+    strength = (2 if len(present) == 2 else 1) / (penalty * len(labels))
+    small = len(present) * weights.shape[0] <= NEWTON
+    found = LogisticRegression(C=strength, solver="newton-cholesky" if small else "lbfgs", tol=1e-6, max_iter=500)
+    found.fit(np.asarray(features, np.float64), labels)
+    own = np.vstack([found.coef_.T, found.intercept_])
+    weights[:, present] = np.hstack([-own / 2, own / 2]) if len(present) == 2 else own
     return weights
 
 

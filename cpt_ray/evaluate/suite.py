@@ -13,7 +13,7 @@ from cpt_ray.evaluate.baselines import tfidf_svd
 from cpt_ray.evaluate.search import Embed
 from cpt_ray.evaluate.tasks import Task, digest
 
-SUITE = Stage("suite", version=2, unit="tasks")
+SUITE = Stage("suite", version=3, unit="tasks")
 TFIDF = "tfidf_svd"
 
 
