@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from cpt_ray.options import Options
 
 log = logging.getLogger("cpt_ray")
 Result = TypeVar("Result")
+PATIENCE = 10.0
+"""Seconds that the head of a cluster may take to answer."""
 ATTEMPTS = 3
 """Starts of Ray on this machine before its failure is the user's."""
 
@@ -54,6 +58,7 @@ def connect(options: ClusterOptions) -> Iterator[dict[str, float]]:
     # processes keep the driver's accelerators variable as it is.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    _knock(options.address)
     import ray
 
     if ray.is_initialized():
@@ -84,6 +89,21 @@ def connect(options: ClusterOptions) -> Iterator[dict[str, float]]:
         yield has
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """UserError where nobody listens at host:port; Ray itself would try for minutes before it says so."""
+    named = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+    if named is None:
+        return
+    try:
+        socket.create_connection((named[1].strip("[]"), int(named[2])), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster answers: {error}",
+            where=f"cluster.address={address}",
+            fix="start one with `ray start --head`, or use cluster=laptop to start Ray here",
+        ) from error
 
 
 def gpus() -> float:

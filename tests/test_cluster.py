@@ -1,0 +1,31 @@
+"""A Ray cluster that does not answer is said at once."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from cpt_ray import cluster
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere.invalid:6379", "127.0.0.1:99999"]
+)
+def test_an_address_that_does_not_answer_is_said_at_once(address: str) -> None:
+    """Nobody listens, no such name, no such port: before Ray is started, or even imported."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        wrong = address.format(port=taken.getsockname()[1])
+        with pytest.raises(UserError, match="no Ray cluster answers") as caught, connect(ClusterOptions(address=wrong)):
+            pass
+    assert caught.value.where == f"cluster.address={wrong}"
+
+
+def test_one_that_listens_is_left_to_ray() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        cluster._knock(f"127.0.0.1:{head.getsockname()[1]}")
+    for left_to_ray in (None, "auto"):
+        cluster._knock(left_to_ray)
