@@ -153,12 +153,15 @@ def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: 
 
 
 def read_batches(shard: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    """The rows of a shard, some at a time; None reads all columns."""
+    """The rows of a shard, some at a time, and of an empty one none, once; None reads all columns."""
     with _open(shard["path"]) as source:
         file = pq.ParquetFile(source)
         group = file.metadata.row_group(shard["group"])
         rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
         wanted = None if columns is None else list(dict.fromkeys(columns))
+        if not group.num_rows:  # a part of which nothing was kept
+            empty = file.schema_arrow.remove_metadata().empty_table()
+            yield empty if wanted is None else empty.select(wanted)
         for batch in file.iter_batches(
             min(max(rows, 1), BATCH_ROWS), row_groups=[shard["group"]], columns=wanted, use_threads=False
         ):
