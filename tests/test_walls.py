@@ -75,6 +75,7 @@ TASKS = [path for path in MODULES if path.parent == LIBRARY / "evaluate" / "task
 LIGHT = [
     *(path for path in MODULES if path.stem.endswith("options")),
     *TASKS,
+    *(LIBRARY / "web" / "filters").glob("[a-z]*.py"),
     LIBRARY / "cluster.py",
     *sorted((ROOT / "pipelines" / "options").glob("[a-z]*.py")),
     *(ROOT / "pipelines" / f"{name}.py" for name in ("cli", "config", "compose")),

@@ -19,6 +19,7 @@ import xxhash
 from cpt_ray.artifacts import Ledger, Stage
 from cpt_ray.web.archive import Record, read_archive
 from cpt_ray.web.content import decode, trap
+from cpt_ray.web.filters import Document
 from cpt_ray.web.language import identify
 from cpt_ray.web.options import ExtractOptions
 from cpt_ray.web.page import Page, noindex, read_page, tidy
@@ -102,6 +103,9 @@ def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[st
     judged = quality(text, options.quality)
     if judged.reason is not None:
         return None, judged.reason
+    seen = Document(url, page.title, text, language)
+    if reason := next(filter(None, (one.reason(seen) for one in options.filters)), None):
+        return None, reason
     host = origin(url).host
     return {
         "doc_id": xxhash.xxh3_128_hexdigest(f"{url}\n{text}".encode()),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from cpt_ray.kinds import one_of
 from cpt_ray.options import How, Options
+from cpt_ray.web.filters import identity
 
 LANGUAGES = frozenset(
     """
@@ -59,6 +61,16 @@ class ExtractOptions(Options):
         default=False, description="drop pages that ask search engines not to index them (meta robots, X-Robots-Tag)"
     )
     quality: QualityOptions = Field(default=QualityOptions(), description="quality rules")
+    filters: tuple[one_of("cpt_ray.web.filters"), ...] = Field(  # type: ignore[valid-type]
+        (),
+        description="what else drops a document, by kind, as in {kind: url, patterns: [/tag/]}; after the quality rules",
+    )
+
+    def result(self, *besides: str) -> dict[str, Any]:
+        """As of all options, with the content of the filters' files; without filters there is no such key, so that what
+        was made before there were any is still known."""
+        own = super().result("filters", *besides)
+        return {**own, "filters": identity(self.filters)} if self.filters and "filters" not in besides else own
 
     @field_validator("languages")
     @classmethod

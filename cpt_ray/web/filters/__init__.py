@@ -1,0 +1,59 @@
+"""Further reasons to drop a document, a file each; `extract.filters` lists those that apply.
+
+A filter is a class of options with `kind` (kinds.py) that derives from Filter. Filters judge what the quality rules have
+passed, in the order of the list, and the first reason counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+
+
+class Document(NamedTuple):
+    """What a filter sees: the normalised URL, the title, the main text and its ISO 639-1 language."""
+
+    url: str
+    title: str
+    text: str
+    language: str
+
+
+class Filter(Options):
+    """What a module of this folder gives."""
+
+    @abstractmethod
+    def reason(self, document: Document) -> str | None:
+        """The name under which the ledger counts the document, None to keep it. Pure."""
+
+    def files(self) -> list[Path]:
+        """The files it reads, whose content is a part of its identity."""
+        return []
+
+
+def identity(filters: Sequence[Filter]) -> list[dict[str, Any]]:
+    """What decides the result: the options of each filter with the SHA-256 of its files' content in place of their paths.
+
+    UserError for a file that cannot be read."""
+    return [{**_without_paths(one), "files": [_digest(path) for path in one.files()]} for one in filters]
+
+
+def _without_paths(one: Filter) -> dict[str, Any]:
+    paths = set(map(str, one.files()))
+    return {name: value for name, value in one.result().items() if not (isinstance(value, str) and value in paths)}
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as source:
+            return hashlib.file_digest(source, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"a filter's file cannot be read: {error.strerror}", where=str(path), fix="look at extract.filters"
+        ) from None

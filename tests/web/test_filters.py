@@ -1,0 +1,173 @@
+"""Further filters: what each drops, in which order, what they change of an identity; a new one is one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import cpt_ray.web.filters
+from cpt_ray.errors import UserError
+from cpt_ray.kinds import kinds, one_of
+from cpt_ray.web.extract import extract_shard
+from cpt_ray.web.filters import Document
+from cpt_ray.web.filters.url import Url
+from cpt_ray.web.filters.words import Words, _found, _terms
+from cpt_ray.web.options import ExtractOptions
+from pipelines import cli, config
+from tests.web.test_extract import archive, page
+
+SHORT = '''
+"""A kind that a user has added."""
+from typing import Literal
+from cpt_ray.web.filters import Document, Filter
+
+
+class NoTitle(Filter):
+    """Drop what has no title."""
+
+    kind: Literal["no_title"] = "no_title"
+    least: int = 1
+
+    def reason(self, document: Document) -> str | None:
+        return "no_title" if len(document.title) < self.least else None
+'''
+
+
+def seen(text: str = "", url: str = "http://h/") -> Document:
+    return Document(url, "", text, "en")
+
+
+def words(folder: Path, terms: str, **bounds: float) -> Words:
+    (folder / "terms.txt").write_text(terms, "utf-8")
+    return Words(file=str(folder / "terms.txt"), **bounds)  # type: ignore[arg-type]
+
+
+def test_url_patterns_are_looked_for_anywhere() -> None:
+    chosen = Url(patterns=(r"/tag/", r"[?&]print="))
+    urls = ("http://h/tag/x", "http://h/a?b=1&print=1", "http://h/tags/x", "http://h/atag/")
+    assert [chosen.reason(seen(url=url)) for url in urls] == ["url", "url", None, None]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "url"},
+        {"kind": "url", "patterns": []},
+        {"kind": "url", "patterns": ["("]},
+        {"kind": "url", "patterns": [""]},
+        {"kind": "words", "file": "x"},
+        {"kind": "words", "file": "x", "min_count": 0},
+        {"kind": "words", "file": "x", "min_share": 0},
+        {"kind": "nothing"},
+    ],
+)
+def test_a_filter_that_says_nothing_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ExtractOptions.model_validate({"filters": [options]})
+
+
+@pytest.mark.parametrize(
+    ("terms", "text", "count"),
+    [
+        ("bad", "A BAD day, a badge, not bad.", 2),
+        ("bad\nbad day\n", "bad day after bad day and bad", 3),  # the longest that begins first
+        ("\ufeffbad\r\n\r\nworse\r\n", "bad and worse", 2),
+        ("straße", "Die STRASSE", 1),
+        ("café", "a cafe\u0301", 1),
+        ("悪い", "これは悪い本です", 1),
+        ("a b c\nb", "a b d b", 2),
+        ("bad", "", 0),
+    ],
+)
+def test_terms_are_whole_words_in_any_case_and_script(tmp_path: Path, terms: str, text: str, count: int) -> None:
+    assert words(tmp_path, terms, min_count=max(1, count)).reason(seen(text)) == ("words" if count else None)
+    assert words(tmp_path, terms, min_count=count + 1).reason(seen(text)) is None
+
+
+def test_a_share_is_of_words(tmp_path: Path) -> None:
+    """A term of two words covers two; the bound itself is reached."""
+    assert words(tmp_path, "very bad", min_share=0.5).reason(seen("very bad it is")) == "words"
+    assert words(tmp_path, "very bad", min_share=0.5).reason(seen("very bad it is not")) is None
+    assert words(tmp_path, "very bad", min_share=0.5).reason(seen("")) is None
+
+
+@given(st.lists(st.text("ab ", min_size=1, max_size=5).filter(str.strip), min_size=1), st.text("ab ", max_size=40))
+def test_terms_are_found_as_a_walk_over_all_of_them_finds_them(terms: list[str], text: str) -> None:
+    split, oracle = text.split(), 0
+    known = sorted({tuple(term.split()) for term in terms}, key=len, reverse=True)
+    table: dict[str, dict[int, set[tuple[str, ...]]]] = {}
+    for term in known:
+        table.setdefault(term[0], {}).setdefault(len(term), set()).add(term)
+    position = 0
+    while position < len(split):
+        hit = next((t for t in known if tuple(split[position : position + len(t)]) == t), None)
+        oracle, position = oracle + (hit is not None), position + (len(hit) if hit else 1)
+    assert _found(split, table)[0] == oracle
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"caf\xe9\n"])
+def test_a_list_that_is_none_is_said_with_its_path(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "terms.txt").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        Words(file=str(tmp_path / "terms.txt"), min_count=1).reason(seen("a text"))
+    assert caught.value.where == str(tmp_path / "terms.txt")
+
+
+def test_quality_comes_first_then_the_filters_in_their_order(tmp_path: Path) -> None:
+    """Each document is counted once, under the first reason."""
+    warc = archive(tmp_path, page("tag/a"), page("tag/b", "<main><p>too short</p></main>"), page("c"), page("d"))
+    listed = words(tmp_path, "parser", min_count=1)
+    tag = Url(patterns=("/tag/", "/d$"))
+
+    def dropped(*filters: object) -> dict[str, int]:
+        options = ExtractOptions(filters=filters, min_language_score=0, languages=())  # type: ignore[arg-type]
+        table, ledger = extract_shard({"warc": warc}, options)
+        balance = ledger.units["documents"]
+        assert balance.kept == table.num_rows == balance.read - sum(balance.dropped.values())
+        return dict(balance.dropped)
+
+    assert dropped() == {"too_short": 1}
+    assert dropped(tag) == {"too_short": 1, "url": 2}
+    assert dropped(tag, listed) == {"too_short": 1, "url": 2, "words": 1}
+    assert dropped(listed, tag) == {"too_short": 1, "words": 3}
+
+
+def test_a_list_is_its_content_and_no_list_changes_nothing(tmp_path: Path) -> None:
+    """Without filters the options are those of before there were any, so nothing is extracted again."""
+    assert "filters" not in ExtractOptions().result()
+    (tmp_path / "other").mkdir()
+    one = ExtractOptions(filters=(words(tmp_path, "bad\n", min_count=1),))
+    before = one.result()
+    assert before == ExtractOptions(filters=(words(tmp_path / "other", "bad\n", min_count=1),)).result()
+    assert before != ExtractOptions(filters=(words(tmp_path / "other", "bad\n", min_count=2),)).result()
+    words(tmp_path, "bad\nworse\n", min_count=1)
+    assert before != one.result()
+    assert len(_terms(str(tmp_path / "terms.txt"), 0, 0)) == 2
+    (tmp_path / "terms.txt").unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        one.result()
+
+
+def test_a_new_filter_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put into the folder it is a choice, told apart by `kind`, typed, and counted by its reason."""
+    (tmp_path / "no_title.py").write_text(SHORT)
+    monkeypatch.setattr(cpt_ray.web.filters, "__path__", [*cpt_ray.web.filters.__path__, str(tmp_path)])
+    assert set(kinds("cpt_ray.web.filters")) == {"no_title", "url", "words"}
+
+    class Chosen(ExtractOptions):
+        filters: tuple[one_of("cpt_ray.web.filters"), ...] = ()  # type: ignore[valid-type]
+
+    chosen = config.validate(Chosen, {"filters": [{"kind": "no_title", "least": 100}]})
+    _, ledger = extract_shard({"warc": archive(tmp_path, page("a"))}, chosen)
+    assert dict(ledger.units["documents"].dropped) == {"no_title": 1}
+
+
+def test_help_lists_the_filters_with_their_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["text-pairs", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"kind: {kind}" in shown for kind in kinds("cpt_ray.web.filters"))
+    assert "min_share" in shown
