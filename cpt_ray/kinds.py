@@ -31,4 +31,6 @@ def kinds(package: str) -> dict[str, type[Options]]:
 
 def one_of(package: str) -> Any:
     """The type of an option that is one of the kinds of `package`, told apart by its key `kind`."""
-    return Annotated[reduce(or_, kinds(package).values()), Field(discriminator="kind")]
+    several = list(kinds(package).values())
+    # pydantic has no union of one
+    return Annotated[reduce(or_, several), Field(discriminator="kind")] if len(several) > 1 else several[0]

@@ -168,7 +168,11 @@ def _pipeline_help(name: str, options: type[Options]) -> None:
         table.add_row(key, Text(default), Text(description))  # brackets are no markup here
     console.print(table, highlight=False)
     for key, several in config.kinds(options).items():
-        console.print(f"\n{key}: a list of kinds, as in {key}=\\[{{kind: {_kind(several[0])}, ...}}]", highlight=False)
+        listed = config.takes_many(options, key)
+        example = f"a list of kinds, as in {key}=\\[{{kind: {_kind(several[0])}, ...}}]"
+        console.print(
+            f"\n{key}: {example if listed else f'a kind, as in {key}.kind={_kind(several[0])}'}", highlight=False
+        )
         for one in several:
             console.print(f"\n  [cyan]kind: {_kind(one)}[/]  {escape((one.__doc__ or '').strip())}", highlight=False)
             table = Table(box=None, padding=(0, 2), show_header=False)

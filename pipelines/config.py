@@ -97,6 +97,11 @@ def kinds(options: type[BaseModel]) -> dict[str, list[type[BaseModel]]]:
     return {name: several for name, several in found.items() if several}
 
 
+def takes_many(options: type[BaseModel], key: str) -> bool:
+    """Whether the value of `key` is a list."""
+    return get_origin(dict(_fields(options))[key].annotation) is tuple
+
+
 def _kinds_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation] if "kind" in annotation.model_fields else []
@@ -133,9 +138,9 @@ def _defaults(options: type[BaseModel]) -> dict[str, Any]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The options class of a nested section, also where it may be null."""
+    """The options class of a nested section, also where it may be null; what is one of several kinds is a value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return None if "kind" in annotation.model_fields else annotation
     if get_origin(annotation) in (typing.Union, types.UnionType):
         return next((m for m in map(_model_in, get_args(annotation)) if m is not None), None)
     return None

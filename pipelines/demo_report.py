@@ -160,10 +160,10 @@ def _curve(path: str) -> Curve:
 
 def _examples(made: Mapping[str, tuple[str, Manifest]], queries: Sequence[str]) -> list[Example]:
     from cpt_ray.model.embedder import Embedder
-    from cpt_ray.serve.index import Index
+    from cpt_ray.serve.index import read_index
     from cpt_ray.serve.search import search
 
-    index, embedder = Index.open(made["index"][0]), Embedder(made["code_model"][0])
+    index, embedder = read_index(made["index"][0]), Embedder(made["code_model"][0])
     found: list[Example] = []
     for query in queries:
         hits = [

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from cpt_ray.artifacts import Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.serve.embed import CUT, EMBED, embed_table
-from cpt_ray.serve.index import INDEX, build_index
+from cpt_ray.serve.index import EXACT, INDEX, build_index
+from cpt_ray.serve.indexes import Kind
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import answer_columns
 
@@ -30,7 +31,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
     reads.check_options(READS, options)
     out = options.cluster.folder(options.output)
-    wanted = flow(out, options.source, options.trained, options.embed, options.columns)
+    wanted = flow(out, options.source, options.trained, options.embed, options.columns, options.index)
     with connect(options.cluster) as resources, under("embed", EmbedOptions):
         check_flow(wanted, resources)
         made = run_flow(wanted)
@@ -49,7 +50,12 @@ def say_cut(made: Iterable[Manifest]) -> None:
 
 
 def flow(
-    out: str, source: str, model: str, embed: EmbedOptions, columns: tuple[str, ...] | None = None
+    out: str,
+    source: str,
+    model: str,
+    embed: EmbedOptions,
+    columns: tuple[str, ...] | None = None,
+    kind: Kind = EXACT,
 ) -> list[Wanted]:
     """`embeddings` and `index` under `out`."""
     vectors, index = posixpath.join(out, "embeddings"), posixpath.join(out, "index")
@@ -57,7 +63,7 @@ def flow(
     def make_index() -> Manifest:
         there = list(read_manifest(source).columns)
         shown = answer_columns(there, embed.text) if columns is None else list(columns)
-        return build_index(index, embeddings=vectors, source=source, key=embed.key, columns=shown)
+        return build_index(index, embeddings=vectors, source=source, key=embed.key, columns=shown, kind=kind)
 
     return [
         Wanted(

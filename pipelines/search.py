@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import Device, Inference
-from cpt_ray.serve.index import Index
+from cpt_ray.serve.index import read_index
+from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.search import Answer, search, show
 
 from . import reads
@@ -47,7 +48,7 @@ def open_index(
         )
     trained = model or os.path.join(folder, "code_model")
     reads.check("trained", "trained", trained)
-    opened = Index.open(at)
+    opened = read_index(at)
 
     from cpt_ray.model.embedder import Embedder  # seconds, so only when there is an index to search
     from cpt_ray.model.weights import weights_identity

@@ -76,6 +76,7 @@ LIGHT = [
     *(path for path in MODULES if path.stem.endswith("options")),
     *TASKS,
     *(LIBRARY / "web" / "filters").glob("[a-z]*.py"),
+    *(LIBRARY / "serve" / "indexes").glob("[a-z]*.py"),
     LIBRARY / "cluster.py",
     *sorted((ROOT / "pipelines" / "options").glob("[a-z]*.py")),
     *(ROOT / "pipelines" / f"{name}.py" for name in ("cli", "config", "compose")),

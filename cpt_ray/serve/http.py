@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import Side
 from cpt_ray.serve import openai
-from cpt_ray.serve.index import Index
+from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.openai import Refused
 from cpt_ray.serve.options import HttpOptions
 from cpt_ray.serve.search import search

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cpt_ray.errors import UserError
-from cpt_ray.serve.index import Index
+from cpt_ray.serve.indexes import Index
 
 if TYPE_CHECKING:
     from cpt_ray.evaluate.search import Embed

@@ -1,6 +1,6 @@
 """Embed a column of an artifact with a trained model, and index the vectors.
 
-Vectors as Parquet, and an exact search index beside them.
+Vectors as Parquet, and a search index beside them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from cpt_ray.cluster import ClusterOptions
+from cpt_ray.kinds import one_of
 from cpt_ray.options import Options
+from cpt_ray.serve.indexes.exact import Exact
 from cpt_ray.serve.options import EmbedOptions
 
 READS = {"source": "artifact", "trained": "trained"}
@@ -23,5 +25,8 @@ class PipelineOptions(Options):
     embed: EmbedOptions = EmbedOptions()
     columns: tuple[str, ...] | None = Field(
         None, description="columns of the source that answers show; null: those that say what and where a row is"
+    )
+    index: one_of("cpt_ray.serve.indexes") = Field(  # type: ignore[valid-type]
+        Exact(), description="how the vectors are searched, by kind"
     )
     output: str = Field("embed", description="folder under cluster.outputs; holds embeddings and index")

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from cpt_ray.errors import UserError
-from cpt_ray.serve.index import Index
+from cpt_ray.serve.exact import ExactIndex
 from cpt_ray.serve.search import search, show
 from tests.serve.serve_samples import functions
 
-INDEX = Index(np.eye(6, dtype=np.float32), functions(0, 6))
+INDEX = ExactIndex(functions(0, 6), "", np.eye(6, dtype=np.float32))
 
 
 def embed(texts: list[str], side: str) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_answers_carry_score_and_place() -> None:
 def test_pages_have_an_address_instead() -> None:
     """An index of documents answers with title and URL."""
     rows = pa.table({"url": ["http://a/b"], "title": ["About b"], "text": ["word " * 100]})
-    (answer,) = search("page 0", Index(np.eye(1, 6, dtype=np.float32), rows), embed)
+    (answer,) = search("page 0", ExactIndex(rows, "", np.eye(1, 6, dtype=np.float32)), embed)
     assert (answer.where, answer.name) == ("http://a/b", "About b")
 
 

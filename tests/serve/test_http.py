@@ -11,12 +11,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from cpt_ray.errors import UserError
+from cpt_ray.serve.exact import ExactIndex
 from cpt_ray.serve.http import make_app, serve
-from cpt_ray.serve.index import Index
+from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.options import HttpOptions
 from tests.serve.serve_samples import functions, unit
 
-INDEX = Index(unit(np.random.default_rng(0).standard_normal((20, 4))), functions(0, 20))
+INDEX = ExactIndex(functions(0, 20), "", unit(np.random.default_rng(0).standard_normal((20, 4))))
 
 
 class Toy:

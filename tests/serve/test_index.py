@@ -1,5 +1,6 @@
 """Exact search against sorting all scores, whatever the tiles, the type and the ties."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from cpt_ray.artifacts.parquet import read_table
 from cpt_ray.artifacts.store import parts
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import weights_identity
-from cpt_ray.serve import index as index_module
+from cpt_ray.serve import exact
 from cpt_ray.serve.embed import embed_table
-from cpt_ray.serve.index import Index, build_index, top_k
+from cpt_ray.serve.exact import top_k
+from cpt_ray.serve.index import build_index, read_index
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import Answer
 from pipelines import embed
@@ -39,7 +41,7 @@ def test_equals_sorting_all_scores(dtype: type, k: int, monkeypatch: pytest.Monk
     vectors, queries = unit(rng.standard_normal((200, 16))).astype(dtype), unit(rng.standard_normal((9, 16)))
     want_scores, want_rows = _by_sorting(queries, vectors, k)
     for tile_scores in (1 << 22, 9 * 13):
-        monkeypatch.setattr(index_module, "TILE_SCORES", tile_scores)
+        monkeypatch.setattr(exact, "TILE_SCORES", tile_scores)
         scores, rows = top_k(queries, vectors, k)
         assert scores.dtype == np.float32
         np.testing.assert_array_equal(rows, want_rows)
@@ -49,8 +51,8 @@ def test_equals_sorting_all_scores(dtype: type, k: int, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("tile_scores", [1 << 22, 40, 333])
 def test_equal_vectors_come_in_the_order_of_their_rows(tile_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many copies of few vectors: within equal scores the smaller row is first, across tiles too."""
-    monkeypatch.setattr(index_module, "TILE_SCORES", tile_scores)
-    monkeypatch.setattr(index_module, "MANY", 100)  # more ties than this are cut to the exact best on the way
+    monkeypatch.setattr(exact, "TILE_SCORES", tile_scores)
+    monkeypatch.setattr(exact, "MANY", 100)  # more ties than this are cut to the exact best on the way
     rng = np.random.default_rng(1)
     kind = rng.integers(0, 5, 3000)
     vectors = unit(rng.standard_normal((5, 48)))[kind]
@@ -96,7 +98,7 @@ def test_a_published_index_opens_memory_mapped(publish: Callable[..., str], tmp_
     path = str(tmp_path / "index")
     manifest = build_index(path, embeddings=embeddings, source=source, key="function_id", columns=["qualname", "path"])
     assert manifest.rows == 30
-    index = Index.open(path)
+    index = read_index(path)
     assert isinstance(index.vectors, np.memmap)
     assert index.vectors.dtype == dtype
     np.testing.assert_array_equal(index.vectors, vectors)
@@ -135,7 +137,7 @@ def test_another_model_of_equal_width_is_refused(publish: Callable[..., str], mo
     assert own in str(refused.value)
     assert weights_identity(other) in str(refused.value)
     with pytest.raises(UserError, match="earlier version"):
-        Index(opened.vectors, opened.rows).check_model(own, "trained=somewhere")
+        dataclasses.replace(opened, model="").check_model(own, "trained=somewhere")
 
 
 def test_a_column_that_the_source_lacks_is_an_error(publish: Callable[..., str], model_folder: str, tmp_path) -> None:
@@ -149,7 +151,7 @@ def test_a_column_that_the_source_lacks_is_an_error(publish: Callable[..., str],
     pages = pa.table({"doc_id": ["a"], "url": ["http://h/a"], "title": ["A"], "text": ["some words"], "quality": [0.5]})
     options = EmbedOptions(text="text", key="doc_id")
     run_flow(embed.flow(str(tmp_path / "pages"), publish("docs", pages), model_folder, options))
-    answer = Answer(1.0, Index.open(str(tmp_path / "pages" / "index")).rows.to_pylist()[0])
+    answer = Answer(1.0, read_index(str(tmp_path / "pages" / "index")).rows.to_pylist()[0])
     assert (answer.name, answer.where, answer.summary) == ("A", "http://h/a", "some words")
     pair = Answer(1.0, {"x": "what it does", "y": "def f(): pass", "path": "a.py", "line": 3})
     assert (pair.name, pair.where, pair.summary) == ("what it does", "a.py:3", "def f(): pass")

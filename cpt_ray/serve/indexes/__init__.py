@@ -1,0 +1,55 @@
+"""Kinds of index, a file each: how the vectors of a published index are searched. `cpt-ray embed` takes `index.kind`.
+
+A kind is a class of options with `kind` (kinds.py) that derives from Kind; what it opens is an Index.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cpt_ray.errors import UserError
+from cpt_ray.options import Options
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+VECTORS = "vectors.npy"
+
+
+@dataclass(frozen=True)
+class Index(ABC):
+    """An opened index: `rows` N rows that describe its vectors; `model`: the digest of the model that made them
+    (model.weights.weights_identity), empty where the index does not say."""
+
+    rows: pa.Table
+    model: str
+
+    @abstractmethod
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(Q, D) float32 -> scores (Q, k) float32 falling, rows (Q, k) int64; k is at most N."""
+
+    def check_model(self, digest: str, where: str) -> None:
+        """UserError unless the model of this digest made the vectors: those of two models have nothing in common, however
+        equal their width. `where` is what the model was named by."""
+        if self.model != digest:
+            made = f"by {self.model}" if self.model else "by an earlier version, which did not note its model"
+            raise UserError(
+                f"the index was made {made}, and this model is {digest}",
+                where=where,
+                fix="give the model that made the index, or make the index again with `cpt-ray embed`",
+            )
+
+
+class Kind(Options):
+    """What a module of this folder gives."""
+
+    @abstractmethod
+    def build(self, folder: str) -> None:
+        """Add to `folder` what searching needs beside VECTORS, the matrix (N, D) float16 or float32 that lies there."""
+
+    @abstractmethod
+    def open(self, folder: str, rows: pa.Table, model: str) -> Index:
+        """What `build` has left in `folder`; `rows` and `model` as Index has them."""
