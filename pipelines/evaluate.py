@@ -14,8 +14,9 @@ from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, read_manifest
 from cpt_ray.evaluate.candidates import EVALUATE
+from cpt_ray.evaluate.embed import Embed
 from cpt_ray.evaluate.options import CandidateOptions
-from cpt_ray.evaluate.search import Embed, compare
+from cpt_ray.evaluate.search import compare
 from cpt_ray.evaluate.suite import SUITE, measure
 from cpt_ray.evaluate.tasks import digest
 from cpt_ray.model.options import Device, Inference, ModelOptions

@@ -13,7 +13,7 @@ import numpy as np
 from cpt_ray.ranking import Floats
 
 if TYPE_CHECKING:
-    from cpt_ray.evaluate.search import Embed
+    from cpt_ray.evaluate.embed import Embed
     from cpt_ray.model.delimiters import Side
 
 _WORD = re.compile(r"[^\W_]+")  # letters and digits of any script; without the underscore, so snake_case is split

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +19,9 @@ import pyarrow as pa
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import bm25_tiles, chance
 from cpt_ray.evaluate.candidates import Block, draw
+from cpt_ray.evaluate.embed import Embed
 from cpt_ray.evaluate.options import CandidateOptions
-from cpt_ray.model.options import Side
 from cpt_ray.ranking import Floats, Judgement, cosine_tiles, metrics, place
-
-
-class Embed(Protocol):
-    """A frozen model: texts to L2-normalised float32 (N, D); the sides x and y have delimiters of their own."""
-
-    def __call__(self, texts: list[str], side: Side) -> Floats: ...
 
 
 def search_blocks(pairs: pa.Table, blocks: Sequence[Block], embed: Embed) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.search import Embed
+from cpt_ray.evaluate.embed import Embed
 
 
 @dataclass(frozen=True)

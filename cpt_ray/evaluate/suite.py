@@ -10,7 +10,7 @@ import numpy as np
 
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.evaluate.baselines import tfidf_svd
-from cpt_ray.evaluate.search import Embed
+from cpt_ray.evaluate.embed import Embed
 from cpt_ray.evaluate.tasks import Task, digest
 
 SUITE = Stage("suite", version=3, unit="tasks")

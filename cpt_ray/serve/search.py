@@ -14,7 +14,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.serve.indexes import Index
 
 if TYPE_CHECKING:
-    from cpt_ray.evaluate.search import Embed
+    from cpt_ray.evaluate.embed import Embed
 
 FUNCTION_COLUMNS = ["group", "version", "path", "start_line", "end_line", "qualname", "summary", "licence"]
 _OTHER_COLUMNS = ["url", "title", "x_doc", "line", "x", "y"]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import How, Options
+from cpt_ray.train.zero_keys import check_zero_keys
 
 Precision = Literal["auto", "fp32", "bf16", "bf16_weights"]
 TRAINED_TEMPERATURES = (0.01, 1.0)
@@ -210,10 +211,7 @@ def check_engine(options: EngineOptions, where: str) -> None:
         )
     if isinstance(options, TrainOptions):
         check_temperature(options, options.temperature, f"{where}.temperature")
-    if options.deepspeed:
-        from cpt_ray.train.engine_deepspeed import check_zero_keys  # heavy: only for those who set keys of its own
-
-        check_zero_keys(options.deepspeed, f"{where}.deepspeed")
+    check_zero_keys(options.deepspeed, f"{where}.deepspeed")
 
 
 def check_divisible(options: EngineOptions, batch_size: int, where: str) -> None:

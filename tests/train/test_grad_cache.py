@@ -9,7 +9,7 @@ import torch
 from benchmarks.gradient_matrix import Cell, batch, model
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine_reference import ReferenceEngine
+from cpt_ray.train.engine.reference import ReferenceEngine
 from cpt_ray.train.grad_cache import GradCache, deal, plan, saved_bytes
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.temperature import Temperature

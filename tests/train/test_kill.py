@@ -178,7 +178,7 @@ def test_killed_runs_repeat_the_losses_of_an_undisturbed_one(
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["cpt_ray.train.loop", "cpt_ray.train.engine_deepspeed"])
+FORKS.set_forkserver_preload(["cpt_ray.train.loop", "cpt_ray.train.engine.zero"])
 
 
 def _rank(rank: int, job: ContrastiveJob, store: str) -> None:

@@ -377,7 +377,7 @@ def test_a_model_with_too_little_context_is_refused(corpus: Any, tokenizer: str,
 
 def test_unknown_deepspeed_keys_are_refused() -> None:
     """DeepSpeed itself ignores a misspelt key without a word."""
-    from cpt_ray.train.engine_deepspeed import deepspeed_config
+    from cpt_ray.train.engine.zero import deepspeed_config
 
     assert deepspeed_config(options(deepspeed={"reduce_bucket_size": 1000}), "cpu")["zero_optimization"]
     with pytest.raises(UserError, match="reduce_bucket_sise"):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from cpt_ray.train.engine.optimiser import parameter_groups
 from cpt_ray.train.options import EngineOptions
-from cpt_ray.train.schedule import parameter_groups, rate_factor
+from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.temperature import Temperature
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from cpt_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from cpt_ray.evaluate.search import Embed
+    from cpt_ray.evaluate.embed import Embed
 
 Scores = dict[str, float]
 

@@ -11,7 +11,8 @@ from pydantic import Field
 from cpt_ray.options import Options
 
 if TYPE_CHECKING:
-    from cpt_ray.evaluate.search import BeirTask, Embed
+    from cpt_ray.evaluate.embed import Embed
+    from cpt_ray.evaluate.search import BeirTask
 
 
 class Beir(Options):

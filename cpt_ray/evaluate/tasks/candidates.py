@@ -10,7 +10,7 @@ from pydantic import Field
 from cpt_ray.evaluate.options import CandidateOptions
 
 if TYPE_CHECKING:
-    from cpt_ray.evaluate.search import Embed
+    from cpt_ray.evaluate.embed import Embed
 
 
 class Candidates(CandidateOptions):

@@ -12,7 +12,7 @@ from cpt_ray.options import Options
 if TYPE_CHECKING:
     import numpy as np
 
-    from cpt_ray.evaluate.search import Embed
+    from cpt_ray.evaluate.embed import Embed
 
 
 class Classification(Options):

@@ -17,50 +17,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import deepspeed
 import torch
 from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
-from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Put
-from cpt_ray.train.engine_reference import adam_state, whole_of, whole_state
+from cpt_ray.train.engine.optimiser import adam_state, parameter_groups, whole_of, whole_state
+from cpt_ray.train.engine.protocol import Put
 from cpt_ray.train.options import EngineOptions
-from cpt_ray.train.schedule import parameter_groups
+from cpt_ray.train.zero_keys import check_zero_keys
 
 TAG = "engine"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-OURS = {"stage": "zero_stage", "offload_optimizer": "offload", "cpu_offload": "offload"}
-"""Keys of zero_optimization that options of their own set, which checkpoints and checks go by."""
-
-
-def check_zero_keys(keys: Iterable[str], where: str) -> None:
-    """UserError for a key of `options.deepspeed` that DeepSpeed would ignore, or that an option of ours sets."""
-    known = set(DeepSpeedZeroConfig.model_fields) | {
-        field.alias for field in DeepSpeedZeroConfig.model_fields.values() if field.alias
-    }
-    for key in sorted(keys):
-        if key in OURS:
-            raise UserError(
-                f"{OURS[key]} sets DeepSpeed's {key!r}",
-                where=f"{where}.{key}",
-                fix=f"leave it out, and set {OURS[key]}",
-            )
-        if key not in known:
-            raise UserError(
-                f"DeepSpeed's zero_optimization has no key {key!r} and would ignore it",
-                where=f"{where}.{key}",
-                fix="correct the key; only keys of zero_optimization can be set here",
-            )
 
 
 def deepspeed_config(options: EngineOptions, device: str) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""The engine's interface: how a model is run, differentiated, updated, saved and exported, whatever shards it.
-
-Two implementations: DeepSpeed (ZeRO 0 to 3) and the single-process reference that tests of exactness compare with.
-"""
+"""The engine's interface: how a model is run, differentiated, updated, saved and exported, whatever shards it."""
 
 from __future__ import annotations
 
@@ -11,9 +8,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-
-from cpt_ray.train.collectives import Workers
-from cpt_ray.train.options import EngineOptions
 
 Put = Callable[[Any, str], None]
 """(state, path): has the state written there, as it is at the call, perhaps later."""
@@ -85,19 +79,3 @@ def evaluating(engine: Engine) -> Iterator[None]:
             yield
     finally:
         engine.module.train()
-
-
-def make_engine(module: nn.Module, options: EngineOptions, workers: Workers) -> Engine:
-    """The engine that the options ask for; implementations are imported only when they are used.
-
-    The module trains from here on: what transformers reads from a folder comes in evaluation mode, without dropout and
-    gradient checkpointing.
-    """
-    module.train()
-    if options.engine == "reference":
-        from cpt_ray.train.engine_reference import ReferenceEngine
-
-        return ReferenceEngine(module, options, workers)
-    from cpt_ray.train.engine_deepspeed import DeepSpeedEngine
-
-    return DeepSpeedEngine(module, options, workers)

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.engine import Put
+from cpt_ray.train.engine.optimiser import adam_state, parameter_groups, whole_of, whole_state
+from cpt_ray.train.engine.protocol import Put
 from cpt_ray.train.options import EngineOptions
-from cpt_ray.train.schedule import parameter_groups
 
 FILE = "reference.pt"
-
-
-def whole_of(parameter: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A weight and its Adam moments, on CPU."""
-    found = {"weight": parameter, "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
-    return {name: value.detach().float().cpu().clone() for name, value in found.items()}
-
-
-def adam_state(moments: dict[str, Tensor], steps: int, like: Tensor) -> dict[str, Tensor]:
-    """AdamW's state of one parameter after `steps` steps."""
-    state = {name: moments[name].to(like.device, like.dtype).clone() for name in ("exp_avg", "exp_avg_sq")}
-    return {"step": torch.tensor(float(steps)), **state}
-
-
-def whole_state(module: nn.Module, whole: Callable[[nn.Parameter], Tensor], *, kept: bool = True) -> dict[str, Tensor]:
-    """`Engine.export` of a module of which `whole` gives each weight, once; empty where nothing is `kept`."""
-    found: dict[nn.Parameter, Tensor] = {}
-    state: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        if parameter not in found:
-            weight = whole(parameter)
-            found[parameter] = weight.detach().float().cpu().clone() if kept else weight.new_empty(0)
-        state[name] = found[parameter]
-    for name, buffer in module.state_dict().items():
-        if name not in state:
-            state[name] = (buffer.float() if buffer.is_floating_point() else buffer).cpu().clone()
-    return state if kept else {}
 
 
 class ReferenceEngine:
