@@ -91,7 +91,7 @@ def test_a_new_index_is_one_file(
     other = run_flow(embed.flow(out, source, model_folder, EmbedOptions(), kind=wider))[f"{out}/index"]
     assert other.identity != made.identity
     monkeypatch.undo()
-    with pytest.raises(UserError, match="of a kind that is not here.*signs") as caught:
+    with pytest.raises(UserError, match=r"of a kind that is not here.*signs") as caught:
         read_index(f"{out}/index")
     assert "exact" in caught.value.fix
 
