@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +72,7 @@ def build_index(
         rows = described.take(found)
         write_table(os.path.join(work.path, ROWS), rows)
         kind.build(work.path)
-        extra = {"index": kind.model_dump(mode="json")}
+        extra: dict[str, Any] = {"index": kind.model_dump(mode="json")}
         extra |= {"model": inputs["embeddings"].inputs["model"]} if "model" in inputs["embeddings"].inputs else {}
         ledger = Ledger.of("vectors", read=count, kept=count)
         return work.publish(ledger, rows=count, schema=rows.schema, extra=extra)
