@@ -4,7 +4,7 @@
 # Expected: RunConfig(verbose=0), documented as silent, leaves standard output to the program.
 # Seen: a table "Configuration for experiment", "View detailed results here" and how to start TensorBoard, on standard output.
 #   Under RAY_AIR_NEW_OUTPUT=0, the older reporter, verbose=0 writes nothing there.
-# Why it matters: a sweep whose result is a line of JSON on standard output, for a scheduler or `jq`, has a box before it,
+# Why it matters: a sweep whose result is a line of JSON on standard output, for a scheduler or `jq`, has a box before it;
 #   verbose=0 is the option that was to prevent it. Here: cpt_ray sets the variable where it makes the Tuner.
 set -euo pipefail
 work=$(mktemp -d)
