@@ -374,4 +374,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=2, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=3, gives=FUNCTIONS, unit="files", run=mine_shard)

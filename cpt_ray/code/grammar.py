@@ -53,6 +53,7 @@ class Grammar:
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
     in it, is called as its binding.
     `docstring` finds the string literals that document, with the statement holding them; otherwise `style` does.
+    `spills`: what is ended by its indentation holds the comments below it too, which are the next definition's.
     `keyword` is a word that every function contains, where there is one: it leads to them faster than a query.
     """
 
@@ -77,6 +78,7 @@ class Grammar:
     docstring: Callable[[Node, bytes], tuple[tuple[Node, ...], Node] | None] | None = None
     style: Style | None = None
     keyword: re.Pattern[bytes] | None = None
+    spills: bool = False
 
 
 def kinds(names: str) -> frozenset[str]:

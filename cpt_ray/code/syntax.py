@@ -204,6 +204,8 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
             lead = None
             if i:
                 run, lead = _run(children, i, source, grammar)
+                if not run and grammar.spills:
+                    run = _end(children[i - 1], child.start_point.column, source)[1]
                 before = (Comments(run, begin), *before) if run else before
             own = reach or (lead or child, child)
             if kind in targets or (defines is not None and defines(child, source)):
@@ -211,7 +213,8 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
                 names = _names(child, frame.bound, source, grammar)
                 scope = _owner(frame.scope) if frame.bound.startswith(OWN) else frame.scope
                 qualname = ".".join((*scope, *names))
-                out.append(Definition(child, *own, names[-1], qualname, frame.nested, before))
+                last = _end(own[1], child.start_point.column, source)[0] if grammar.spills else own[1]
+                out.append(Definition(child, own[0], last, names[-1], qualname, frame.nested, before))
                 if position + 1 < len(starts) and starts[position + 1] < child.end_byte:
                     inside.append(_Frame(child, (*scope, *filter(None, names)), "", None, (), True))
             elif kind in grammar.scopes:
@@ -259,6 +262,21 @@ def _run(children: list[Node], i: int, source: bytes, grammar: Grammar) -> tuple
         j -= 1
     nodes.reverse()
     return tuple(nodes), lead
+
+
+def _end(node: Node, column: int, source: bytes) -> tuple[Node, tuple[Node, ...]]:
+    """The node with which `node` really ends, and the comments behind that, no deeper than `column`, which it spills."""
+    end, spilled, inner = node, tuple[Node, ...](), node
+    while (children := inner.named_children) and not source[children[-1].end_byte : inner.end_byte].strip():
+        own = len(children)
+        while own and children[own - 1].type.endswith("comment") and children[own - 1].start_point.column <= column:
+            own -= 1
+        if not own:
+            break
+        inner = children[own - 1]
+        if own < len(children):
+            end, spilled = inner, (*children[own:], *spilled)
+    return end, spilled
 
 
 def _names(node: Node, bound: str, source: bytes, grammar: Grammar) -> tuple[str, ...]:

@@ -285,6 +285,17 @@ SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
         "/// Adds one.\nfn f() {}\nfn (;\n/// Adds two.\nfn g() { 1; }\n",
         {"f": "Adds one.", "g": "Adds two."},
     ),
+    # a block that ends by its indentation
+    "scala below an indented body": (
+        "a.scala",
+        "object O {\n  /** Opens it. */\n  def open(): Int =\n    val a = 1\n    a\n\n  /** Closes it. */\n  def close() = 2\n}\n",
+        {"O.open": "Opens it.", "O.close": "Closes it."},
+    ),
+    "scala below an object without braces": (
+        "a.scala",
+        "object O:\n  /** Opens a. */\n  def a =\n    if x then\n      1\n    else\n      2\n\n/** Opens b. */\ndef b =\n  1\n  // of b\n\n// plain\ndef c = 1\n",
+        {"O.a": "Opens a.", "b": "Opens b."},
+    ),
     "encodings": ("A.java", JAVA.format("Gives the menu of the café."), {"A.f": "Gives the menu of the café."}),
 }
 
@@ -295,6 +306,14 @@ def test_situation(name: str) -> None:
     found, ledger = mined(path, source)
     assert found == expected
     assert ledger["functions"]["read"] >= max(1, len(expected))
+
+
+def test_code_ends_before_what_documents_the_next() -> None:
+    """Where a block holds the comments below it, they are no part of the function above; deeper ones are."""
+    _, source, _ = SITUATIONS["scala below an object without braces"]
+    table, _ = mine([Source("a.scala", source.encode())], Origin("g", "1", "MIT"), OPTIONS)
+    last = {row["qualname"]: row["code"].rstrip().splitlines()[-1].strip() for row in table.to_pylist()}
+    assert last == {"O.a": "2", "b": "// of b"}
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])

@@ -37,12 +37,18 @@ SCALA = Grammar(
         "object_definition=name class_definition=name trait_definition=name enum_definition=name package_object=name"
     ),
     style=Style(_NEAREST, scaladoc),
+    spills=True,
     examples=(
         Example(
             "package a\n\nobject O {\n  /** Doc of [[f]] `x`.\n    * More.\n    *\n    * @param x more\n    */\n"
             "  @tailrec private def f(x: Int): Int = x + 1\n  /** No body. */\n  def no: Int\n  // Plain.\n  def none = 1\n}\n"
             "class A extends B {\n  /** Doc of '''g'''. */\n  def g = { 1 }\n}\n",
             {"O.f": "Doc of f `x`. More.", "A.g": "Doc of g."},
+        ),
+        Example(
+            "object O:\n  /** Doc of f. */\n  def f(x: Int): Int =\n    x + 1\n    // inside\n\n  /** Doc of g. */\n"
+            "  def g =\n    if a then\n      1\n    else\n      2\n\n/** Doc of h. */\ndef h = 1\n",
+            {"O.f": "Doc of f.", "O.g": "Doc of g.", "h": "Doc of h."},
         ),
     ),
 )
