@@ -49,10 +49,13 @@ class Ledger:
         return Ledger({unit: Count(kept + sum(dropped.values()), kept, dropped)})
 
     def __add__(self, other: Ledger) -> Ledger:
-        units = dict(self.units)
-        for unit, count in other.units.items():
-            units[unit] = units[unit] + count if unit in units else count
-        return Ledger(units)
+        order, theirs = list(self.units), list(other.units)
+        for at, unit in enumerate(theirs):
+            if unit not in order:  # a unit that the first had nothing of comes before what it comes before in the other
+                after = next((order.index(later) for later in theirs[at + 1 :] if later in order), len(order))
+                order.insert(after, unit)
+        nothing = Count(0, 0)
+        return Ledger({unit: self.units.get(unit, nothing) + other.units.get(unit, nothing) for unit in order})
 
     def check(self, where: str) -> Ledger:
         """Return self, or raise LedgerError naming the unit that does not balance."""

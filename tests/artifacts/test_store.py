@@ -325,3 +325,13 @@ def test_ledger_adds_and_survives_json():
     assert both.units["files"].dropped == {"binary": 2}
     assert (both.rows_in, both.kept, both.dropped) == (5, 1, {"binary": 2, "short": 1})
     assert Ledger.from_dict(json.loads(json.dumps(both.to_dict()))) == both
+
+
+def test_units_keep_their_order_whichever_shard_has_them_first():
+    """What came out of a step is its last unit, also where the first shard had nothing of one in between."""
+    plain = Ledger.of("files", read=1, kept=1) + Ledger.of("functions", read=2, kept=2)
+    damaged = Ledger.of("files", read=1, kept=1) + Ledger.of("bytes", read=9, kept=7, dropped={"syntax_error": 2})
+    damaged += Ledger.of("functions", read=3, kept=2, dropped={"short": 1})
+    for both in (plain + damaged, damaged + plain):
+        assert list(both.units) == ["files", "bytes", "functions"]
+        assert both.check("here").kept == 4
