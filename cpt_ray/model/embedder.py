@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ CACHED_TOKENS = 1024
 """Tokens run at once on a CPU: their activations stay in a core's cache (11 % faster than 8,192 with 4 layers of 256)."""
 PARALLEL = ("gpt2", "llama", "qwen2")
 """`model_type` of decoders whose forward pass changes nothing in the model."""
+
+log = logging.getLogger("cpt_ray")
 
 
 def _side_by_side(run: Callable[[np.ndarray], None], chunks: Sequence[np.ndarray], threads: int) -> None:
@@ -74,7 +77,9 @@ class Embedder:
         self.encoder.to(device)
         if precision == "auto":
             shape = shape_of(self.encoder.backbone.config, self.info)
-            self.precision = measured(shape, device, torch.get_num_threads()).precision
+            choice = measured(shape, device, torch.get_num_threads())
+            log.info("%s: precision %s", folder, choice)
+            self.precision = choice.precision
         else:
             self.precision = precision
         self.encoder.autocast = self.precision == "bf16"

@@ -74,6 +74,7 @@ def build_index(
         kind.build(work.path)
         extra: dict[str, Any] = {"index": kind.model_dump(mode="json")}
         extra |= {"model": inputs["embeddings"].inputs["model"]} if "model" in inputs["embeddings"].inputs else {}
+        extra |= {name: value for name, value in inputs["embeddings"].params.items() if name == "precision"}
         ledger = Ledger.of("vectors", read=count, kept=count)
         return work.publish(ledger, rows=count, schema=rows.schema, extra=extra)
 

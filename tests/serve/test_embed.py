@@ -1,5 +1,6 @@
 """Embedding a table with a real tiny model: every row gets the vector that it gets alone."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,3 +181,12 @@ def test_chunks_side_by_side_give_the_vectors_of_one_after_the_other(
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_choice_of_precision_is_said(model_folder: str, monkeypatch, caplog) -> None:
+    """Vectors in auto depend on the machine: which precision it is, and why, is in the log."""
+    monkeypatch.setattr(logging.getLogger("cpt_ray"), "propagate", True)
+    with caplog.at_level(logging.INFO, "cpt_ray"):
+        embedder = Embedder(model_folder, device="cpu", precision="auto")
+    assert embedder.precision in ("fp32", "bf16")
+    assert f"{model_folder}: precision {embedder.precision} (one layer:" in caplog.text
