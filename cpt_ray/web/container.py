@@ -172,6 +172,17 @@ class Stream:
                 break
         return passed
 
+    def block(self, length: int, most: int, **known: object) -> tuple[bytes, str | None]:
+        """A record's block of `length` bytes, and None; or no bytes of use and why: "too_large" (more than `most`), or
+        "malformed" (it does not end where it says). Raises Damage "truncated", with what is `known` of the record."""
+        long = length > most
+        block = b"" if long else self.take(length)
+        if (self.skip(length) if long else len(block)) < length:
+            # The file may have been cut, or the length is damaged, and then other records stand where this one's rest would.
+            raise Damage("truncated", **known)
+        sound = self.ends_here(block, **known)
+        return block, "too_large" if long else None if sound else "malformed"
+
     def ends_here(self, block: bytes, **known: object) -> bool:
         """Whether a record that has just given its `block` ends there; False if its length is too short. Raises Damage
         "truncated" if it is too long and other records are within."""

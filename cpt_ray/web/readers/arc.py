@@ -33,13 +33,9 @@ def read(stream: Stream, name: str, max_bytes: int) -> Record | None:
     stamp = found["date"].ljust(14, "0")
     fetched_at = date(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:10]}:{stamp[10:12]}:{stamp[12:14]}Z")
     kind = "response" if re.match(r"https?:", url, re.I) else "warcinfo" if url.startswith("filedesc:") else "resource"
-    long = length > max_bytes + LONGEST_HEAD
-    block = b"" if long else stream.take(length)
-    if (stream.skip(length) if long else len(block)) < length:
-        raise Damage("truncated", kind=kind, url=url, fetched_at=fetched_at)
-    sound = stream.ends_here(block, kind=kind, url=url, fetched_at=fetched_at)
-    if long or not sound:
-        return Record(name, offset, kind, url, fetched_at=fetched_at, reason="too_large" if long else "malformed")
+    block, reason = stream.block(length, max_bytes + LONGEST_HEAD, kind=kind, url=url, fetched_at=fetched_at)
+    if reason is not None:
+        return Record(name, offset, kind, url, fetched_at=fetched_at, reason=reason)
     if kind != "response":
         return Record(name, offset, kind, url, fetched_at=fetched_at)
     return response(name, offset, url, block, fetched_at, max_bytes)

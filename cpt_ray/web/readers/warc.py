@@ -26,14 +26,9 @@ def read(stream: Stream, name: str, max_bytes: int) -> Record | None:
     offset, length = stream.offset, int(length_text)
     kind, url = named.get("warc-type", "").lower(), named.get("warc-target-uri", "").strip("<>")
     fetched_at = date(named.get("warc-date", ""))
-    long = length > max_bytes + LONGEST_HEAD
-    block = b"" if long else stream.take(length)
-    if (stream.skip(length) if long else len(block)) < length:
-        # The file may have been cut, or the length is damaged, and then other records stand where this one's rest would.
-        raise Damage("truncated", kind=kind, url=url, fetched_at=fetched_at)
-    sound = stream.ends_here(block, kind=kind, url=url, fetched_at=fetched_at)
-    if long or not sound:
-        return Record(name, offset, kind, url, fetched_at=fetched_at, reason="too_large" if long else "malformed")
+    block, reason = stream.block(length, max_bytes + LONGEST_HEAD, kind=kind, url=url, fetched_at=fetched_at)
+    if reason is not None:
+        return Record(name, offset, kind, url, fetched_at=fetched_at, reason=reason)
     if "warc-segment-number" in named and kind == "response":
         return Record(name, offset, kind, url, fetched_at=fetched_at, reason="segmented")
     if kind in ("resource", "conversion"):
