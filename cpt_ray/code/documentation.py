@@ -30,7 +30,10 @@ _TAG = re.compile(r"\s*[@\\][A-Za-z]")
 _UNDERLINE = re.compile(r"\s*([=\-~^\"*#+])\1{2,}\s*$")
 _STAR = re.compile(r"\n[ \t]*\*(?: |(?=\n)|\Z)?")
 _STARLESS = re.compile(r"\n(?![ \t]*(?:\*|\n|\Z))")
+_AT_MARGIN = re.compile(r"\n\S")
+"""A further line that is not indented: no indentation is common to all of them."""
 _LINE_MARKER = re.compile(r"(?:///?[/!]?|#+)<?(?: |$)?")
+_LINE_MARKERS = re.compile(r"^[ \t\x0b\x0c]*" + _LINE_MARKER.pattern, re.MULTILINE)
 _DOC_ATTRIBUTE = re.compile(r'#!?\[\s*doc\s*=\s*r?#*"(.*)"#*\s*\]\Z', re.DOTALL)
 
 
@@ -60,6 +63,9 @@ def python_text(parts: tuple[Node, ...], source: bytes) -> str | None:
 
 def without_markers(parts: tuple[Node, ...], source: bytes) -> str:
     """The text of comments without what makes them comments, line ends as `\\n`."""
+    run = source[parts[0].start_byte : parts[-1].end_byte]
+    if len(parts) > 1 and _are_lines(run, len(parts)):
+        return "\n".join([line.rstrip() for line in _LINE_MARKERS.sub("", run.decode().rstrip("\n")).split("\n")])
     lines: list[str] = []
     for part in parts:
         text = _lines(source[part.start_byte : part.end_byte].decode()).rstrip("\n")
@@ -81,13 +87,20 @@ def without_markers(parts: tuple[Node, ...], source: bytes) -> str:
     return "\n".join(lines)
 
 
+def _are_lines(run: bytes, count: int) -> bool:
+    """Whether these are `count` comments of a line each, with nothing between them: then they are read at once."""
+    if run.rstrip(b"\n").count(b"\n") != count - 1 or b"\r" in run or not run.startswith((b"//", b"#")):
+        return False
+    return not any(mark in run for mark in (b"/*", b"#[", b"#![", b"=begin"))
+
+
 def _dedented(lines: list[str]) -> list[str]:
     return inspect.cleandoc("\n" + "\n".join(lines)).split("\n")
 
 
 def clean(text: str) -> str:
     """`inspect.cleandoc`, without its trailing spaces: common indentation and blank edges taken away."""
-    plain = "\n" not in text and "\t" not in text
+    plain = "\t" not in text and ("\n" not in text or _AT_MARGIN.search(text) is not None)
     return text.strip() if plain else inspect.cleandoc(text).strip()
 
 

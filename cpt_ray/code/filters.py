@@ -125,6 +125,8 @@ _GENERATED = re.compile(
       (?:[!.*\-=#]|$|this[ ](?:file|code|class)|by[ ]hand|manually|directly|it[ ](?:by|manually))
     )"""
 )
+_SAID_OF_GENERATED = (b"generated", b"do not edit", b"do not modify", b"do not change")
+"""Without one of them _GENERATED, which takes its time, finds nothing."""
 GENERATED_HEADER_BYTES = 1_500
 MINIFIED_LINE_BYTES = 110
 """GitHub's linguist takes JavaScript with longer lines on the average for minified."""
@@ -209,7 +211,7 @@ def is_dunder(name: str) -> bool:
 def generated_reason(source: bytes, language: str) -> str | None:
     """`generated` where a comment in the header says that a program wrote the file, `minified` by its lines' length."""
     head = source[:GENERATED_HEADER_BYTES].lower()
-    if (b"generated" in head or b"do not " in head) and _GENERATED.search(head) is not None:
+    if any(word in head for word in _SAID_OF_GENERATED) and _GENERATED.search(head) is not None:
         return "generated"
     if language == "javascript" and len(source) > MINIFIED_LINE_BYTES * (source.count(b"\n") + 1):
         return "minified"

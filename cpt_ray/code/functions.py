@@ -17,6 +17,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
 from cpt_ray.code import filters
-from cpt_ray.code.grammar import Grammar
+from cpt_ray.code.grammar import Grammar, keyword_places
 from cpt_ray.code.grammars import GRAMMARS, language_of
 from cpt_ray.code.licences import file_licence
 from cpt_ray.code.options import MineOptions
@@ -153,7 +154,7 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         if reason is not None:
             return Mined(reason, [], [])
     grammar = GRAMMARS[language]
-    if grammar.keyword is not None and grammar.keyword.search(data) is None:
+    if grammar.keywords and next(keyword_places(data, grammar), None) is None:
         return Mined("no_functions", [], [])
     try:
         tree = parse(parser_of(language), data)
@@ -228,7 +229,7 @@ def _function(definition: Definition, source: bytes, grammar: Grammar, options: 
     code = code_without(definition, found, source)
     if len(code) > options.max_code_chars:
         return "code_too_long"
-    if sum(1 for line in code.split("\n") if line.strip()) < options.min_code_lines:
+    if sum(1 for _ in islice(_WRITTEN_LINE.finditer(code), options.min_code_lines)) < options.min_code_lines:
         return "code_too_short"
     return Text(docstring, summary, code)
 
@@ -273,17 +274,25 @@ def code_without(definition: Definition, found: Documentation, source: bytes) ->
     return text.replace("\r\n", "\n") if "\r" in text else text
 
 
+_WRITTEN_LINE = re.compile(r"\S[^\n]*")
 _REST_OF_LINE = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?(?:#[^\n]*)?(?:\r?\n|$)")
 _SEMICOLON = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?")
 _BLANK_LINES = re.compile(rb"(?:[ \t\x0c]*\r?\n)*[ \t\x0c]*")
 _REST_AND_BLANK = re.compile(rb"\s*")
 _LONG_STRINGS = (b'"""', b"'''", b"`", b"\\\n", b"\\\r\n", b"<<", b"%q", b"%Q", b"%(", b"%w", b"%i")
 """What a string of several lines may begin with in any language, or what ends its line; else a quote is left open."""
+_OPEN_DOUBLE, _OPEN_SINGLE = (
+    re.compile(rb"(?m)^[^%(q)b\n]*+%(q)b(?:[^%(q)b\n]*+%(q)b[^%(q)b\n]*+%(q)b)*+[^%(q)b\n]*+$" % {b"q": quote})
+    for quote in (b'"', b"'")
+)
+"""A line with an odd number of quotes."""
 
 
 def _may_hold_long_strings(code: bytes) -> bool:
-    return any(mark in code for mark in _LONG_STRINGS) or any(
-        line.count(b'"') & 1 or line.count(b"'") & 1 for line in code.split(b"\n")
+    return (
+        any(mark in code for mark in _LONG_STRINGS)
+        or (b'"' in code and _OPEN_DOUBLE.search(code) is not None)
+        or (b"'" in code and _OPEN_SINGLE.search(code) is not None)
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Grammar:
     in it, is called as its binding.
     `docstring` finds the string literals that document, with the statement holding them; otherwise `style` does.
     `spills`: what is ended by its indentation holds the comments below it too, which are the next definition's.
-    `keyword` is a word that every function contains, where there is one: it leads to them faster than a query.
+    `keywords` are words of which every function holds one, where there are such: they lead to them faster than a query.
+    `any_case`: they may be written in capitals too.
     """
 
     language: str
@@ -77,8 +79,21 @@ class Grammar:
     unnamed: frozenset[str] = frozenset()
     docstring: Callable[[Node, bytes], tuple[tuple[Node, ...], Node] | None] | None = None
     style: Style | None = None
-    keyword: re.Pattern[bytes] | None = None
+    keywords: tuple[str, ...] = ()
+    any_case: bool = False
     spills: bool = False
+
+
+@cache
+def _words(keywords: tuple[str, ...]) -> tuple[re.Pattern[bytes], ...]:
+    # A pattern that begins with letters is searched for ten times as fast as one that begins with a choice or a \b.
+    return tuple(re.compile(rb"%s\b(?<!\w%s)" % (word.encode(), word.encode())) for word in keywords)
+
+
+def keyword_places(source: bytes, grammar: Grammar) -> Iterator[int]:
+    """The first bytes of the grammar's keywords in `source`, word after word."""
+    text = source.lower() if grammar.any_case else source
+    return (found.start() for word in _words(grammar.keywords) for found in word.finditer(text))
 
 
 def kinds(names: str) -> frozenset[str]:

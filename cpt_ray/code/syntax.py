@@ -1,6 +1,6 @@
 """Definitions and their documentation in a tree-sitter tree, by the rows of `grammars`.
 
-The tree is walked from its root, but only along the paths that lead to functions (a keyword or a query in C says where
+The tree is walked from its root, but only along the paths that lead to functions (keywords or a query in C say where
 those are), so that none is lost uncounted and parsing alone decides the speed.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
 from cpt_ray.code import documentation as doc
-from cpt_ray.code.grammar import Grammar, Style, text_of
+from cpt_ray.code.grammar import Grammar, Style, keyword_places, text_of
 from cpt_ray.code.grammars import GRAMMARS
 from cpt_ray.errors import UserError
 
@@ -131,9 +131,9 @@ def parse(parser: Parser, source: bytes, reports_per_byte: float = 0.2) -> Tree:
 
 
 def _starts(tree: Tree, source: bytes, grammar: Grammar) -> list[int]:
-    """Bytes in order such that every function holds one of them: the language's keyword, else where functions begin."""
-    if grammar.keyword is not None:
-        return [word.start() for word in grammar.keyword.finditer(source)]
+    """Bytes in order such that every function holds one of them: the language's keywords, else where functions begin."""
+    if grammar.keywords:
+        return sorted(keyword_places(source, grammar))
     query = _query(tree.language, grammar.functions | grammar.values)
     return sorted(node.start_byte for node in QueryCursor(query).captures(tree.root_node).get("function", []))
 
@@ -145,17 +145,19 @@ def _query(language: Language, names: frozenset[str]) -> Query:
 
 def damage(tree: Tree, lost: Iterable[Node]) -> int:
     """Bytes that the grammar could not read: error nodes, and the functions `lost` because one is in them."""
-    errors = QueryCursor(_errors(tree.language)).captures(tree.root_node).get("error", [])
+    unread = list(lost)
+    todo = [tree.root_node]
+    while todo:
+        node = todo.pop()
+        if node.is_error:
+            unread.append(node)
+        else:
+            todo += [child for child in node.children if child.has_error]
     total = end = 0
-    for node in sorted((*errors, *lost), key=lambda node: node.start_byte):
+    for node in sorted(unread, key=lambda node: node.start_byte):
         total += max(0, node.end_byte - max(end, node.start_byte))
         end = max(end, node.end_byte)
     return total
-
-
-@cache
-def _errors(language: Language) -> Query:
-    return Query(language, "(ERROR) @error")
 
 
 class _Frame(NamedTuple):

@@ -26,7 +26,7 @@ GO = Grammar(
     wrappers=kinds("var_declaration"),
     carries=kinds("expression_list"),
     names=names,
-    keyword=re.compile(rb"\bfunc\b"),
+    keywords=("func",),
     style=Style(re.compile(rb"//|/\*"), godoc, blank_lines=0, joins=True, own_line=True),
     examples=(
         Example(

@@ -16,6 +16,7 @@ KOTLIN = Grammar(
     functions=kinds("function_declaration secondary_constructor"),
     scopes=fields("class_declaration=name object_declaration=name"),
     body="function_body",
+    keywords=("fun", "constructor"),
     style=Style(_NEAREST, markdown),
     examples=(
         Example(
@@ -38,6 +39,7 @@ SCALA = Grammar(
     ),
     style=Style(_NEAREST, scaladoc),
     spills=True,
+    keywords=("def",),
     examples=(
         Example(
             "package a\n\nobject O {\n  /** Doc of [[f]] `x`.\n    * More.\n    *\n    * @param x more\n    */\n"

@@ -21,7 +21,8 @@ PHP = Grammar(
     bindings=fields("assignment_expression=left const_element=name property_element=name"),
     wrappers=kinds("expression_statement const_declaration"),
     carries=kinds("parenthesized_expression"),
-    keyword=re.compile(rb"(?i)\b(?:function|fn)\b"),
+    keywords=("function", "fn"),
+    any_case=True,
     style=Style(re.compile(rb"/\*\*(?=\s)"), javadoc),
     examples=(
         Example(

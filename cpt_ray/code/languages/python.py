@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from cpt_ray.code.grammar import Example, Grammar, Node, fields, kinds
 
 STRING_PREFIXES = frozenset({b"", b"r", b"u"})
@@ -47,7 +45,7 @@ PYTHON = Grammar(
     scopes=fields("class_definition=name"),
     wrappers=kinds("decorated_definition"),
     docstring=docstring,
-    keyword=re.compile(rb"\bdef\b"),
+    keywords=("def",),
     examples=(
         Example(
             'class A:\n    @b\n    async def f(self):\n        "Doc of f."\n        return 1\n\n'

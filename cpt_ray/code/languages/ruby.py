@@ -40,7 +40,7 @@ RUBY = Grammar(
     leads=leads,
     names=names,
     body="",
-    keyword=re.compile(rb"\bdef(?:ine_method)?\b"),
+    keywords=("def", "define_method"),
     style=Style(re.compile(rb"#|=begin"), rdoc, blank_lines=1, own_line=True),
     examples=(
         Example(

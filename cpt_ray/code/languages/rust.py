@@ -14,7 +14,7 @@ RUST = Grammar(
     functions=kinds("function_item function_signature_item"),
     scopes=fields("impl_item=type trait_item=name mod_item=name"),
     leads=of_kind("attribute_item"),
-    keyword=re.compile(rb"\bfn\b"),
+    keywords=("fn",),
     style=Style(re.compile(rb"///(?!/)|/\*\*(?![*/])|#\[\s*doc\s*="), markdown, joins=True),
     examples=(
         Example(

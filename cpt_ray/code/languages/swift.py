@@ -13,6 +13,7 @@ SWIFT = Grammar(
     module="tree_sitter_swift",
     functions=kinds("function_declaration init_declaration deinit_declaration protocol_function_declaration"),
     scopes=fields("class_declaration=name protocol_declaration=name"),
+    keywords=("func", "init", "deinit"),
     style=Style(re.compile(rb"///(?!/)|/\*\*(?![*/])"), markdown),
     examples=(
         Example(
