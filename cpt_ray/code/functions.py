@@ -383,4 +383,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=3, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=4, gives=FUNCTIONS, unit="files", run=mine_shard)
