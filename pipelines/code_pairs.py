@@ -22,7 +22,8 @@ from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
 from cpt_ray.code.options import MineOptions
-from cpt_ray.code.repositories import Repository, mine_listed_shard
+from cpt_ray.code.repositories import endings, mine_listed_shard, shards_of
+from cpt_ray.code.tree import stem_of
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
 from cpt_ray.errors import UserError
 from cpt_ray.installed import Distribution, distributions, fingerprint
@@ -41,7 +42,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     out = options.cluster.folder(options.output)
     check_test_urls(options.test_urls)
     if options.repositories:
-        shards, work, inputs = repository_shards(options.repositories), mine_listed_shard, None
+        shards, work, inputs = repository_shards(options.repositories, options.mine), mine_listed_shard, None
     else:
         found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
@@ -130,32 +131,26 @@ def mine_installed_shard(shard: Mapping[str, Any], options: MineOptions) -> tupl
     return pa.concat_tables(tables), ledger
 
 
-def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[str, Any]]:
-    """One shard per repository, at the commit its revision names now.
+def repository_shards(repositories: Sequence[RepositoryOptions], mine: MineOptions) -> list[dict[str, Any]]:
+    """The shards of each repository, at the commit its revision names now, or as its files are now.
 
     One that cannot be read is a shard with its `problem`; UserError where that is so for all of them, and where two
     would be one group, since groups are what splits keep apart.
     """
-    shards = []
+    shards: list[dict[str, Any]] = []
     for one, group in zip(repositories, _groups(repositories), strict=True):
-        shard = {"repository": str(Path(one.path).absolute()), "commit": "", "group": group, "licence": one.licence}
+        path, about = str(Path(one.path).absolute()), {"group": group, "licence": one.licence}
         try:
-            if not Path(one.path).is_dir():
-                raise UserError(
-                    "there is no such folder", where=f"repositories: {one.path}", fix="give git repositories"
-                )
-            with Repository(one.path) as repository:
-                shard["commit"] = repository.resolve(one.commit)
+            shards += shards_of(path, one.commit, mine, about)
         except UserError as problem:
             if len(repositories) == 1:
                 raise
-            shard["problem"] = problem.what
-        shards.append(shard)
+            shards.append({"repository": path, "commit": "", "version": "", **about, "problem": problem.what})
     if all("problem" in shard for shard in shards):
         raise UserError(
             f"none of the {len(shards)} repositories can be read; the first: {shards[0]['problem']}",
             where=f"repositories: {shards[0]['repository']}",
-            fix="give folders of git repositories, with commits that they hold",
+            fix="give git repositories with commits that they hold, folders, or archives",
         )
     return shards
 
@@ -163,7 +158,7 @@ def repository_shards(repositories: Sequence[RepositoryOptions]) -> list[dict[st
 def _groups(repositories: Sequence[RepositoryOptions]) -> list[str]:
     """The groups given, else the shortest ends of the paths that tell all repositories apart."""
     paths = [[part for part in Path(one.path).absolute().parts if part not in (".git", "/")] for one in repositories]
-    names = [[*path[:-1], path[-1].removesuffix(".git")] if path else ["repository"] for path in paths]
+    names = [[*path[:-1], stem_of(path[-1], (".git", *endings()))] if path else ["repository"] for path in paths]
     depths = [1] * len(names)
     while True:
         groups = [one.group or "/".join(n[-d:]) for one, n, d in zip(repositories, names, depths, strict=True)]
@@ -209,4 +204,6 @@ def _evaluation(test_urls: Sequence[str]) -> Evaluation | None:
 
 
 def _digest(shards: Sequence[Mapping[str, Any]]) -> str:
-    return artifacts.fingerprint([[shard["group"], shard["commit"], shard["licence"]] for shard in shards])
+    return artifacts.fingerprint(
+        [[shard["group"], shard["version"], shard["licence"], shard.get("slice")] for shard in shards]
+    )

@@ -69,20 +69,24 @@ FUNCTIONS = pa.schema(
 """One documented function, decorators included. Lines count from 1, both ends included; bytes from 0, end excluded."""
 
 
-class Source(NamedTuple):
-    """One file: path relative to its distribution or repository, and its bytes or the reason there are none."""
-
-    path: str
-    data: bytes | None
-    reason: str | None = None
-
-
 class Origin(NamedTuple):
     """Where files come from; `licence` (SPDX) holds unless a file's header says otherwise."""
 
     group: str
     version: str
     licence: str
+
+
+class Source(NamedTuple):
+    """One file: path relative to its distribution or repository, and its bytes or the reason there are none.
+
+    `origin` is its own where those around it come from elsewhere.
+    """
+
+    path: str
+    data: bytes | None
+    reason: str | None = None
+    origin: Origin | None = None
 
 
 def text_hash(text: str) -> int:
@@ -110,7 +114,7 @@ class Mined(NamedTuple):
 
 
 def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tuple[pa.Table, Ledger]:
-    """Functions of `sources` as a FUNCTIONS table by path and first byte.
+    """Functions of `sources` as a FUNCTIONS table by group, path and first byte.
 
     The ledger counts `files`, the `bytes` of those with a place that cannot be read, and all `functions` in files read.
     """
@@ -119,14 +123,14 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
     functions: Counter[str | None] = Counter()
     size = damaged = 0
     for source in sources:
-        mined = mine_source(source, origin, options)
+        mined = mine_source(source, source.origin or origin, options)
         files[mined.reason] += 1
         functions.update(mined.reasons)
         rows += mined.rows
         if mined.damaged:
             size += mined.size
             damaged += mined.damaged
-    rows.sort(key=lambda row: (row["path"], row["start_byte"]))
+    rows.sort(key=lambda row: (row["group"], row["version"], row["path"], row["start_byte"]))
     ledger = Ledger.count("files", files.elements())
     if damaged:
         ledger += Ledger.of("bytes", read=size, kept=size - damaged, dropped={"syntax_error": damaged})
@@ -136,6 +140,8 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
 
 def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
     """The functions of one file."""
+    if source.data is None and source.reason is not None:
+        return Mined(source.reason, [], [])
     language = language_of(os.path.splitext(source.path)[1].lower())
     if language is None or language not in options.languages:
         return Mined("other_language", [], [])
@@ -143,7 +149,7 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
     if reason is not None:
         return Mined(reason, [], [])
     if source.data is None:
-        return Mined(source.reason or "unreadable", [], [])
+        return Mined("unreadable", [], [])
     if len(source.data) > options.max_file_bytes:
         return Mined("too_large", [], [])
     data = to_utf8(source.data, language)

@@ -25,7 +25,8 @@ for a text with another name and year in it."""
 _TAG = re.compile(rb"SPDX-License-Identifier:[ \t]*([^\r\n]*)")
 _ENDS = re.compile(r"[\s.,;\"'`]*(?:\*/|-->|\*\)|#\}|%>)?[\s.,;\"'`]*$")
 _FILE = re.compile(
-    r"(?i)(?:un)?licen[sc]e(?:[-_.][\w.-]+)?|copying(?:[-_.][\w.-]+)?|[\w-]+[-_.]licen[sc]e(?:\.(?:txt|md|rst))?"
+    r"(?i)(?:(?:[^/]+\.dist-info/(?:licen[sc]es/)?|META-INF/))?"
+    r"(?:(?:un)?licen[sc]e(?:[-_.][\w.-]+)?|copying(?:[-_.][\w.-]+)?|[\w-]+[-_.]licen[sc]e(?:\.(?:txt|md|rst))?)"
 )
 _WORD = re.compile(r"[a-z0-9]+")
 _COPYRIGHT = re.compile(r"(?im)^\W*(?:copyright|\(c\)|©|all rights reserved).*$")
@@ -58,7 +59,7 @@ def file_licence(source: bytes, default: str | None) -> str:
 
 
 def is_licence_file(path: str) -> bool:
-    """Whether a path at the top of a repository is named as its licence."""
+    """Whether a path at the top of a repository is named as its licence, or where a wheel or a jar has it."""
     return _FILE.fullmatch(path) is not None
 
 

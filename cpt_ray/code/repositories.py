@@ -1,142 +1,77 @@
-"""Files of a git repository at a commit, without a checkout: `ls-tree` lists, one `cat-file --batch` reads.
-
-A partial clone lacks blobs over some size, and git would fetch each one it is asked for, or die if it may not. So the
-objects are read through an empty repository of our own that borrows the object folder: there an absent blob is just
-absent, and no setting of the repository that is read has any effect.
-"""
+"""Repositories, whatever holds them: git, a folder, an archive, Parquet. One function mines them all."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
-import subprocess
-import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import IO, Any, NamedTuple
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, cast
 
 import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.code import filters
+from cpt_ray.code import filters, readers
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source, mine
 from cpt_ray.code.grammars import language_of
 from cpt_ray.code.licences import is_licence_file, repository_licence
 from cpt_ray.code.options import MineOptions
+from cpt_ray.code.tree import Entry, Reader, Tree
 from cpt_ray.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-
-class Blob(NamedTuple):
-    """A regular file of a commit; `size` in bytes, None where the object is absent."""
-
-    path: str
-    digest: str
-    size: int | None
+MOST_LICENCE_BYTES = 200_000
 
 
-class Repository:
-    """A git repository (or a bare one) opened for reading; a context manager. UserError where there is none."""
+@cache
+def known() -> dict[str, Reader]:
+    """The readers by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
+    return {name: cast(Reader, importlib.import_module(f"{readers.__name__}.{name}")) for name in names}
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self._scratch = tempfile.TemporaryDirectory(prefix="cpt-ray-git-")
-        # Where git's own configuration stands is the user's to say (safe.directory in a container's environment).
-        self._environment = {
-            **{n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n.startswith("GIT_CONFIG")},
-            "GIT_NO_REPLACE_OBJECTS": "1",
-            "LC_ALL": "C",
-        }
 
-    def __enter__(self) -> Repository:
-        inside = os.fsdecode(self._ask("rev-parse", "--show-prefix")).strip("\n")
-        if inside:
-            raise UserError(
-                "this is a folder inside a repository, not a repository",
-                where=self.folder,
-                fix=f"give the repository's own folder, {len(inside.strip('/').split('/'))} above it",
-            )
-        objects = self._ask("rev-parse", "--path-format=absolute", "--git-path", "objects").decode().rstrip("\n")
-        kind = self._ask("rev-parse", "--show-object-format").decode().strip()
-        self._run("init", "-q", "--bare", "--template=", f"--object-format={kind}", self._scratch.name)
-        self._borrowing = {**self._environment, "GIT_DIR": self._scratch.name, "GIT_OBJECT_DIRECTORY": objects}
-        return self
+def opened(path: str, revision: str = "") -> AbstractContextManager[Tree]:
+    """The tree at `path`; UserError where nothing is there, or nothing that any reader knows."""
+    if not os.path.exists(path):
+        raise UserError("there is no such file or folder", where=path, fix="give a repository, a folder or an archive")
+    reader = _reader(path)
+    if reader is None:
+        raise UserError("nothing here knows how to read this", where=path, fix=f"names end in {', '.join(endings())}")
+    if _has_revisions(reader):
+        return reader.opened(path, revision)
+    if revision not in ("", "HEAD"):
+        raise UserError(f"only a git repository has a revision {revision}", where=path, fix="leave out commit")
+    return reader.opened(path)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._scratch.cleanup()
 
-    def resolve(self, revision: str) -> str:
-        """The full id of the commit that `revision` names; UserError where there is none."""
-        name = f"{revision}^{{commit}}"
-        return self._ask("rev-parse", "--verify", "--end-of-options", name).decode().strip()
+def _reader(path: str) -> Reader | None:
+    return next((one for one in known().values() if one.holds(path)), None)
 
-    def blobs(self, commit: str) -> list[Blob]:
-        """Regular files of a commit by path; links and submodules are left out."""
-        return self._listing(commit, "-r", "--full-tree")
 
-    def _listing(self, commit: str, *how: str) -> list[Blob]:
-        found = []
-        listing = self._run("ls-tree", "-z", "-l", *how, commit, environment=self._borrowing)
-        for entry in filter(None, listing.split(b"\0")):
-            head, _, path = entry.partition(b"\t")
-            mode, kind, digest, size = head.split()
-            if kind == b"blob" and mode != b"120000":
-                found.append(Blob(os.fsdecode(path), digest.decode(), int(size) if size.isdigit() else None))
-        return sorted(found)
+def _has_revisions(reader: Reader | None) -> bool:
+    return getattr(reader, "REVISIONS", False)
 
-    def licence_texts(self, commit: str) -> list[str]:
-        """The licence files at the top of a commit that are there, of at most 200 kB."""
-        found = [blob for blob in self._listing(commit, "--full-tree") if is_licence_file(blob.path)]
-        wanted = [blob.digest for blob in found if blob.size is not None and blob.size <= 200_000]
-        return [data.decode("utf-8", "replace") for data in self.contents(wanted) if data is not None]
 
-    def contents(self, digests: Sequence[str]) -> Generator[bytes | None]:
-        """Blobs in the order asked for, None where one is absent; one git process for all, one blob in memory."""
-        # Git reads its questions from a file: writing them to a pipe while it answers could block both sides.
-        with tempfile.TemporaryFile() as questions, tempfile.TemporaryFile() as errors:
-            questions.write("".join(f"{digest}\n" for digest in digests).encode())
-            questions.seek(0)
-            command = ["git", "cat-file", "--batch", "--buffer"]
-            with subprocess.Popen(
-                command, stdin=questions, stdout=subprocess.PIPE, stderr=errors, env=self._borrowing
-            ) as git:
-                assert git.stdout is not None
-                try:
-                    for _ in digests:
-                        yield self._answer(git.stdout, errors)
-                finally:
-                    git.kill()
+def endings() -> tuple[str, ...]:
+    """How the names of files end that can be read, the longest first."""
+    return tuple(
+        sorted({end for one in known().values() for end in getattr(one, "ENDINGS", ())}, key=len, reverse=True)
+    )
 
-    def _answer(self, stdout: IO[bytes], errors: IO[bytes]) -> bytes | None:
-        head = stdout.readline().split()
-        if len(head) == 2 and head[1] == b"missing":
-            return None
-        if len(head) != 3:
-            errors.seek(0)
-            raise UserError(
-                f"git cat-file stopped: {_last(errors.read())}", where=self.folder, fix="run git fsck there"
-            )
-        data = stdout.read(int(head[2]))
-        stdout.read(1)
-        return data
 
-    def _ask(self, *words: str) -> bytes:
-        """A question to the repository itself, about its references and its layout, never about a blob."""
-        return self._run("-C", self.folder, *words, environment=self._environment)
-
-    def _run(self, *words: str, environment: Mapping[str, str] | None = None) -> bytes:
-        done = subprocess.run(
-            ["git", *words], capture_output=True, stdin=subprocess.DEVNULL, env=environment or self._environment
-        )
-        if done.returncode:
-            raise UserError(
-                f"git cannot read this: {_last(done.stderr)}",
-                where=self.folder,
-                fix="give the folder of a git repository and a commit that it holds; git fsck there tells more",
-            )
-        return done.stdout
+def shards_of(path: str, revision: str, options: MineOptions, about: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The tree at `path` as shards for `mine_repository_shard`, with its content as it is now; `about` goes into each."""
+    with opened(path, revision) as tree:
+        version = tree.version()
+        parts = tree.parts([entry for entry in tree.entries() if _reason(entry, options) is None])
+    commit = version if _has_revisions(_reader(path)) else ""
+    shard = {"repository": path, "commit": commit, "version": version, **about}
+    return [{**shard, "slice": [i, parts]} for i in range(parts)]
 
 
 def mine_listed_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
@@ -148,55 +83,75 @@ def mine_listed_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[p
         if shard.get("problem"):
             raise UserError(str(shard["problem"]), where=str(shard["repository"]), fix="see git fsck")
         table, ledger = mine_repository_shard(shard, options)
-        return table, ledger + Ledger.of("repositories", read=1, kept=1)
+        return table, _counted(shard, None) + ledger
     except UserError as problem:
         logger.warning("left out: %s", problem)
-        unread = Ledger.of("repositories", read=1, kept=0, dropped={"unreadable": 1})
-        return FUNCTIONS.empty_table(), Ledger.count("files", []) + Ledger.count("functions", []) + unread
+        return FUNCTIONS.empty_table(), _counted(shard, "unreadable")
+
+
+def _counted(shard: Mapping[str, Any], reason: str | None) -> Ledger:
+    """One of the `repositories`, in its place between its files and their functions; if cut, by its first slice."""
+    first = (shard.get("slice") or (0, 1))[0] == 0
+    one = Ledger.count("repositories", [reason] if first else [])
+    return Ledger.count("files", []) + one + Ledger.count("functions", [])
 
 
 def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
-    """Functions of `{"repository": folder, "commit": revision, "group", "licence"?, "slice"?: [i, n]}`.
+    """Functions of `{"repository": path, "commit": revision, "version"?, "group", "licence"?, "slice"?: [i, n]}`.
 
-    `version` of the rows is the full commit id. A slice takes the files whose path hashes to i of n, so that a large
-    repository becomes many shards. A blob that is not there is dropped as `missing_blob`.
+    `version` of the rows is the full commit id, or a digest of what has no commits. A slice takes the files whose path
+    hashes to i of n, so that a large repository becomes many shards. What is not there is dropped as `missing_blob`.
     """
-    with Repository(str(shard["repository"])) as repository:
-        commit = repository.resolve(str(shard.get("commit") or "HEAD"))
+    with opened(str(shard["repository"]), str(shard.get("commit") or "")) as tree:
         part, of = shard.get("slice") or (0, 1)
-        blobs = [blob for blob in repository.blobs(commit) if of == 1 or _slot(blob.path, of) == part]
-        licence = shard.get("licence") or repository_licence(repository.licence_texts(commit))
-        origin = Origin(shard["group"], commit, licence)
-        return mine(_sources(repository, blobs, options), origin, options)
+        entries = tree.entries()
+        licence = shard.get("licence") or repository_licence(_licence_texts(tree, entries))
+        origin = Origin(shard["group"], str(shard.get("version") or tree.version()), licence)
+        mined = entries if of == 1 else [entry for entry in entries if _slot(entry) % of == part]
+        return mine(_sources(tree, mined, options), origin, options)
 
 
-def _sources(repository: Repository, blobs: list[Blob], options: MineOptions) -> Iterator[Source]:
-    reasons = [_reason(blob, options) for blob in blobs]
-    contents = repository.contents([blob.digest for blob, reason in zip(blobs, reasons, strict=True) if reason is None])
-    for blob, reason in zip(blobs, reasons, strict=True):
-        data = next(contents) if reason is None else None
-        yield Source(blob.path.encode("utf-8", "replace").decode(), data, reason or "missing_blob")
-    contents.close()
+def _licence_texts(tree: Tree, entries: Sequence[Entry]) -> list[str]:
+    """The licence files at the top that are there, and those that a wheel or a jar keeps apart."""
+    wanted = [
+        entry
+        for entry in entries
+        if is_licence_file(entry.path)
+        and (entry.reason, entry.origin) == (None, None)
+        and entry.size is not None
+        and entry.size <= MOST_LICENCE_BYTES
+    ]
+    texts = [(entry.path, data) for entry, data in tree.contents(wanted, MOST_LICENCE_BYTES)] if wanted else []
+    return [data.decode("utf-8", "replace") for _, data in sorted(texts) if isinstance(data, bytes)]
 
 
-def _reason(blob: Blob, options: MineOptions) -> str | None:
-    """Why a blob need not be read at all; the same names as in `mine_source`."""
-    if language_of(os.path.splitext(blob.path)[1].lower()) not in options.languages:
+def _sources(tree: Tree, entries: Sequence[Entry], options: MineOptions) -> Iterator[Source]:
+    wanted = []
+    for entry in entries:
+        reason = _reason(entry, options)
+        if reason is None:
+            wanted.append(entry)
+        else:
+            yield Source(entry.path, None, reason, entry.origin)
+    if wanted:
+        for entry, data in tree.contents(wanted, options.max_file_bytes):
+            found, reason = (data, None) if isinstance(data, bytes) else (None, data)
+            yield Source(entry.path, found, reason, entry.origin)
+
+
+def _reason(entry: Entry, options: MineOptions) -> str | None:
+    """Why a file need not be read at all; the same names as in `mine_source`."""
+    if entry.reason is not None:
+        return entry.reason
+    if language_of(os.path.splitext(entry.path)[1].lower()) not in options.languages:
         return "other_language"
-    reason = filters.path_reason(blob.path, options)
+    reason = filters.path_reason(entry.path, options)
     if reason is not None:
         return reason
-    if blob.size is None:
+    if entry.size is None:
         return "missing_blob"
-    return "too_large" if blob.size > options.max_file_bytes else None
+    return "too_large" if entry.size > options.max_file_bytes else None
 
 
-def _last(stderr: bytes) -> str:
-    """What git died of; advice may follow it."""
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return (fatal or lines or ["no reason given"])[-1]
-
-
-def _slot(path: str, of: int) -> int:
-    return xxhash.xxh3_64_intdigest(os.fsencode(path)) % of
+def _slot(entry: Entry) -> int:
+    return entry.slot if entry.slot is not None else xxhash.xxh3_64_intdigest(entry.path.encode())

@@ -1,4 +1,4 @@
-"""Mine (docstring, code) pairs from installed packages or git repositories.
+"""Mine (docstring, code) pairs from installed packages, git repositories, folders or archives.
 
 Source files in; documented functions, their duplicate clusters and train/heldout pairs out, as Parquet.
 """
@@ -27,9 +27,12 @@ class Steps(Options):
 
 
 class RepositoryOptions(Options):
-    """One git repository."""
+    """One repository, or what holds its files."""
 
-    path: str = Field(description="folder of the repository, bare or not, partial clones too")
+    path: str = Field(
+        description="a git repository (bare or not, partial clones too), a folder, a tar, zip, wheel, jar, gem or npm"
+        " archive, or Parquet in the layout of The Stack, whose repositories are groups of their own"
+    )
     commit: str = Field("HEAD", description="revision to read")
     group: str = Field(
         "", description="name of the group, owner/name; by default the end of the path that tells it apart"
@@ -42,7 +45,9 @@ class PipelineOptions(Steps):
 
     cluster: ClusterOptions = ClusterOptions()
     repositories: tuple[RepositoryOptions, ...] = Field(
-        (), description="git repositories to mine; none: the packages installed here and the standard library"
+        (),
+        description="repositories, folders and archives to mine; none: the packages installed here and the standard"
+        " library",
     )
     site_packages: tuple[str, ...] = Field(
         (),

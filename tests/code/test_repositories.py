@@ -12,7 +12,8 @@ from identify.vendor.licenses import LICENSES
 
 from cpt_ray.code.functions import mine_shard
 from cpt_ray.code.options import MineOptions
-from cpt_ray.code.repositories import Repository, mine_listed_shard, mine_repository_shard
+from cpt_ray.code.readers.git import Repository
+from cpt_ray.code.repositories import mine_listed_shard, mine_repository_shard
 from cpt_ray.errors import UserError
 
 OPTIONS = MineOptions()
@@ -57,7 +58,11 @@ def test_a_commit_is_mined_without_a_checkout(repository: Path) -> None:
     assert set(table["version"].to_pylist()) == {commit}
     assert set(table["group"].to_pylist()) == {"owner/name"}
     assert table["path"].to_pylist() == ["big.py", "pkg/a.py", "pkg/größe 日本\n.py"]
-    assert ledger.to_dict()["files"] == {"read": 5, "kept": 3, "dropped": {"other_language": 1, "test": 1}}
+    assert ledger.to_dict()["files"] == {
+        "read": 6,
+        "kept": 3,
+        "dropped": {"not_a_file": 1, "other_language": 1, "test": 1},
+    }
 
 
 def test_a_repository_gives_what_its_files_give(repository: Path) -> None:
@@ -77,7 +82,7 @@ def test_absent_blobs_are_dropped_by_name_and_the_rest_is_read(repository: Path)
     assert table["name"].to_pylist() == ["dates", "sizes"]
     assert ledger.units["files"].dropped["missing_blob"] == 1
     with Repository(str(repository)) as opened:
-        assert list(opened.contents([digest])) == [None]
+        assert list(opened.blobs([digest])) == [None]
 
 
 def test_a_partial_clone_is_read_without_fetching(repository: Path, tmp_path: Path) -> None:
@@ -113,8 +118,8 @@ def test_many_large_blobs_do_not_block_the_pipe(tmp_path: Path) -> None:
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "many")
     with Repository(str(folder)) as opened:
-        digests = [blob.digest for blob in opened.blobs(opened.resolve("HEAD"))] * 60
-        assert sum(len(data or b"") for data in opened.contents(digests)) == 30 * 60 * 100_000
+        digests = [entry.key for entry in opened.entries()] * 60
+        assert sum(len(data or b"") for data in opened.blobs(digests)) == 30 * 60 * 100_000
 
 
 @pytest.mark.parametrize("commit", ["no-such-branch", "--help", "0" * 40])
@@ -123,7 +128,10 @@ def test_an_unknown_commit_is_the_users_error(repository: Path, commit: str) -> 
         mine_repository_shard({"repository": str(repository), "commit": commit, "group": "g"}, OPTIONS)
 
 
-def test_a_folder_that_is_no_repository_is_the_users_error(tmp_path: Path) -> None:
+def test_a_folder_has_no_revision_and_a_damaged_repository_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="only a git repository"):
+        mine_repository_shard({"repository": str(tmp_path), "commit": "v1", "group": "g"}, OPTIONS)
+    (tmp_path / ".git").mkdir()
     with pytest.raises(UserError, match="git cannot read this"):
         mine_repository_shard({"repository": str(tmp_path), "commit": "HEAD", "group": "g"}, OPTIONS)
 
@@ -137,10 +145,10 @@ def test_a_repository_that_cannot_be_read_costs_itself_alone(repository: Path, t
     assert total["files"] == ledger.to_dict()["files"]
 
 
-def test_a_folder_inside_a_work_tree_is_not_its_repository(repository: Path) -> None:
-    """Otherwise git finds the repository above, and all of it is mined under the folder's name."""
-    with pytest.raises(UserError, match="inside a repository"):
-        mine_repository_shard({"repository": str(repository / "pkg"), "commit": "HEAD", "group": "g"}, OPTIONS)
+def test_a_folder_inside_a_work_tree_is_itself_and_not_the_repository_above(repository: Path) -> None:
+    """git would find the repository above, and all of it would be mined under the folder's name."""
+    table, _ = mine_repository_shard({"repository": str(repository / "pkg"), "group": "g"}, OPTIONS)
+    assert table["path"].to_pylist() == ["a.py", "größe 日本\n.py"]
 
 
 def test_git_reads_its_configuration_from_where_the_user_put_it(

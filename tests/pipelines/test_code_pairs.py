@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 from pipelines import code_pairs, config
 
@@ -75,7 +76,7 @@ def test_one_bad_repository_of_many_is_said_and_the_others_are_mined(tmp_path: P
     for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qm", "one"]):
         subprocess.run(["git", *words], cwd=tmp_path / "good", check=True)
     paths = [str(tmp_path / name) for name in ("good", "empty", "gone")]
-    shards = code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths])
+    shards = code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths], MineOptions())
     assert ["problem" in shard for shard in shards] == [False, True, True]
     with pytest.raises(UserError, match="none of the 2 repositories"):
-        code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths[1:]])
+        code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths[1:]], MineOptions())
