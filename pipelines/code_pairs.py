@@ -9,11 +9,13 @@ if __name__ == "__main__":
 
 import dataclasses
 import posixpath
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -21,7 +23,7 @@ from cpt_ray import artifacts
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
-from cpt_ray.code.options import MineOptions
+from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.code.repositories import endings, mine_listed_shard, shards_of
 from cpt_ray.code.tree import stem_of
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
@@ -33,6 +35,7 @@ from cpt_ray.pairs.make import CODE_PAIRS, make_code_pairs
 from .options.code_pairs import PipelineOptions, RepositoryOptions, Steps
 from .summary import print_artifacts
 
+_NO_OPTIONS = CloneOptions()
 SHARD_BYTES = 8_000_000
 """Source bytes in a shard: about a second of parsing, so that a kill loses little and progress moves."""
 
@@ -41,8 +44,9 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
     out = options.cluster.folder(options.output)
     check_test_urls(options.test_urls)
-    if options.repositories:
-        shards, work, inputs = repository_shards(options.repositories, options.mine), mine_listed_shard, None
+    repositories = (*options.repositories, *listed(options.repository_list))
+    if repositories:
+        shards, work, inputs = repository_shards(repositories, options.mine, options.clone), mine_listed_shard, None
     else:
         found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
@@ -131,7 +135,25 @@ def mine_installed_shard(shard: Mapping[str, Any], options: MineOptions) -> tupl
     return pa.concat_tables(tables), ledger
 
 
-def repository_shards(repositories: Sequence[RepositoryOptions], mine: MineOptions) -> list[dict[str, Any]]:
+def listed(name: str) -> list[RepositoryOptions]:
+    """The repositories of a list: a path or URL a line, then perhaps a revision; what follows a `#` is a remark."""
+    found = []
+    for number, line in enumerate(Path(name).read_text().splitlines() if name else [], 1):
+        words = re.sub(r"(^|\s)#.*", "", line).split()
+        if len(words) > 2:
+            raise UserError(
+                "more than a path and a revision", where=f"{name}, line {number}", fix="one repository a line"
+            )
+        if words:
+            found.append(RepositoryOptions(path=words[0], commit=words[1] if len(words) == 2 else "HEAD"))
+    if name and not found:
+        raise UserError("no repository in the list", where=f"repository_list: {name}", fix="give a path or URL a line")
+    return found
+
+
+def repository_shards(
+    repositories: Sequence[RepositoryOptions], mine: MineOptions, clone: CloneOptions = _NO_OPTIONS
+) -> list[dict[str, Any]]:
     """The shards of each repository, at the commit its revision names now, or as its files are now.
 
     One that cannot be read is a shard with its `problem`; UserError where that is so for all of them, and where two
@@ -139,9 +161,10 @@ def repository_shards(repositories: Sequence[RepositoryOptions], mine: MineOptio
     """
     shards: list[dict[str, Any]] = []
     for one, group in zip(repositories, _groups(repositories), strict=True):
-        path, about = str(Path(one.path).absolute()), {"group": group, "licence": one.licence}
+        path = one.path if "://" in one.path else str(Path(one.path).absolute())
+        about = {"group": group, "licence": one.licence}
         try:
-            shards += shards_of(path, one.commit, mine, about)
+            shards += shards_of(path, one.commit, mine, about, clone)
         except UserError as problem:
             if len(repositories) == 1:
                 raise
@@ -157,9 +180,9 @@ def repository_shards(repositories: Sequence[RepositoryOptions], mine: MineOptio
 
 def _groups(repositories: Sequence[RepositoryOptions]) -> list[str]:
     """The groups given, else the shortest ends of the paths that tell all repositories apart."""
-    paths = [[part for part in Path(one.path).absolute().parts if part not in (".git", "/")] for one in repositories]
+    paths = [[part for part in _parts(one.path) if part not in (".git", "/")] for one in repositories]
     names = [[*path[:-1], stem_of(path[-1], (".git", *endings()))] if path else ["repository"] for path in paths]
-    depths = [1] * len(names)
+    depths = [2 if "://" in one.path else 1 for one in repositories]  # owner/name, as forges and benchmarks call them
     while True:
         groups = [one.group or "/".join(n[-d:]) for one, n, d in zip(repositories, names, depths, strict=True)]
         again = [i for i, g in enumerate(groups) if not repositories[i].group and groups.count(g) > 1]
@@ -172,6 +195,13 @@ def _groups(repositories: Sequence[RepositoryOptions]) -> list[str]:
             )
         for i in longer:
             depths[i] += 1
+
+
+def _parts(path: str) -> Sequence[str]:
+    if "://" not in path:
+        return Path(path).absolute().parts
+    url = urlsplit(path)
+    return [url.hostname or "", *filter(None, url.path.split("/"))]
 
 
 def packages(site_packages: Sequence[str]) -> list[Distribution]:

@@ -5,7 +5,25 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from cpt_ray.code.grammars import GRAMMARS
-from cpt_ray.options import Options
+from cpt_ray.options import How, Options
+
+
+class CloneOptions(Options):
+    """How a repository is fetched that is given by its URL; nothing of it decides what comes out."""
+
+    tries: How[int] = Field(3, ge=1, description="Times a fetch is tried that a server or the network lets down.")
+    pause: How[float] = Field(
+        1.0, ge=0, description="Seconds from one fetch of a host to the next, of all workers here."
+    )
+    timeout: How[float] = Field(600, gt=0, description="Seconds that one fetch may take.")
+    max_bytes: How[int] = Field(4_000_000_000, gt=0, description="Bytes that one fetch may bring.")
+    tokens: How[dict[str, str]] = Field(
+        {},
+        description="For a host, the environment variable with the token that is sent to it: {github.com: GITHUB_TOKEN}.",
+    )
+    allow_private: How[tuple[str, ...]] = Field(
+        (), description="Networks that are not public and may be cloned from all the same, such as 10.1.0.0/16."
+    )
 
 
 class MineOptions(Options):

@@ -19,13 +19,14 @@ from cpt_ray.code import filters, readers
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source, mine
 from cpt_ray.code.grammars import language_of
 from cpt_ray.code.licences import is_licence_file, repository_licence
-from cpt_ray.code.options import MineOptions
+from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.code.tree import Entry, Reader, Tree
 from cpt_ray.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 MOST_LICENCE_BYTES = 200_000
+_NO_OPTIONS = CloneOptions()
 
 
 @cache
@@ -35,18 +36,16 @@ def known() -> dict[str, Reader]:
     return {name: cast(Reader, importlib.import_module(f"{readers.__name__}.{name}")) for name in names}
 
 
-def opened(path: str, revision: str = "") -> AbstractContextManager[Tree]:
-    """The tree at `path`; UserError where nothing is there, or nothing that any reader knows."""
-    if not os.path.exists(path):
-        raise UserError("there is no such file or folder", where=path, fix="give a repository, a folder or an archive")
+def opened(path: str, revision: str = "", clone: CloneOptions = _NO_OPTIONS) -> AbstractContextManager[Tree]:
+    """The tree at `path`, which may be a URL; UserError where nothing is there, or nothing that any reader knows."""
     reader = _reader(path)
+    if reader is None and not os.path.exists(path):
+        raise UserError("there is no such file or folder", where=path, fix="give a repository, a folder or an archive")
     if reader is None:
         raise UserError("nothing here knows how to read this", where=path, fix=f"names end in {', '.join(endings())}")
-    if _has_revisions(reader):
-        return reader.opened(path, revision)
-    if revision not in ("", "HEAD"):
+    if revision not in ("", "HEAD") and not _has_revisions(reader):
         raise UserError(f"only a git repository has a revision {revision}", where=path, fix="leave out commit")
-    return reader.opened(path)
+    return reader.opened(path, revision, clone)
 
 
 def _reader(path: str) -> Reader | None:
@@ -64,13 +63,17 @@ def endings() -> tuple[str, ...]:
     )
 
 
-def shards_of(path: str, revision: str, options: MineOptions, about: Mapping[str, str]) -> list[dict[str, Any]]:
+def shards_of(
+    path: str, revision: str, options: MineOptions, about: Mapping[str, str], clone: CloneOptions = _NO_OPTIONS
+) -> list[dict[str, Any]]:
     """The tree at `path` as shards for `mine_repository_shard`, with its content as it is now; `about` goes into each."""
-    with opened(path, revision) as tree:
+    with opened(path, revision, clone) as tree:
         version = tree.version()
-        parts = tree.parts([entry for entry in tree.entries() if _reason(entry, options) is None])
+        parts = tree.parts(lambda: [entry for entry in tree.entries() if _reason(entry, options) is None])
     commit = version if _has_revisions(_reader(path)) else ""
-    shard = {"repository": path, "commit": commit, "version": version, **about}
+    shard: dict[str, Any] = {"repository": path, "commit": commit, "version": version, **about}
+    if "://" in path:
+        shard["clone"] = clone.model_dump(mode="json")
     return [{**shard, "slice": [i, parts]} for i in range(parts)]
 
 
@@ -97,12 +100,14 @@ def _counted(shard: Mapping[str, Any], reason: str | None) -> Ledger:
 
 
 def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
-    """Functions of `{"repository": path, "commit": revision, "version"?, "group", "licence"?, "slice"?: [i, n]}`.
+    """Functions of `{"repository": path, "commit": revision, "version"?, "group", "licence"?, "slice"?: [i, n],
+    "clone"?: CloneOptions}`.
 
     `version` of the rows is the full commit id, or a digest of what has no commits. A slice takes the files whose path
     hashes to i of n, so that a large repository becomes many shards. What is not there is dropped as `missing_blob`.
     """
-    with opened(str(shard["repository"]), str(shard.get("commit") or "")) as tree:
+    clone = CloneOptions(**shard.get("clone") or {})
+    with opened(str(shard["repository"]), str(shard.get("commit") or ""), clone) as tree:
         part, of = shard.get("slice") or (0, 1)
         entries = tree.entries()
         licence = shard.get("licence") or repository_licence(_licence_texts(tree, entries))
@@ -118,8 +123,8 @@ def _licence_texts(tree: Tree, entries: Sequence[Entry]) -> list[str]:
         for entry in entries
         if is_licence_file(entry.path)
         and (entry.reason, entry.origin) == (None, None)
-        and entry.size is not None
-        and entry.size <= MOST_LICENCE_BYTES
+        and (entry.size is not None or entry.absent)
+        and (entry.size or 0) <= MOST_LICENCE_BYTES
     ]
     texts = [(entry.path, data) for entry, data in tree.contents(wanted, MOST_LICENCE_BYTES)] if wanted else []
     return [data.decode("utf-8", "replace") for _, data in sorted(texts) if isinstance(data, bytes)]
@@ -149,7 +154,7 @@ def _reason(entry: Entry, options: MineOptions) -> str | None:
     if reason is not None:
         return reason
     if entry.size is None:
-        return "missing_blob"
+        return None if entry.absent else "missing_blob"
     return "too_large" if entry.size > options.max_file_bytes else None
 
 

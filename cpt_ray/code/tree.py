@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ import xxhash
 
 from cpt_ray.code.functions import Origin
 from cpt_ray.code.licences import is_licence_file
+from cpt_ray.code.options import CloneOptions
 
 MOST_RATIO, FREE_BYTES = 100, 256_000_000
 """Source text shrinks to a tenth at best: what unpacks to more than FREE_BYTES and a hundred times its size is a bomb."""
@@ -26,8 +27,8 @@ MOST_ENTRIES = 2_000_000
 class Entry(NamedTuple):
     """A file of a tree: `key` is what its reader finds it by, `size` its bytes, None where they are not there.
 
-    `reason`: why the reader will not give its bytes. `origin` is its own where the tree holds several repositories;
-    `slot` is which of its parts the tree keeps it in, where it is not as good anywhere.
+    `absent`: they are not there, and can be had. `reason`: why the reader will not give its bytes. `origin` is its own
+    where the tree holds several repositories; `slot` is which of its parts the tree keeps it in, where it keeps to parts.
     """
 
     path: str
@@ -36,19 +37,23 @@ class Entry(NamedTuple):
     reason: str | None = None
     origin: Origin | None = None
     slot: int | None = None
+    absent: bool = False
+
+
+Wanted = Callable[[], list[Entry]]
 
 
 class Tree(Protocol):
     """Opened for reading; a context manager.
 
-    `version` names the content: a commit, or a digest. `parts`: into how many it is best cut to mine these entries.
+    `version` names the content: a commit, or a digest. `parts`: into how many it is best cut to mine what `wanted` lists.
     `contents` gives each of the entries asked for once, in any order, with its bytes or the reason that there are none;
     of a file over `most` bytes it may give the first of them alone.
     """
 
     def version(self) -> str: ...
     def entries(self) -> list[Entry]: ...
-    def parts(self, wanted: Sequence[Entry]) -> int: ...
+    def parts(self, wanted: Wanted) -> int: ...
     def contents(self, wanted: Sequence[Entry], most: int) -> Iterator[tuple[Entry, bytes | str]]: ...
 
 
@@ -56,16 +61,16 @@ class Reader(Protocol):
     """A module of `readers`."""
 
     def holds(self, path: str) -> bool: ...
-    def opened(self, path: str, *revision: str) -> AbstractContextManager[Tree]: ...
+    def opened(self, path: str, revision: str, clone: CloneOptions) -> AbstractContextManager[Tree]: ...
 
 
 PART_BYTES = 32_000_000
 """Some seconds of mining, beside which listing the tree once more is little."""
 
 
-def parts_of(wanted: Sequence[Entry]) -> int:
+def parts_of(wanted: Wanted) -> int:
     """How many parts of about PART_BYTES there are in these."""
-    return max(1, round(sum(entry.size or 0 for entry in wanted) / PART_BYTES))
+    return max(1, round(sum(entry.size or 0 for entry in wanted()) / PART_BYTES))
 
 
 class Budget:

@@ -1,59 +1,15 @@
-"""Which addresses a crawler may connect to: public ones, and those it has been given permission for.
-
-The check is made on the resolved address and the connection is made to that very address, so a name that changes its
-answer between check and connection (DNS rebinding) gains nothing.
-"""
+"""A resolver of names for the crawler, which gives it the addresses alone that it may connect to."""
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from cpt_ray.errors import UserError
+from cpt_ray.addresses import Permission, PrivateAddressError, is_address
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class PrivateAddressError(OSError):
-    """All addresses of a host are private, loopback or otherwise not public."""
-
-
-class Permission:
-    """Public addresses, and the networks listed in `allow_private`."""
-
-    def __init__(self, allow_private: Sequence[str]) -> None:
-        try:
-            self._networks = [ipaddress.ip_network(network) for network in allow_private]
-        except ValueError as error:
-            raise UserError(
-                f"not a network: {error}", where="allow_private", fix='use CIDR notation, as in "127.0.0.1/32"'
-            ) from None
-
-    def allows(self, address: str) -> bool:
-        """Whether connecting to this IP address is permitted."""
-        try:
-            ip: Address = ipaddress.ip_address(address.strip("[]").split("%", 1)[0])
-        except ValueError:
-            return False
-        inner = _embedded(ip)
-        if any(ip in network for network in self._networks):
-            return True
-        if inner is not None:
-            return self.allows(str(inner))
-        public = ip.is_global and not ip.is_multicast and not ip.is_reserved
-        return public and not any(ip in network for network in _NEVER)
-
-
-def is_address(host: str) -> bool:
-    """Whether a URL's host is an IP address rather than a name."""
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+__all__ = ["GuardedResolver", "Permission", "PrivateAddressError", "is_address"]
 
 
 class GuardedResolver(AbstractResolver):
@@ -84,21 +40,3 @@ class GuardedResolver(AbstractResolver):
 def _result(host: str, address: str, port: int) -> ResolveResult:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
-
-
-_CARRIERS = tuple(
-    ipaddress.ip_network(prefix) for prefix in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
-)
-"""IPv6 networks whose addresses end in an IPv4 one: compatible, translated, NAT64 (the world's and a site's own)."""
-
-_NEVER = tuple(ipaddress.ip_network(network) for network in ("192.0.0.0/24", "168.63.129.16/32", "fec0::/10"))
-"""Global by the book, and not: metadata services of two clouds, site-local addresses."""
-
-
-def _embedded(ip: Address) -> Address | None:
-    """The IPv4 address inside an IPv6 one, which is where the packets go in the end."""
-    if isinstance(ip, ipaddress.IPv4Address) or int(ip) < 2:
-        return None
-    if any(ip in carrier for carrier in _CARRIERS):
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour

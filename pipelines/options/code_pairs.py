@@ -8,10 +8,12 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from cpt_ray.cluster import ClusterOptions
-from cpt_ray.code.options import MineOptions
+from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.options import Options
 from cpt_ray.pairs.options import DocstringOptions, SplitOptions
+
+READS = {"repository_list": "file"}
 
 
 class Steps(Options):
@@ -30,8 +32,9 @@ class RepositoryOptions(Options):
     """One repository, or what holds its files."""
 
     path: str = Field(
-        description="a git repository (bare or not, partial clones too), a folder, a tar, zip, wheel, jar, gem or npm"
-        " archive, or Parquet in the layout of The Stack, whose repositories are groups of their own"
+        description="a git repository (bare or not, partial clones too) or the https, http or git URL of one, a folder, a"
+        " tar, zip, wheel, jar, gem or npm archive, or Parquet in the layout of The Stack, whose repositories are groups"
+        " of their own"
     )
     commit: str = Field("HEAD", description="revision to read")
     group: str = Field(
@@ -49,6 +52,10 @@ class PipelineOptions(Steps):
         description="repositories, folders and archives to mine; none: the packages installed here and the standard"
         " library",
     )
+    repository_list: str = Field(
+        "", description="text file with more of them: a path or URL a line and, if it is not HEAD, a revision"
+    )
+    clone: CloneOptions = CloneOptions()
     site_packages: tuple[str, ...] = Field(
         (),
         description="more folders of installed packages, mined with those installed here: another environment's"
@@ -58,6 +65,6 @@ class PipelineOptions(Steps):
 
     @model_validator(mode="after")
     def _one_source(self) -> PipelineOptions:
-        if self.repositories and self.site_packages:
+        if (self.repositories or self.repository_list) and self.site_packages:
             raise ValueError("give repositories or site_packages; run it twice, with two outputs, for both")
         return self

@@ -11,7 +11,7 @@ import xxhash
 from cpt_ray.code.grammars import language_of
 from cpt_ray.code.licences import is_licence_file
 from cpt_ray.code.readers import git
-from cpt_ray.code.tree import Entry, digest_of, parts_of
+from cpt_ray.code.tree import Entry, Wanted, digest_of, parts_of
 
 
 def holds(path: str) -> bool:
@@ -19,7 +19,7 @@ def holds(path: str) -> bool:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Folder]:
+def opened(path: str, *_: object) -> Iterator[Folder]:
     yield Folder(path)
 
 
@@ -55,7 +55,7 @@ class Folder:
                     todo.append(path)
         return sorted(found)
 
-    def parts(self, wanted: Sequence[Entry]) -> int:
+    def parts(self, wanted: Wanted) -> int:
         return parts_of(wanted)
 
     def contents(self, wanted: Sequence[Entry], most: int) -> Iterator[tuple[Entry, bytes | str]]:

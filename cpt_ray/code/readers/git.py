@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import IO
 
-from cpt_ray.code.tree import Entry, parts_of
+from cpt_ray.code.tree import Entry, Wanted, parts_of
 from cpt_ray.errors import UserError
 
 REVISIONS = True
@@ -22,12 +22,12 @@ REVISIONS = True
 
 def holds(path: str) -> bool:
     """Whether git would take the folder itself for a repository, whatever state that is in."""
-    if os.path.lexists(os.path.join(path, ".git")) or path.rstrip("/").endswith(".git"):
+    if os.path.lexists(os.path.join(path, ".git")):
         return True
-    return all(os.path.exists(os.path.join(path, name)) for name in ("HEAD", "objects"))
+    return os.path.isdir(path) and all(os.path.exists(os.path.join(path, name)) for name in ("HEAD", "objects"))
 
 
-def opened(path: str, revision: str) -> Repository:
+def opened(path: str, revision: str, *_: object) -> Repository:
     return Repository(path, revision or "HEAD")
 
 
@@ -82,7 +82,7 @@ class Repository:
             found.append(Entry(path, digest.decode(), there, None if regular else "not_a_file"))
         return sorted(found, key=lambda entry: entry.path)
 
-    def parts(self, wanted: Sequence[Entry]) -> int:
+    def parts(self, wanted: Wanted) -> int:
         return parts_of(wanted)
 
     def contents(self, wanted: Sequence[Entry], most: int) -> Iterator[tuple[Entry, bytes | str]]:

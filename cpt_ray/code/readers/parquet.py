@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cpt_ray.code.functions import Origin
 from cpt_ray.code.licences import UNKNOWN
-from cpt_ray.code.tree import PART_BYTES, Entry, digest_of, safe_path
+from cpt_ray.code.tree import PART_BYTES, Entry, Wanted, digest_of, safe_path
 from cpt_ray.errors import UserError
 
 ENDINGS = (".parquet",)
@@ -32,7 +32,7 @@ def holds(path: str) -> bool:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Parquet]:
+def opened(path: str, *_: object) -> Iterator[Parquet]:
     try:
         file = pq.ParquetFile(path)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
@@ -71,7 +71,7 @@ class Parquet:
                 found.append(Entry(path or "", (group, i), 0, reason, origin, group))
         return found
 
-    def parts(self, wanted: Sequence[Entry]) -> int:
+    def parts(self, wanted: Wanted) -> int:
         groups = [self.file.metadata.row_group(i).total_byte_size for i in range(self.file.num_row_groups)]
         return max(1, min(len(groups), round(sum(groups) / PART_BYTES)))
 

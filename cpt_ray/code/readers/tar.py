@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 import zstandard
 
-from cpt_ray.code.tree import MOST_ENTRIES, Budget, Entry, digest_of, safe_path, settled, stem_of
+from cpt_ray.code.tree import MOST_ENTRIES, Budget, Entry, Wanted, digest_of, safe_path, settled, stem_of
 
 ENDINGS = (
     *(f".tar{packed}" for packed in ("", ".gz", ".bz2", ".xz", ".zst")),
@@ -38,7 +38,7 @@ def holds(path: str) -> bool:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Tar]:
+def opened(path: str, *_: object) -> Iterator[Tar]:
     yield Tar(path)
 
 
@@ -64,7 +64,7 @@ class Tar:
             found.append(Entry("", reason=str(damage)))  # the rest of the archive, as one
         return settled(found, stem_of(self.path, ENDINGS))
 
-    def parts(self, wanted: Sequence[Entry]) -> int:
+    def parts(self, wanted: Wanted) -> int:
         return 1  # each part would unpack all of it
 
     def contents(self, wanted: Sequence[Entry], most: int) -> Iterator[tuple[Entry, bytes | str]]:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cpt_ray.code.tree import MOST_ENTRIES, Budget, Entry, digest_of, parts_of, safe_path, settled, stem_of
+from cpt_ray.code.tree import MOST_ENTRIES, Budget, Entry, Wanted, digest_of, parts_of, safe_path, settled, stem_of
 from cpt_ray.errors import UserError
 
 ENDINGS = (".zip", ".whl", ".jar", ".egg", ".nupkg")
@@ -20,7 +20,7 @@ def holds(path: str) -> bool:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Zip]:
+def opened(path: str, *_: object) -> Iterator[Zip]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield Zip(path, archive)
@@ -41,7 +41,7 @@ class Zip:
             found.append(Entry("", reason="too_many_files"))
         return settled(found, stem_of(self.path, ENDINGS))
 
-    def parts(self, wanted: Sequence[Entry]) -> int:
+    def parts(self, wanted: Wanted) -> int:
         return parts_of(wanted)
 
     def contents(self, wanted: Sequence[Entry], most: int) -> Iterator[tuple[Entry, bytes | str]]:
