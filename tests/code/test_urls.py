@@ -110,7 +110,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(root: Path) -> Iterator[str]:
     Backend.root, Backend.sent, Backend.failures, Backend.authorizations = str(root), 0, 0, []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
+        thread = threading.Thread(target=serving.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{serving.server_port}"
         serving.shutdown()

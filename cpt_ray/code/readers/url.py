@@ -40,7 +40,7 @@ _LONGEST_BIRTH = 60
 """Seconds in which a folder that was made gets its lock."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FOR_GOOD = re.compile(
-    r"not found|404|401|403|[Aa]uthentication|could not read Username|not our ref|not valid|redirect"
+    r"not found|404|401|403|[Aa]uthentication|could not read Username|not our ref|not valid|redirect|error: 30"
 )
 """What git says where trying again changes nothing."""
 
@@ -66,11 +66,11 @@ class Remote:
     def version(self) -> str:
         """The commit that the revision names on the server, which is asked for nothing else."""
         if not self._commit:
-            wanted = [self.revision, f"refs/tags/{self.revision}^{{}}"]
+            wanted = (self.revision, f"{self.revision}^{{}}")  # the second is what an annotated tag is of
             listed = self._git("ls-remote", "--", self.pinned, *wanted).decode("utf-8", "replace").split()
             found = dict(zip(listed[1::2], listed[::2], strict=False))
-            names = (f"refs/tags/{self.revision}^{{}}", f"refs/tags/{self.revision}", f"refs/heads/{self.revision}")
-            commit = next((found[name] for name in (self.revision, *names) if name in found), None)
+            names = [f"{at}{name}" for at in ("", "refs/tags/", "refs/heads/") for name in reversed(wanted)]
+            commit = next((found[name] for name in names if name in found), None)
             if commit is None:
                 raise UserError(
                     f"it has no revision {self.revision}", where=self.url, fix="give a branch or a tag of it"
@@ -126,7 +126,7 @@ class Remote:
                 return out
             if not left or _FOR_GOOD.search(said):
                 break
-            time.sleep((self.options.tries - left) * (1 + random.random()))
+            time.sleep(self.options.pause * 2 ** (self.options.tries - left) * (1 + random.random()))
         # The address is ours; the user knows the URL.
         said = next(
             (line for line in reversed(said.splitlines()) if line.startswith(("fatal:", "error:"))), said.strip()
