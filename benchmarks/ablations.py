@@ -36,9 +36,9 @@ from cpt_ray.evaluate.report import machine
 from cpt_ray.evaluate.search import compare, search_blocks
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.options import Options
-from cpt_ray.pairs.batches import content_keys
 from cpt_ray.pairs.docstrings import plain
 from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.pairs.order import content_keys
 from cpt_ray.pairs.schema import PAIRS, Pair, pairs_table, survivors
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side, split_pairs
 from cpt_ray.sweep.grid import TrialResult, run_sweep
@@ -198,7 +198,7 @@ class Bench:
             for kind in ("orders", "heldout")
         )
         pairs = self.pairs(setting.corpus)
-        train.make_order(order, pairs, read_side(pairs, TRAIN), self.initial, steps.batches)
+        train.make_order(order, pairs, TRAIN, self.initial, steps.batches)
         train.make_heldout(held, pairs, self.initial, steps)
         init = self.initial if setting.pretrained else "new"
         (result,) = run_sweep(

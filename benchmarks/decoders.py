@@ -33,6 +33,7 @@ from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.batches import BatchReader, build_batches
 from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.tokens import listed
 from cpt_ray.serve.pyfunc import _load_pyfunc
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.grad_cache import Pairs
@@ -161,8 +162,8 @@ class Corpus:
             return [one.ids for one in backend.encode_batch(texts)]
 
         limits = {"max_x_tokens": 24, "max_y_tokens": 32, "steps": 1, "batch_size": 8}
-        build_batches(found.batches, pairs.slice(0, 16), encode, BatchOptions(**limits), {})
-        build_batches(found.heldout, pairs.slice(16), encode, BatchOptions(**limits), {})
+        build_batches(found.batches, pairs.slice(0, 16), listed(encode), BatchOptions(**limits), {})
+        build_batches(found.heldout, pairs.slice(16), listed(encode), BatchOptions(**limits), {})
         texts = pa.table({"id": ids, "text": [f"{a} is {b}" for a, b in zip(x, y, strict=True)]})
         build_windows(found.windows, texts, encode, 256, PackOptions(context=16, batch_size=8, steps=1), {})
         return found

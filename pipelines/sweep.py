@@ -20,7 +20,7 @@ from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import settle
 from cpt_ray.model.weights import pinned, weights_identity
 from cpt_ray.pairs.options import BatchOptions
-from cpt_ray.pairs.splits import TRAIN, read_side
+from cpt_ray.pairs.splits import TRAIN
 from cpt_ray.progress import Bar, progress
 from cpt_ray.sweep.grid import SWEEP, Trial, TrialResult, TrialsFailed, run_sweep, trials
 from cpt_ray.sweep.options import SweepOptions
@@ -101,12 +101,11 @@ def make(
         if work.manifest is not None:
             print_leaderboard(work.manifest.extra["trials"])
             return work.manifest
-        side = read_side(pairs, TRAIN)
         orders = {}
         for size in sweep.batch_sizes:
             orders[size] = posixpath.join(folder, f"batches-{size}")
             sized = batches.model_copy(update={"batch_size": size, "steps": sweep.examples // size})
-            train.make_order(orders[size], pairs, side, model.init, sized)
+            train.make_order(orders[size], pairs, TRAIN, model.init, sized)
         try:
             with progress("sweep", total=sum(point.steps for point in points), unit="steps") as bar:
                 results = run_sweep(

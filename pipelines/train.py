@@ -7,25 +7,22 @@ from .cli import script
 if __name__ == "__main__":
     script("train")  # ends here, before the imports below, which may take seconds
 
-import functools
 import posixpath
 from collections.abc import Mapping
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
+from cpt_ray.model.encoding import encoder
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import Shape, settle
-from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import config_of, load_tokenizer, pinned, weights_identity
-from cpt_ray.pairs.batches import ORDER, build_batches
+from cpt_ray.pairs.batches import ORDER
+from cpt_ray.pairs.batches_across import make_batches
 from cpt_ray.pairs.options import BatchOptions
-from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side
+from cpt_ray.pairs.splits import HELDOUT, TRAIN, clusters_of_side
 from cpt_ray.train.faster import faster
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.metrics import METRICS, read_metrics
@@ -34,7 +31,6 @@ from cpt_ray.train.options import TrainOptions
 from . import reads
 from .config import at, under
 from .options.train import READS, PipelineOptions, Recipe, Steps
-from .pretrain import MAX_TOKENS
 from .summary import print_artifacts
 from .tracked import Tracked
 
@@ -88,7 +84,7 @@ def flow(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tra
         Wanted(
             batches,
             ORDER,
-            lambda: make_order(batches, pairs, read_side(pairs, TRAIN), model.init, steps.batches),
+            lambda: make_order(batches, pairs, TRAIN, model.init, steps.batches),
             (pairs,),
         ),
         Wanted(heldout, ORDER, lambda: make_heldout(heldout, pairs, model.init, steps), (pairs,)),
@@ -101,26 +97,25 @@ def flow(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tra
     ]
 
 
-def make_order(path: str, pairs: str, side: pa.Table, init: str, options: BatchOptions) -> Manifest:
-    """The order of `side` (the pairs of one split of `pairs`) in batches, in tokens of the weights at `init`.
+def make_order(path: str, pairs: str, side: str, init: str, options: BatchOptions) -> Manifest:
+    """The order of one side of `pairs` ("train" or "heldout") in batches, in tokens of the weights at `init`.
 
     UserError for batches that the pairs cannot fill, and for weights without a tokenizer.
     """
-    encoder = functools.partial(encode, open_tokenizer(init), max_tokens=MAX_TOKENS)
+    encode = encoder(open_tokenizer(init))
     inputs: dict[str, str | Manifest] = {"pairs": read_manifest(pairs), "tokenizer": weights_identity(init)}
     with under("batches", BatchOptions):
-        return build_batches(path, side, encoder, options, inputs)
+        return make_batches(path, pairs, encode, options, inputs=inputs, split=side)
 
 
 def make_heldout(path: str, pairs: str, init: str, recipe: Recipe) -> Manifest:
     """One batch of at most `heldout_pairs` held-out pairs. UserError when there are not two that differ."""
-    unseen = read_side(pairs, HELDOUT)
     # No two members of a duplicate cluster stand in one batch, so there can be no more pairs than clusters.
-    size = min(recipe.heldout_pairs, pc.count_distinct(unseen["cluster"]).as_py())
+    size = clusters_of_side(pairs, HELDOUT, recipe.heldout_pairs)
     if size < 2:
         raise UserError("no two held-out pairs are of different clusters", where=pairs, fix="raise split.heldout_share")
     whole = {"batch_size": size, "steps": 1, "homogeneous": False, "weights": {}, "hard_negatives": 0}
-    return make_order(path, pairs, unseen, init, recipe.batches.model_copy(update=whole))
+    return make_order(path, pairs, HELDOUT, init, recipe.batches.model_copy(update=whole))
 
 
 def trained_shape(model: ModelOptions, order: Manifest) -> Shape:

@@ -36,13 +36,14 @@ def run_shards(
     unit: str = "rows",
     asks: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    row_group: int = parquet.ROW_GROUP,
 ) -> Manifest:
     """Apply `work` to every shard (a JSON-able mapping) and publish the parts as one artifact.
 
     `work(shard)` must be picklable and pure: it returns the shard's rows in `schema` and its ledger, which is checked
     before the part is written. The bytes of part i depend on shard i alone, so neither the number of workers nor a kill
     shows in the result. `asks` is what one task asks of Ray (num_cpus, num_gpus, memory);
-    without a session the shards run here, one by one.
+    without a session the shards run here, one by one. `row_group`: rows of a row group of the parts.
     """
     with build(path, step=step, version=version, params=params, inputs=inputs) as out:
         if out.manifest is not None:
@@ -51,7 +52,7 @@ def run_shards(
         todo = [i for i in range(len(shards)) if _finished(scratch, i) is None]
 
         def run(row: dict[str, Any]) -> dict[str, Any]:
-            return _run_shard(row, work=work, schema=schema, out=out.path, step=step)
+            return _run_shard(row, work=work, schema=schema, out=out.path, step=step, row_group=row_group)
 
         rows = [{"index": i, "shard": json.dumps(shards[i])} for i in todo]
         with progress(step, total=len(shards), unit="shards") as bar:
@@ -77,13 +78,16 @@ def part_name(index: int) -> str:
     return f"part-{index:05d}"
 
 
-def _run_shard(row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, out: str, step: str) -> dict[str, Any]:
+def _run_shard(
+    row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, out: str, step: str, row_group: int
+) -> dict[str, Any]:
     started, index = time.monotonic(), int(row["index"])
     table, ledger = work(json.loads(row["shard"]))
     ledger.check(f"{step}, shard {index}")
     if table.schema.remove_metadata() != schema.remove_metadata():
         raise TypeError(f"{step}, shard {index}: not the declared schema:\n{table.schema}\n-- declared:\n{schema}")
-    digest = parquet.write_table(posixpath.join(out, f"{part_name(index)}.parquet"), table)
+    name = posixpath.join(out, f"{part_name(index)}.parquet")
+    digest = parquet.write_table(name, table, row_group_size=row_group)
     # The part is complete before its ledger appears: a kill in between only repeats this shard.
     seconds = time.monotonic() - started
     done = {"ledger": ledger.to_dict(), "rows": table.num_rows, "digest": digest, "seconds": seconds}

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from cpt_ray.artifacts import parquet
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.shards import Shard, run_shards
@@ -72,6 +73,7 @@ class Stage:
         inputs: Mapping[str, str | Manifest],
         gives: pa.Schema | None = None,
         extra: Mapping[str, Any] | None = None,
+        row_group: int = parquet.ROW_GROUP,
         **arguments: Any,
     ) -> Manifest:
         """Publish at `path` what `run(shard, **arguments)` gives for every shard; see `shards.run_shards`."""
@@ -90,4 +92,5 @@ class Stage:
             unit=self.unit,
             asks=self.needs.of_ray(),
             extra=extra,
+            row_group=row_group,
         )

@@ -14,10 +14,15 @@ pairs that they are one. Here they are one by construction, and decoding still g
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -36,14 +41,7 @@ _PIECE = r"[\p{L}\p{M}]+|[0-9]{1,3}|[^\p{L}\p{M}0-9]+"
 
 def train_tokenizer(texts: Iterable[str], options: TokenizerOptions) -> PreTrainedTokenizerFast:
     """Train on `texts`. The result is a function of the multiset of texts: neither order nor threads change it."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = _case_to_marks()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECE), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer = _untrained()
     tokenizer.decoder = _marks_to_case()
     trainer = trainers.BpeTrainer(
         vocab_size=options.vocabulary,
@@ -75,10 +73,34 @@ def train_tokenizer(texts: Iterable[str], options: TokenizerOptions) -> PreTrain
 def encode(tokenizer: Any, texts: list[str], max_tokens: int) -> list[list[int]]:
     """The first `max_tokens` ids of each text, without delimiters; a special token's name in a text is plain text."""
     backend = tokenizer.backend_tokenizer
-    backend.encode_special_tokens = True
     backend.no_truncation()
     backend.no_padding()
-    return [encoding.ids[:max_tokens] for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    return [ids[:max_tokens] for ids in encode_plain(backend, texts)]
+
+
+def encode_plain(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """All ids of each text by a tokenizer of `tokenizers`, likewise."""
+    backend.encode_special_tokens = True
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+@cache
+def our_pieces() -> tuple[Any, Any]:
+    """Normaliser and pre-tokenizer of this module, as they stand in a tokenizer.json."""
+    told = json.loads(_untrained().to_str())
+    return told["normalizer"], told["pre_tokenizer"]
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = _case_to_marks()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECE), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return tokenizer
 
 
 class _Counted:
@@ -105,6 +127,33 @@ def _case_to_marks() -> normalizers.Normalizer:
             normalizers.Replace(Regex(f"(?<={RAISE}[a-z]){END}"), ""),
         ]
     )
+
+
+def written(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the normaliser makes of many texts: offsets int64 [texts + 1], UTF-8 bytes uint8, positions of marks' bytes."""
+    for old, new in _ESCAPED:
+        if pc.any(pc.match_substring(texts, old)).as_py():
+            texts = pc.replace_substring(texts, old, new)
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    offsets = offsets - offsets[0]
+    # A text's neighbours in the buffer are not its own.
+    last = np.zeros(len(data) + 1, bool)
+    last[offsets] = True
+    capital = (data >= ord("A")) & (data <= ord("Z"))
+    lower = (data >= ord("a")) & (data <= ord("z"))
+    before = np.append(False, capital)[:-1] & ~last[:-1]
+    # The last capital of a run that goes on in lower case begins a word.
+    begins = capital & (~before | (np.append(lower, False)[1:] & ~last[1:]))
+    ends = capital & ~(np.append(capital & ~begins, False)[1:] & ~last[1:])
+    closed = ends & ~begins
+    at = np.concatenate([[0], np.cumsum(1 + 3 * (begins | closed))])
+    made = np.zeros(at[-1], np.uint8)
+    made[at[:-1] + 3 * begins] = data | (capital * np.uint8(0x20))
+    opening = at[:-1][begins, None] + np.arange(3)
+    closing = at[:-1][closed, None] + np.arange(1, 4)
+    made[opening], made[closing] = np.frombuffer(RAISE.encode(), np.uint8), np.frombuffer(END.encode(), np.uint8)
+    return at[offsets], made, np.concatenate([opening.ravel(), closing.ravel()])
 
 
 def _marks_to_case() -> decoders.Decoder:

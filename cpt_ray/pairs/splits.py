@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from cpt_ray.artifacts import Ledger, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, parts, read_manifest
+from cpt_ray.artifacts.parquet import read_table as read_parquet
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.options import SplitOptions
 
@@ -26,17 +27,38 @@ def side(group: str, options: SplitOptions) -> str:
     return HELDOUT if share < options.heldout_share else TRAIN
 
 
-def read_side(path: str, split: str) -> pa.Table:
+def read_side(path: str, split: str, columns: list[str] | None = None) -> pa.Table:
     """The "train" or "heldout" rows of a published pairs artifact. UserError when it is none, or has no such rows."""
     if "split" not in read_manifest(path).columns:
-        raise UserError("this is no pairs artifact", where=path, fix="give one, such as outputs/demo/code_pairs")
-    pairs = read_table(path)
-    rows = pairs.filter(pc.equal(pairs["split"], split))
+        raise no_pairs(path)
+    # Part by part, so that the other side is never held.
+    wanted = None if columns is None else [*dict.fromkeys([*columns, "split"])]
+    sides = [table.filter(pc.equal(table["split"], split)) for table in (read_parquet(p, wanted) for p in parts(path))]
+    rows = pa.concat_tables(sides)
     if not rows.num_rows:
-        raise UserError(
-            f"no pair is of the {split} side", where=path, fix="raise split.heldout_share, or give more groups"
-        )
+        raise no_such_rows(path, split)
     return rows
+
+
+def clusters_of_side(path: str, split: str, most: int) -> int:
+    """How many duplicate clusters the rows of a side have, counted no further than `most`."""
+    found: set[int] = set()
+    for part in parts(path):
+        table = read_parquet(part, ["split", "cluster"])
+        found.update(table.filter(pc.equal(table["split"], split))["cluster"].to_pylist())
+        if len(found) >= most:
+            return most
+    return len(found)
+
+
+def no_pairs(path: str) -> UserError:
+    return UserError("this is no pairs artifact", where=path, fix="give one, such as outputs/demo/code_pairs")
+
+
+def no_such_rows(path: str, split: str) -> UserError:
+    return UserError(
+        f"no pair is of the {split} side", where=path, fix="raise split.heldout_share, or give more groups"
+    )
 
 
 def split_pairs(pairs: pa.Table, options: SplitOptions) -> tuple[pa.Table, Ledger]:

@@ -19,7 +19,9 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.errors import UserError
-from cpt_ray.pairs.batches import Encode, content_keys, keyed_order, write_batches
+from cpt_ray.pairs.batches import write_batches
+from cpt_ray.pairs.order import content_keys, keyed_order
+from cpt_ray.pairs.tokens import Listed
 from cpt_ray.train.options import PackOptions
 
 WINDOWS = pa.schema([("batch", pa.int32()), ("slot", pa.int32()), ("ids", pa.list_(pa.int32()))])
@@ -27,7 +29,7 @@ BLOCK = 512
 PACK = Stage("windows", version=1, gives=WINDOWS, unit="texts", reads=("id", "text"))
 
 
-def pack(texts: pa.Table, encode: Encode, end: int, options: PackOptions) -> tuple[Iterator[pa.Table], Ledger]:
+def pack(texts: pa.Table, encode: Listed, end: int, options: PackOptions) -> tuple[Iterator[pa.Table], Ledger]:
     """Batches of WINDOWS from a table with the columns `id` and `text`; `end` is the end-of-text token id."""
     ids = texts["id"].to_pylist()
     order = np.argsort(np.array(ids, dtype=object), kind="stable")
@@ -76,7 +78,7 @@ def pack(texts: pa.Table, encode: Encode, end: int, options: PackOptions) -> tup
 
 
 def build_windows(
-    path: str, texts: pa.Table, encode: Encode, end: int, options: PackOptions, inputs: dict[str, str | Manifest]
+    path: str, texts: pa.Table, encode: Listed, end: int, options: PackOptions, inputs: dict[str, str | Manifest]
 ) -> Manifest:
     """Publish the packed batches of `texts` at `path`; `inputs` must name the texts and the tokenizer."""
     with PACK.build(path, params=options, inputs=inputs) as work:

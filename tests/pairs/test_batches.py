@@ -13,10 +13,14 @@ import xxhash
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.batches import BATCHES, BatchReader, build_batches, materialise
 from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.tokens import listed
 
 
-def encode(texts: list[str]) -> list[list[int]]:
+def ids(texts: list[str]) -> list[list[int]]:
     return [[ord(c) for c in text] for text in texts]
+
+
+encode = listed(ids)
 
 
 def make_pairs(count: int = 500, clusters: int = 200, sources: tuple[str, ...] = ("a", "b")) -> pa.Table:
@@ -152,8 +156,8 @@ def test_hard_negatives_travel_with_their_pair() -> None:
     table = pa.concat_tables(list(tables))
     assert ledger.check("test").units["pairs"].dropped["too_few_hard_negatives"] == 2
     number = {pair: i for i, pair in enumerate(pairs["pair_id"].to_pylist())}
-    for pair, ids, content in zip(*(table[c].to_pylist() for c in ("pair_id", "hard_ids", "hard_hash")), strict=True):
-        assert ids == encode([text[:5] for text in hard[number[pair]][:2]])
+    for pair, found, content in zip(*(table[c].to_pylist() for c in ("pair_id", "hard_ids", "hard_hash")), strict=True):
+        assert found == ids([text[:5] for text in hard[number[pair]][:2]])
         assert content == hashes[number[pair]][:2]
     with pytest.raises(UserError, match="hard"):
         materialise(make_pairs(), encode, BatchOptions(batch_size=8, hard_negatives=1))

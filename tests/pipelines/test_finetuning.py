@@ -25,7 +25,7 @@ from cpt_ray.pairs import splits
 from cpt_ray.pairs.make import publish_pairs
 from cpt_ray.pairs.options import BatchOptions, SplitOptions
 from cpt_ray.pairs.schema import Pair, pairs_table
-from cpt_ray.pairs.splits import read_side, split_pairs
+from cpt_ray.pairs.splits import split_pairs
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.options import MineOptions, TrainOptions
@@ -202,7 +202,7 @@ def test_mistakes_name_the_keys_of_train(model: str, pairs: str, tmp_path: Path)
     absent = train.Steps(batches=BatchOptions(batch_size=8, weights={"web": 1.0}), train=TRAIN)
     for steps, key in ((many, "batches.batch_size"), (absent, "batches.weights")):
         with pytest.raises(UserError) as error:
-            train.make_order(str(tmp_path / "b"), pairs, read_side(pairs, splits.TRAIN), model, steps.batches)
+            train.make_order(str(tmp_path / "b"), pairs, splits.TRAIN, model, steps.batches)
         assert error.value.where == key
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"a": 0}, merges=[])))
     bare.save_pretrained(tmp_path / "bare")

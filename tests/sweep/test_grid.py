@@ -19,6 +19,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.batches import build_batches
 from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.tokens import listed
 from cpt_ray.sweep.grid import Trial, TrialsFailed, run_sweep, trials
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.options import TrainOptions
@@ -39,7 +40,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
     orders = {size: str(tmp_path / f"batches-{size}") for size in SWEEP.batch_sizes}
     for size, path in orders.items():
         options = BatchOptions(batch_size=size, steps=SWEEP.examples // size, max_x_tokens=8, max_y_tokens=8)
-        build_batches(path, pairs, lambda rows: [list(row.encode()) for row in rows], options, {})
+        build_batches(path, pairs, listed(lambda rows: [list(row.encode()) for row in rows]), options, {})
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.BPE(vocab={chr(i): i for i in range(128)}, merges=[])), eos_token="a"
     )

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.batches import build_batches
 from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.tokens import listed
 from cpt_ray.train.options import PackOptions
 from cpt_ray.train.packing import build_windows
 
@@ -63,8 +64,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     paths = {name: str(root / name) for name in ("batches", "heldout", "windows")}
     limits = {"max_x_tokens": 16, "max_y_tokens": 24}
     pairs = pa.Table.from_pylist(rows, schema)
-    build_batches(paths["batches"], pairs.slice(0, 800), encode, BatchOptions(batch_size=32, steps=20, **limits), {})
-    build_batches(paths["heldout"], pairs.slice(800), encode, BatchOptions(batch_size=64, steps=1, **limits), {})
+    build_batches(
+        paths["batches"], pairs.slice(0, 800), listed(encode), BatchOptions(batch_size=32, steps=20, **limits), {}
+    )
+    build_batches(
+        paths["heldout"], pairs.slice(800), listed(encode), BatchOptions(batch_size=64, steps=1, **limits), {}
+    )
     texts = pa.table({"id": [f"{i:04d}" for i in range(900)], "text": [f"{word} is {word}." for word in words]})
     build_windows(paths["windows"], texts, encode, 256, PackOptions(context=32, batch_size=8, steps=12), {})
     return paths

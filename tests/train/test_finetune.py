@@ -14,6 +14,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.batches import build_batches
 from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.tokens import listed
 from cpt_ray.train.finetune import LABELLED, read_nli, read_triplets
 from cpt_ray.train.hard_negatives import mine
 from cpt_ray.train.loop import train_model
@@ -150,7 +151,7 @@ def test_fine_tuning_goes_through_the_same_loop(tokenizer: str, places: Any, tmp
     pairs, _ = read_nli(str(path))
     options = BatchOptions(batch_size=8, steps=12, hard_negatives=1, max_x_tokens=12, max_y_tokens=12)
     batches = str(tmp_path / "batches")
-    build_batches(batches, pairs, lambda texts: [list(text.encode()) for text in texts], options, {})
+    build_batches(batches, pairs, listed(lambda texts: [list(text.encode()) for text in texts]), options, {})
     train = TrainOptions(workers=0, engine="reference", precision="fp32", learning_rate=5e-3)
     model = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
     result = train_model(train, model, batches=batches, tokenizer=tokenizer, **places)

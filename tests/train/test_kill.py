@@ -27,6 +27,7 @@ import torch
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.batches import build_batches
 from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.tokens import listed
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.loop import ContrastiveJob, contrastive
 from cpt_ray.train.metrics import METRICS, read_metrics
@@ -87,7 +88,7 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> str:
     keys = {name: pa.array(range(400), pa.uint64()) for name in ("x_hash", "y_hash", "cluster")}
     path = str(tmp_path_factory.mktemp("order") / "batches")
     size = BatchOptions(batch_size=16, steps=SEEDS * SPAN, max_x_tokens=16, max_y_tokens=24)
-    build_batches(path, pa.table(rows | keys), encode, size, {})
+    build_batches(path, pa.table(rows | keys), listed(encode), size, {})
     return path
 
 
