@@ -5,11 +5,10 @@ from __future__ import annotations
 import glob
 import http.server
 import os
-import socket
+import socketserver
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -153,21 +152,22 @@ def test_a_server_without_filters_sends_all_at_once(root: Path, server: str) -> 
     assert table["name"].to_pylist() == ["two"]
 
 
+class Daemon(socketserver.BaseRequestHandler):
+    """`git daemon` for one connection, on a port that nobody else can have taken."""
+
+    def handle(self) -> None:
+        words = ["daemon", "--inetd", f"--base-path={Backend.root}", Backend.root]
+        subprocess.run(["git", *words], stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL, check=False)
+
+
 def test_the_daemon_is_read_too(root: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={root}", str(root)]
-    with subprocess.Popen(["git", *words], stderr=subprocess.DEVNULL, start_new_session=True) as daemon:
-        try:
-            for _ in range(600):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            table, _ = mine_repository_shard(shard(f"git://127.0.0.1:{port}/o/one.git"), OPTIONS)
-        finally:
-            os.killpg(daemon.pid, 15)
+    Backend.root = str(root)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Daemon) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.02,))
+        thread.start()
+        table, _ = mine_repository_shard(shard(f"git://127.0.0.1:{serving.server_address[1]}/o/one.git"), OPTIONS)
+        serving.shutdown()
+        thread.join()
     assert table["name"].to_pylist() == ["one"]
 
 
