@@ -67,7 +67,7 @@ class Backend(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-        type(self).sent += len(content)
+        Backend.sent += len(content)
 
     do_POST = do_GET
 
