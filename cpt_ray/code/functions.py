@@ -41,6 +41,7 @@ from cpt_ray.code.syntax import (
     definitions,
     documentation,
     has_body,
+    is_damaged,
     parse,
     parser_of,
 )
@@ -168,16 +169,17 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         return Mined("too_slow", [], [])
     found = definitions(tree, data, grammar)
     broken = tree.root_node.has_error
-    if broken and all(definition.node.has_error for definition in found):
+    lost = [broken and is_damaged(definition.node, grammar) for definition in found]
+    if broken and all(lost):
         return Mined("syntax_error", [], [])
     licence = file_licence(data, origin.licence)
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []
-    for definition in found:
+    for definition, damaged in zip(found, lost, strict=True):
         if definition.nested and not grammar.inner:
             reasons.append("nested")
             continue
-        if broken and definition.node.has_error:
+        if damaged:
             reasons.append("syntax_error")
             continue
         text = _function(definition, data, grammar, options)
@@ -186,9 +188,8 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
             continue
         reasons.append(None)
         rows.append(_row(definition, text, source.path, grammar, origin, licence))
-    lost = (definition.node for definition in found if definition.node.has_error)
-    damaged = damage(tree, lost) if broken else 0
-    return Mined(None, rows, reasons, len(data), damaged)
+    unread = damage(tree, [one.node for one, damaged in zip(found, lost, strict=True) if damaged]) if broken else 0
+    return Mined(None, rows, reasons, len(data), unread)
 
 
 class Text(NamedTuple):
@@ -389,4 +390,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=4, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=5, gives=FUNCTIONS, unit="files", run=mine_shard)

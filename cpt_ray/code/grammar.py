@@ -28,7 +28,7 @@ class Style:
 
     `blank_lines` may stand between the documentation and its definition (None: any number). `joins`: all documenting
     comments before a definition are one text, otherwise the nearest block or run of lines. `own_line`: a comment that
-    ends a line of code is none. `read` makes text of what is left without markers, None where it documents no function.
+    ends a line of code is none. `between`: what may stand before the definition all the same. `read` makes text of what is left without markers, None where it documents no function.
     """
 
     opens: re.Pattern[bytes]
@@ -36,6 +36,7 @@ class Style:
     blank_lines: int | None = None
     joins: bool = False
     own_line: bool = False
+    between: re.Pattern[bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Grammar:
     function is a mere declaration; empty: there are none. `inner`: documented functions inside functions count.
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
     in it, is called as its binding.
+    `tolerates`: whether a function with a place that the grammar cannot read is whole all the same, its name too.
     `docstring` finds the string literals that document, with the statement holding them; otherwise `style` does.
     `spills`: what is ended by its indentation holds the comments below it too, which are the next definition's.
     `keywords` are words of which every function holds one, where there are such: they lead to them faster than a query.
@@ -74,6 +76,7 @@ class Grammar:
     leads: Callable[[Node, bytes], bool] | None = None
     names: Callable[[Node, bytes], tuple[str, ...]] | None = None
     binds: Callable[[Node, Node, bytes], bool] | None = None
+    tolerates: Callable[[Node], bool] | None = None
     body: str = "body"
     inner: bool = False
     unnamed: frozenset[str] = frozenset()

@@ -143,6 +143,11 @@ def _query(language: Language, names: frozenset[str]) -> Query:
     return Query(language, f"[{' '.join(f'({name})' for name in sorted(names))}] @function")
 
 
+def is_damaged(node: Node, grammar: Grammar) -> bool:
+    """Whether a function cannot be told from what the grammar failed to read in it."""
+    return node.has_error and (grammar.tolerates is None or not grammar.tolerates(node))
+
+
 def damage(tree: Tree, lost: Iterable[Node]) -> int:
     """Bytes that the grammar could not read: error nodes, and the functions `lost` because one is in them."""
     unread = list(lost)
@@ -315,8 +320,11 @@ def documentation(definition: Definition, source: bytes, grammar: Grammar) -> Do
     start = definition.first.start_byte
     for comments in candidates:
         # Some grammars begin a block with the line end after the comment that stands in front of its first function.
-        if start - comments.anchor < 200 and not source[comments.anchor : start].strip():
-            parts = _documenting(comments, max(start, comments.anchor), source, grammar.style)
+        gap = source[comments.anchor : start] if start - comments.anchor < 200 else b"?"
+        written = gap.strip()
+        if not written or (grammar.style.between is not None and grammar.style.between.fullmatch(gap)):
+            follows = comments.anchor if written else max(start, comments.anchor)
+            parts = _documenting(comments, follows, source, grammar.style)
             if parts:
                 return Documentation(parts, None)
     return None

@@ -8,9 +8,70 @@ import re
 from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
 from cpt_ray.code.markup import doxygen
 
+# A macro in the head of a function (`API int f(int x) NOEXCEPT {`) is no word of the language: the grammar takes the
+# first word for the type, and what is one too many for an error. The body is whole all the same.
+_WORDS = frozenset(["identifier", "type_identifier", "field_identifier", "primitive_type", "qualified_identifier"])
+_LEFT_OVER = _WORDS | {":", "bitfield_clause", "function_declarator"}
+
+
+def tolerates(node: Node) -> bool:
+    """Whether there is a name for certain, and no error but words in the head, in the type or among the parameters."""
+    body = node.child_by_field_name("body")
+    return body is not None and not body.has_error and _name_in_damage(node) is not None
+
+
+def _name_in_damage(node: Node) -> Node | None:
+    declarator = node.child_by_field_name("declarator")
+    for child in node.children:
+        if child.is_missing or (child.is_error and not _is_left_over(child)):
+            return None
+    declarator = _misread(node) or declarator
+    while declarator is not None and declarator.type != "function_declarator":
+        if any(child.is_missing or (child.is_error and not _is_left_over(child)) for child in declarator.children):
+            return None
+        inner = _misread(declarator) or declarator.child_by_field_name("declarator")
+        declarator = inner or next((c for c in declarator.named_children if c.type.endswith("declarator")), None)
+    return _declared_in_damage(declarator) if declarator is not None else None
+
+
+def _declared_in_damage(declarator: Node) -> Node | None:
+    named, parameters = declarator.child_by_field_name("declarator"), declarator.child_by_field_name("parameters")
+    if named is None or parameters is None:
+        return None
+    if named.has_error and named.type == "template_function":  # API T f<T>(int x)
+        errors = [child for child in named.children if child.has_error]
+        return errors[0].children[0] if len(errors) == 1 and _is_word(errors[0]) else None
+    if named.has_error:
+        return None
+    for child in declarator.children:
+        if child.is_missing or (child.is_error and not _is_word(child)):
+            return None
+        if child.is_error and child.start_byte < parameters.start_byte:  # API T f(int x)
+            named = child.children[0]
+    return named
+
+
+def _misread(node: Node) -> Node | None:
+    """Where a macro follows the parameters it has the declarator's place, and that stands in the error before it."""
+    errors = (error for error in node.children if error.is_error)
+    return next((one for error in errors for one in error.children if one.type == "function_declarator"), None)
+
+
+def _is_left_over(error: Node) -> bool:
+    return all(one.type in _LEFT_OVER for one in error.children)
+
+
+def _is_word(error: Node) -> bool:
+    return error.is_error and error.child_count == 1 and error.children[0].type in _WORDS
+
 
 def names(node: Node, source: bytes) -> tuple[str, ...]:
     """The name inside of the declarators: `int *A::B<T>::f(int)` is A.B.f."""
+    named = _name_in_damage(node) if node.has_error else None
+    return _qualified(named or _declared(node), source)
+
+
+def _declared(node: Node) -> Node | None:
     declarator = node.child_by_field_name("declarator")
     while declarator is not None and declarator.type != "function_declarator":
         inner = declarator.child_by_field_name("declarator")
@@ -18,13 +79,17 @@ def names(node: Node, source: bytes) -> tuple[str, ...]:
     while declarator is not None and declarator.type in ("function_declarator", "parenthesized_declarator"):
         inner = declarator.child_by_field_name("declarator")
         declarator = inner or next(iter(declarator.named_children), None)
+    return declarator
+
+
+def _qualified(named: Node | None, source: bytes) -> tuple[str, ...]:
     found: list[str] = []
-    while declarator is not None and declarator.type == "qualified_identifier":
-        scope = declarator.child_by_field_name("scope")
+    while named is not None and named.type == "qualified_identifier":
+        scope = named.child_by_field_name("scope")
         if scope is not None:
             found.append(text_of(scope, source).partition("<")[0].strip())
-        declarator = declarator.child_by_field_name("name")
-    name = "".join(text_of(declarator, source).split()) if declarator is not None else ""
+        named = named.child_by_field_name("name")
+    name = "".join(text_of(named, source).split()) if named is not None else ""
     return (*found, name if name.startswith("operator") else name.partition("<")[0])
 
 
@@ -34,7 +99,10 @@ C = Grammar(
     module="tree_sitter_c",
     functions=kinds("function_definition"),
     names=names,
-    style=Style(re.compile(rb"/\*[*!](?![*/<])|//[/!](?![/<])"), doxygen),
+    tolerates=tolerates,
+    style=Style(
+        re.compile(rb"/\*[*!](?![*/<])|//[/!](?![/<])"), doxygen, between=re.compile(rb"(?:\s*#[ \t]*if[^\n\\]*\n)+\s*")
+    ),
     examples=(
         Example(
             "/** @file */\n#ifdef A\n/**\n * \\brief Doc of f.\n *\n * @param x more\n */\nstatic int *f(int x) { return 0; }\n#endif\n"
@@ -42,6 +110,14 @@ C = Grammar(
             "/*! Doc of h. */\nint h(void)\n{\n}\n/**\n * i_do() - Doc of i.\n * @x: more\n */\nvoid i_do(int x) {}\n"
             "int x; /**< of x */\nint none2(void) {}\n",
             {"f": "Doc of f.", "g": "Doc of g. More of g.", "h": "Doc of h.", "i_do": "Doc of i."},
+        ),
+        Example(
+            "/** A prototype. */\nint f(int x);\n/** Doc of f. */\nAPI int f(int x) { return x; }\n"
+            "/** Doc of g. */\n/* Copyright 2031 somebody. All rights reserved. */\n"
+            "static struct a * __init g(char __user *x, const char *y)\n__acquires(lock)\n{ return 0; }\n"
+            "/** A macro. */\n#define none(x) (x + 1)\n"
+            "/** Doc of k. */\n#ifdef A\nint k(void) { return 1; }\n#else\nint k(int x) { return 2; }\n#endif\n",
+            {"f": "Doc of f.", "g": "Doc of g.", "k": "Doc of k."},
         ),
     ),
 )
@@ -67,6 +143,13 @@ CPP = dataclasses.replace(
                 "A.B.h": "Doc of h.",
                 "z": "Doc of z.",
             },
+        ),
+        Example(
+            "class A {\n  /** Doc of f. */\n  API\n  iterator f() const NOEXCEPT { return 1; }\n"
+            "  /** Doc of g. */\n  virtual CONSTEXPR bool g(B x) const { return 1; }\n"
+            "  /** Doc of A. */\n  API A(const B& b) : C(b) {}\n  /** A prototype. */\n  int none() const;\n};\n"
+            "/** Doc of h. */\ntemplate <> STRONG_INLINE T h<T>(const T& a) { return a; }\n",
+            {"A.f": "Doc of f.", "A.g": "Doc of g.", "A.A": "Doc of A.", "h": "Doc of h."},
         ),
     ),
 )

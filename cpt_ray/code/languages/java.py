@@ -11,7 +11,9 @@ JAVA = Grammar(
     language="java",
     extensions=(".java",),
     module="tree_sitter_java",
-    functions=kinds("method_declaration constructor_declaration compact_constructor_declaration"),
+    functions=kinds(
+        "method_declaration constructor_declaration compact_constructor_declaration annotation_type_element_declaration"
+    ),
     scopes=fields(
         "class_declaration=name interface_declaration=name enum_declaration=name record_declaration=name"
         " annotation_type_declaration=name enum_constant=name object_creation_expression=none"
