@@ -14,23 +14,21 @@ A driver holds how many rows went where.
 from __future__ import annotations
 
 import itertools
-import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Count, Ledger, LedgerError, Manifest, Stage, parquet, parts, read_manifest, read_table
+from cpt_ray.artifacts import Count, Ledger, LedgerError, Manifest, parquet, read_manifest, read_table
 from cpt_ray.artifacts.columns import whole
-from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_number, receive, send
-from cpt_ray.dedup.signatures import read_batches, shards_of
+from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number, receive
+from cpt_ray.dedup.signatures import read_batches
 from cpt_ray.errors import UserError
-from cpt_ray.pairs.across import clear_phases
 from cpt_ray.pairs.batches import (
     ORDER,
     batches_of_a_part,
@@ -42,6 +40,7 @@ from cpt_ray.pairs.batches import (
 )
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.order import Plan, Pulled, Range, Stream, TooShort, content_keys, mix, place, plan, ranges, salt
+from cpt_ray.pairs.phases import Phases, Shard, clear_phases, numbered, numbered_shards
 from cpt_ray.pairs.splits import no_pairs, no_such_rows, read_side
 from cpt_ray.pairs.tokens import Encode
 
@@ -78,7 +77,6 @@ ONE_TABLE = 50_000
 """Pairs that are ordered as one table, in memory."""
 ROOM = 1 / 8
 """Of a source: how much of it is made ready behind what the quotas ask for, because some pairs wait."""
-Shard = Mapping[str, Any]
 _NOTHING = Sent("", 0, 0, EPOCH)
 
 
@@ -106,7 +104,7 @@ def make_batches(
     missing = [name for name in columns_of(options) if name not in there.columns]
     if missing:
         raise UserError(f"the pairs have no column {missing[0]!r}", where=pairs, fix="give pairs of the right kind")
-    return _Flow(path, pairs, encode, options, inputs, split).run()
+    return _across(path, pairs, encode, options, inputs, split)
 
 
 class _Streams(NamedTuple):
@@ -134,105 +132,78 @@ class _Streams(NamedTuple):
             yield from zip(rows.tolist(), table["cluster"].to_pylist(), strict=True)
 
 
-class _Flow:
-    """The places and identities that the exchanges of one artifact share."""
+def _across(
+    path: str,
+    pairs: str,
+    encode: Encode,
+    options: BatchOptions,
+    inputs: Mapping[str, str | Manifest],
+    split: str | None,
+) -> Manifest:
+    phases = Phases(path, ORDER, {"options": options.result(), "split": split}, inputs)
+    shards = numbered_shards(pairs)
+    ranged = buckets_for(read_manifest(pairs).rows)
+    keys = partial(_keys, split=split, options=options)
+    sent, read = phases.send("keys", keys, KEYS, shards, partial(_by_key, buckets=ranged), ranged)
+    if split and not read.balance.rows_in:
+        raise no_such_rows(pairs, split)
+    files = phases.map("known", _known, KNOWN, [{"bucket": bucket} for bucket in range(ranged)], sent=sent)
+    known = phases.inputs["known"]
+    assert isinstance(known, Manifest)
+    sizes = {name.removeprefix(OF): c.kept for name, c in known.balance.units.items() if name.startswith(OF)}
+    planned = plan(sizes, partial(_differ, files, options.batch_size), options)
+    placed, told = _place(phases, planned, files, len(shards), options)
+    per_part = batches_of_a_part(options.batch_size)
+    count = -(-planned.batches // per_part)
+    tokens = partial(_tokens, placed=placed, encode=encode, options=options)
+    # A shard as often as it has TOLD slots to fill.
+    tasks = [
+        {**shard, "start": start, "stop": start + TOLD}
+        for shard, rows in zip(shards, told, strict=True)
+        for start in range(0, max(rows, 1), TOLD)
+    ]
+    to = partial(_by_part, per_part=per_part)
+    filled, made = phases.send("tokens", tokens, schema_of(options), tasks, to, count)
+    ledger = _balance(read.balance, known.balance, planned, made.balance, planned.batches * options.batch_size)
+    published = replace(ORDER, gives=schema_of(options), run=partial(_part, sent=filled)).map(
+        path,
+        # What the steps before counted is counted once, with the first part.
+        shards=[{"bucket": bucket, "ledger": {} if bucket else ledger.to_dict()} for bucket in range(count)],
+        params=options,
+        inputs=inputs,
+        extra={"batches": planned.batches},
+        row_group=options.batch_size,
+    )
+    phases.clear()
+    return published
 
-    def __init__(
-        self,
-        path: str,
-        pairs: str,
-        encode: Encode,
-        options: BatchOptions,
-        inputs: Mapping[str, str | Manifest],
-        split: str | None,
-    ) -> None:
-        self.path, self.encode, self.options, self.split, self.inputs = path, encode, options, split, inputs
-        self.pairs, self.phases = pairs, path.rstrip("/") + ".phases"
-        self.rows = read_manifest(pairs).rows
-        self.shards = [{**shard, "number": number} for number, shard in enumerate(shards_of(parts(pairs)))]
-        self.steps: dict[str, str | Manifest] = dict(inputs)
 
-    def run(self) -> Manifest:
-        options = self.options
-        keys = partial(_keys, split=self.split, options=options)
-        ranged = buckets_for(self.rows)
-        sent, read = self._send("keys", keys, KEYS, self.shards, partial(_by_key, buckets=ranged), ranged)
-        if self.split and not read.balance.rows_in:
-            raise no_such_rows(self.pairs, self.split)
-        stage = Stage(f"{ORDER.name}-known", ORDER.version, KNOWN, run=_known)
-        at = posixpath.join(self.phases, "known")
-        known = stage.map(
-            at, shards=[{"bucket": b} for b in range(ranged)], params={}, inputs={"keys": read}, sent=sent
-        )
-        self.steps["known"] = known
-        sizes = {name.removeprefix(OF): c.kept for name, c in known.balance.units.items() if name.startswith(OF)}
-        planned = plan(sizes, partial(_differ, parts(at), options.batch_size), options)
-        placed, told = self._place(planned, parts(at))
-        per_part = batches_of_a_part(options.batch_size)
-        count = -(-planned.batches // per_part)
-        tokens = partial(_tokens, placed=placed, encode=self.encode, options=options)
-        to = partial(_by_part, per_part=per_part)
-        filled, made = self._send("tokens", tokens, schema_of(options), self._tasks(told), to, count)
-        ledger = _balance(read.balance, known.balance, planned, made.balance, planned.batches * options.batch_size)
-        published = replace(ORDER, gives=schema_of(options), run=partial(_part, sent=filled)).map(
-            self.path,
-            # What the steps before counted is counted once, with the first part.
-            shards=[{"bucket": bucket, "ledger": {} if bucket else ledger.to_dict()} for bucket in range(count)],
-            params=options,
-            inputs=self.inputs,
-            extra={"batches": planned.batches},
-            row_group=options.batch_size,
-        )
-        clear_phases(self.path)
-        return published
-
-    def _place(self, planned: Plan, files: Sequence[str]) -> tuple[Sent, list[int]]:
-        """Steps 3 and 4, and the rows that each shard is told of; again with twice the epochs where pairs had to wait so
-        often that a stream ended."""
-        sizes, of_batches = planned.sizes, ranges(planned, self.options)
-        last = of_batches[-1]
-        drawn = {name: last.at[name] + sum(quota.get(name, 0) for quota in last.quotas) for name in sizes}
-        buckets = {name: buckets_for(size) for name, size in sizes.items()}
-        epochs = {name: int(drawn[name] / size + ROOM) + 1 for name, size in sizes.items()}
-        shards = [part._asdict() for part in of_batches]
-        while True:
-            *first, total = itertools.accumulate((epochs[name] * buckets[name] for name in sizes), initial=0)
-            most = max(epochs.values())
-            spans = [(start, min(start + EPOCHS, most)) for start in range(0, most, EPOCHS)]
-            streams = _Streams(_NOTHING, sizes, epochs, buckets, dict(zip(sizes, first, strict=True)), [])
-            run = partial(_epochs, streams=streams, seed=self.options.seed)
-            asked = [{"path": name, "epochs": span} for span in spans for name in files]
-            sent, made = self._send(f"epochs-{most}", run, EPOCH, asked, partial(by_number, column="bucket"), total)
-            streams = streams._replace(sent=sent, rows=self._rows_of(f"epochs-{most}", total))
-            run = partial(_placed, streams=streams)
-            name, to = f"placed-{most}", partial(by_number, column="shard")
-            placed, made = self._send(name, run, PLACED, shards, to, max(len(self.shards), 1))
-            if made.balance.units["ranges"].kept == len(shards):
-                return placed, self._rows_of(name, len(self.shards))
-            epochs = {name: 2 * count for name, count in epochs.items()}
-
-    def _tasks(self, told: Sequence[int]) -> list[Shard]:
-        """The shards of the pairs, each as often as it has TOLD slots to fill."""
-        return [
-            {**shard, "start": start, "stop": start + TOLD}
-            for shard, rows in zip(self.shards, told, strict=True)
-            for start in range(0, max(rows, 1), TOLD)
-        ]
-
-    def _rows_of(self, name: str, buckets: int) -> list[int]:
-        """How many rows were sent to each bucket."""
-        sent = read_table(posixpath.join(self.phases, name))
-        return np.bincount(sent["bucket"].to_numpy(), sent["rows"].to_numpy(), buckets).astype(np.int64).tolist()
-
-    def _send(
-        self, name: str, run: Any, gives: pa.Schema, shards: Sequence[Shard], to: Route, buckets: int
-    ) -> tuple[Sent, Manifest]:
-        stage = Stage(f"{ORDER.name}-{name}", ORDER.version, gives, run=run)
-        at = posixpath.join(self.phases, name)
-        params = {"options": self.options.result(), "split": self.split}
-        sent, made = send(at, stage, shards=shards, buckets=buckets, to=to, params=params, inputs=self.steps)
-        self.steps[name] = made
-        return sent, made
+def _place(
+    phases: Phases, planned: Plan, files: Sequence[str], shards: int, options: BatchOptions
+) -> tuple[Sent, list[int]]:
+    """Steps 3 and 4, and how many rows each shard is told of; again with twice the epochs where pairs had to wait so
+    often that a stream ended."""
+    sizes, of_batches = planned.sizes, ranges(planned, options)
+    last = of_batches[-1]
+    drawn = {name: last.at[name] + sum(quota.get(name, 0) for quota in last.quotas) for name in sizes}
+    buckets = {name: buckets_for(size) for name, size in sizes.items()}
+    epochs = {name: int(drawn[name] / size + ROOM) + 1 for name, size in sizes.items()}
+    by_shard = partial(by_number, column="shard")
+    while True:
+        *first, total = itertools.accumulate((epochs[name] * buckets[name] for name in sizes), initial=0)
+        most = max(epochs.values())
+        spans = [(start, min(start + EPOCHS, most)) for start in range(0, most, EPOCHS)]
+        streams = _Streams(_NOTHING, sizes, epochs, buckets, dict(zip(sizes, first, strict=True)), [])
+        run = partial(_epochs, streams=streams, seed=options.seed)
+        asked = [{"path": name, "epochs": span} for span in spans for name in files]
+        sent, _ = phases.send(f"epochs-{most}", run, EPOCH, asked, partial(by_number, column="bucket"), total)
+        streams = streams._replace(sent=sent, rows=phases.rows_of(f"epochs-{most}", total))
+        parts_of = [part._asdict() for part in of_batches]
+        name = f"placed-{most}"
+        placed, made = phases.send(name, partial(_placed, streams=streams), PLACED, parts_of, by_shard, max(shards, 1))
+        if made.balance.units["ranges"].kept == len(of_batches):
+            return placed, phases.rows_of(name, shards)
+        epochs = {name: 2 * count for name, count in epochs.items()}
 
 
 def _keys(shard: Shard, *, split: str | None, options: BatchOptions) -> tuple[pa.Table, Ledger]:
@@ -250,8 +221,7 @@ def _keys(shard: Shard, *, split: str | None, options: BatchOptions) -> tuple[pa
         usable = pa.array([reason is None for reason in reasons], pa.bool_())
         table, rows = table.filter(usable), pa.array(rows, pa.int32()).filter(usable)
         keys = pa.array(content_keys(table["pair_id"].to_pylist()))
-        number = pa.array(np.full(len(table), shard["number"], np.int32))
-        found = [keys, table["pair_id"], table["source"], table["cluster"], number, rows]
+        found = [keys, table["pair_id"], table["source"], table["cluster"], numbered(shard, len(table)), rows]
         tables.append(pa.table(found, names=KEYS.names).cast(KEYS))
     return pa.concat_tables(tables), ledger
 

@@ -9,11 +9,12 @@ from functools import partial
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, parquet, read_manifest, read_table
-from cpt_ray.pairs.across import clear_phases, code_pairs_across, text_pairs_across
+from cpt_ray.pairs.across import code_pairs_across, text_pairs_across
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import code_pairs
 from cpt_ray.pairs.neighbours import text_pairs
 from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
+from cpt_ray.pairs.phases import clear_phases
 from cpt_ray.pairs.schema import PAIRS
 from cpt_ray.pairs.splits import split_pairs
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from cpt_ray.artifacts import Ledger, Manifest, build, parquet, read_table
+from cpt_ray.artifacts import Ledger, Manifest, build, exchange, parquet, read_table
 from cpt_ray.errors import UserError
+from cpt_ray.pairs import corpus as rooms
 from cpt_ray.pairs.corpus import CORPUS, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.options import CorpusOptions, SplitOptions
 from cpt_ray.pairs.splits import HELDOUT, side
@@ -16,9 +18,11 @@ from cpt_ray.pairs.splits import HELDOUT, side
 SPLIT = SplitOptions(heldout_share=0.4)
 
 
-def publish(path: Path, table: pa.Table) -> str:
+def publish(path: Path, table: pa.Table, files: int = 1) -> str:
     with build(str(path), step="toy", version=1, params={}) as work:
-        parquet.write_table(f"{work.path}/part-00000.parquet", table)
+        for number, rows in enumerate(np.array_split(np.arange(len(table)), files)):
+            part = table.take(pa.array(rows))
+            parquet.write_table(f"{work.path}/part-{number:05d}.parquet", part, row_group_size=7)
         work.publish(Ledger.of("rows", read=len(table), kept=len(table)), rows=len(table), schema=table.schema)
     return str(path)
 
@@ -83,3 +87,29 @@ def test_clusters_of_another_corpus_are_refused(tmp_path, source):
     other = source._replace(clusters=publish(tmp_path / "short", short))
     with pytest.raises(UserError, match="no duplicate cluster"):
         corpus(tmp_path / "corpus", other)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_texts": 17, "seed": 4}, {"max_texts": 1, "max_characters": 9}])
+def test_exchanges_give_the_rows_of_one_table(tmp_path, monkeypatch, source, options):
+    """Two sources in files of any cut, many buckets and parts: equal rows in equal order, and an equal ledger."""
+    again = pa.Table.from_pylist(
+        [{**row, "doc_id": "e" + row["doc_id"]} for row in read_table(source.rows).to_pylist()]
+    )
+    known = read_table(source.clusters)
+    for name in ("doc_id", "cluster_id"):
+        renamed = pa.array(["e" + value for value in known[name].to_pylist()])
+        known = known.set_column(known.schema.get_field_index(name), name, renamed)
+    rows, clusters = publish(tmp_path / "rows-2", again, 5), publish(tmp_path / "clusters-2", known, 3)
+    sources = {"text": source, "code": Source(rows, clusters, "doc_id", ("text",))}
+    asked = CorpusOptions(**options)
+    whole = make_corpus(str(tmp_path / "whole"), sources, split=SPLIT, options=asked)
+    monkeypatch.setattr(rooms, "ONE_TABLE", 0)
+    for rows_of_part, bucket in ((50_000, 1 << 20), (9, 13)):
+        monkeypatch.setattr(rooms, "ROWS_PER_PART", rows_of_part)
+        monkeypatch.setattr(exchange, "BUCKET_ROWS", bucket)
+        path = tmp_path / f"made-{bucket}"
+        made = make_corpus(str(path), sources, split=SPLIT, options=asked)
+        assert read_table(str(path)).equals(read_table(str(tmp_path / "whole")))
+        assert (made.ledger, made.rows, made.columns) == (whole.ledger, whole.rows, whole.columns)
+        assert len(made.files) >= min(whole.rows // 9, 2) or rows_of_part > 9
+        assert not path.with_suffix(".phases").exists()

@@ -1,0 +1,143 @@
+"""The exchanges on the way to one artifact: where they lie, what they depend on, and the one that all of them begin with.
+
+What is under way stays in `<path>.phases`, where a killed run finds it again, until the artifact stands.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest, read_table
+from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_hash, by_number, receive, send
+from cpt_ray.dedup.signatures import read_batches, shards_of
+from cpt_ray.pairs.schema import survivors
+
+ASKED = pa.schema([("doc_id", pa.string()), ("shard", pa.int32()), ("cluster_id", pa.string()), ("kept", pa.bool_())])
+CLUSTERS = -1
+"""The number of a shard that asks for nothing and knows the clusters."""
+Shard = Mapping[str, Any]
+Work = Callable[..., tuple[pa.Table, Ledger]]
+
+
+class Phases:
+    """The exchanges of the artifact of `stage` at `path`. Each depends on `params` and on `inputs`, which grow by it."""
+
+    def __init__(
+        self, path: str, stage: Stage, params: Mapping[str, Any], inputs: Mapping[str, str | Manifest]
+    ) -> None:
+        self.folder = path.rstrip("/") + ".phases"
+        self.stage, self.params, self.inputs = stage, dict(params), dict(inputs)
+
+    def map(self, name: str, run: Work, gives: pa.Schema, shards: Sequence[Shard], **arguments: Any) -> list[str]:
+        """The parts of an artifact on the way, of the map `run` over `shards`; its manifest is `inputs[name]`."""
+        at = posixpath.join(self.folder, name)
+        stage = Stage(f"{self.stage.name}-{name}", self.stage.version, gives, unit=self.stage.unit, run=run)
+        self.inputs[name] = stage.map(at, shards=shards, params=self.params, inputs=self.inputs, **arguments)
+        return parts(at)
+
+    def send(
+        self, name: str, run: Work, gives: pa.Schema, shards: Sequence[Shard], to: Route, buckets: int
+    ) -> tuple[Sent, Manifest]:
+        """What `run` gives for every shard, to the buckets that `to` names."""
+        stage = Stage(f"{self.stage.name}-{name}", self.stage.version, gives, run=run)
+        at = posixpath.join(self.folder, name)
+        sent, made = send(at, stage, shards=shards, buckets=buckets, to=to, params=self.params, inputs=self.inputs)
+        self.inputs[name] = made
+        return sent, made
+
+    def ask(
+        self, name: str, run: Work, gives: pa.Schema, shards: Sequence[Shard], key: Sequence[str], rows: int
+    ) -> Sent:
+        """To buckets by the hash of `key`; `rows` is about how many there are."""
+        buckets = buckets_for(rows)
+        return self.send(name, run, gives, shards, partial(by_hash, columns=key, buckets=buckets), buckets)[0]
+
+    def answer(self, name: str, run: Work, gives: pa.Schema, asked: Sent, shards: int) -> Sent:
+        """From each bucket back to the shards that asked, by the column `shard`."""
+        buckets = [{"bucket": bucket} for bucket in range(asked.buckets)]
+        to = partial(by_number, column="shard")
+        return self.send(name, partial(run, sent=asked), gives, buckets, to, max(shards, 1))[0]
+
+    def rows_of(self, name: str, buckets: int) -> list[int]:
+        """How many rows were sent to each bucket."""
+        sent = read_table(posixpath.join(self.folder, name))
+        return np.bincount(sent["bucket"].to_numpy(), sent["rows"].to_numpy(), buckets).astype(np.int64).tolist()
+
+    def clusters(self, rows: str, clusters: str, id_column: str, of: str = "") -> tuple[list[Shard], Sent]:
+        """The numbered shards of `rows`, and to each of them the ids that are kept, with their clusters (see `kept`).
+
+        `of` tells several artifacts apart. UserError for a document that is in no cluster.
+        """
+        shards = numbered_shards(rows)
+        known: list[Shard] = [{**shard, "number": CLUSTERS} for shard in shards_of(parts(clusters))]
+        ids = partial(_ids, id_column=id_column)
+        count = read_manifest(rows).rows + read_manifest(clusters).rows
+        asked = self.ask(f"ids{of}", ids, ASKED, [*shards, *known], ("doc_id",), count)
+        return shards, self.answer(f"known{of}", _join, ASKED, asked, len(shards))
+
+    def clear(self) -> None:
+        """Remove what was on its way to the artifact, which stands."""
+        clear_phases(self.folder.removesuffix(".phases"))
+
+
+def numbered_shards(artifact: str) -> list[Shard]:
+    """The shards of an artifact, each with its number."""
+    return [{**shard, "number": number} for number, shard in enumerate(shards_of(parts(artifact)))]
+
+
+def clear_phases(path: str) -> None:
+    """Remove what was on its way to the artifact at `path`, which stands."""
+    fs, phases = fsspec.core.url_to_fs(path.rstrip("/") + ".phases")
+    if fs.exists(phases):
+        fs.rm(phases, recursive=True)
+
+
+def kept(shard: Shard, known: Sent, columns: Sequence[str]) -> tuple[pa.Table, dict[str, str], int]:
+    """A shard's kept rows by id (the first of `columns`), the cluster of each id, and how many rows are not kept."""
+    table = pa.concat_tables([*read_batches(shard, columns)])
+    found = receive(known, shard["number"], ("doc_id",))
+    rows = table.filter(pc.is_in(table[columns[0]], found["doc_id"].combine_chunks())).sort_by(columns[0])
+    cluster_of = dict(zip(found["doc_id"].to_pylist(), found["cluster_id"].to_pylist(), strict=True))
+    return rows, cluster_of, table.num_rows - rows.num_rows
+
+
+def numbered(shard: Shard, rows: int) -> pa.Array:
+    """The shard's number, as often."""
+    return pa.array(np.full(rows, shard["number"], np.int32))
+
+
+def _ids(shard: Shard, *, id_column: str) -> tuple[pa.Table, Ledger]:
+    if shard["number"] == CLUSTERS:
+        table = _read(shard, ["doc_id", "cluster_id", "kept"])
+        found = [table["doc_id"], numbered(shard, table.num_rows), table["cluster_id"], table["kept"]]
+        return pa.table(found, schema=ASKED), Ledger.of("clusters", read=table.num_rows, kept=table.num_rows)
+    read = _read(shard, [id_column])[id_column]
+    ids = read.unique()
+    empty = [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.bool_())]
+    ledger = Ledger.of("ids", read=len(read), kept=len(ids), dropped={"repeated_id": len(read) - len(ids)})
+    return pa.table([ids, numbered(shard, len(ids)), *empty], schema=ASKED), ledger
+
+
+def _join(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
+    """Those of the ids asked for that are kept, with their cluster."""
+    table = receive(sent, shard["bucket"], ("doc_id", "shard"))
+    theirs = pc.equal(table["shard"], CLUSTERS)
+    clusters, ids = table.filter(theirs), table.filter(pc.invert(theirs))
+    known = survivors(ids["doc_id"], clusters)
+    kept = pa.array(known.kept, pa.bool_())
+    answer = pa.table([ids["doc_id"], ids["shard"], pa.array(known.cluster_id, pa.string()), kept], schema=ASKED)
+    answer = answer.filter(kept)
+    removed = ids.num_rows - answer.num_rows
+    return answer, Ledger.of("ids", read=ids.num_rows, kept=answer.num_rows, dropped={"duplicate": removed})
+
+
+def _read(shard: Shard, columns: Sequence[str]) -> pa.Table:
+    return pa.concat_tables([*read_batches(shard, columns)])
