@@ -1,5 +1,6 @@
 """A versioned, published directory: manifest, ledger, fingerprint, resume."""
 
+from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.flow import Wanted, check_flow, run_flow
 from cpt_ray.artifacts.ledger import Count, Ledger, LedgerError
 from cpt_ray.artifacts.manifest import Manifest, fingerprint
@@ -13,6 +14,7 @@ __all__ = [
     "LedgerError",
     "Manifest",
     "Needs",
+    "Sampler",
     "Stage",
     "Wanted",
     "Work",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cpt_ray.artifacts import examples as dropped_examples
+from cpt_ray.artifacts.examples import Examples, Sampler
 
 
 class LedgerError(AssertionError):
@@ -27,9 +31,13 @@ class Count:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Counts by unit, in the order the units appear along the step (files before the functions found in them)."""
+    """Counts by unit, in the order the units appear along the step (files before the functions found in them).
+
+    `examples` are a few of what was dropped; they are no part of the balance.
+    """
 
     units: Mapping[str, Count] = field(default_factory=dict)
+    examples: Examples = field(default_factory=dict, compare=False)
 
     @staticmethod
     def empty() -> Ledger:
@@ -55,7 +63,17 @@ class Ledger:
                 after = next((order.index(later) for later in theirs[at + 1 :] if later in order), len(order))
                 order.insert(after, unit)
         nothing = Count(0, 0)
-        return Ledger({unit: self.units.get(unit, nothing) + other.units.get(unit, nothing) for unit in order})
+        units = {unit: self.units.get(unit, nothing) + other.units.get(unit, nothing) for unit in order}
+        return Ledger(units, dropped_examples.together(self.examples, other.examples))
+
+    def showing(self, sampler: Sampler) -> Ledger:
+        """The same, with the examples that were collected while it was counted."""
+        return replace(self, examples=dropped_examples.together(self.examples, sampler.examples))
+
+    def renamed(self, unit: str) -> Ledger:
+        """The ledger of a step of one unit under another name, so that it does not add to the step before."""
+        (count,) = self.units.values()
+        return Ledger({unit: count}, {(unit, reason): held for (_, reason), held in self.examples.items()})
 
     def check(self, where: str) -> Ledger:
         """Return self, or raise LedgerError naming the unit that does not balance."""
@@ -85,6 +103,16 @@ class Ledger:
         for count in self.units.values():
             reasons.update(count.dropped)
         return dict(sorted(reasons.items()))
+
+    def whole(self) -> dict[str, object]:
+        """As JSON with the examples; `to_dict` is the counts alone."""
+        return {"units": self.to_dict(), "examples": dropped_examples.to_rows(self.examples)}
+
+    @staticmethod
+    def of_whole(value: Mapping[str, Any]) -> Ledger:
+        if "units" not in value:  # counts alone, as a build begun before there were examples has them
+            return Ledger.from_dict(value)
+        return replace(Ledger.from_dict(value["units"]), examples=dropped_examples.from_rows(value["examples"]))
 
     def to_dict(self) -> dict[str, dict[str, object]]:
         return {

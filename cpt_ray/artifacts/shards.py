@@ -66,7 +66,7 @@ def run_shards(
             finished = _finished(scratch, i)
             if finished is None:
                 raise RuntimeError(f"{step}: shard {i} of {path} reported nothing; its rows would be lost")
-            ledger += Ledger.from_dict(finished["ledger"])
+            ledger += Ledger.of_whole(finished["ledger"])
             total += finished["rows"]
             if "digest" in finished:  # a build begun before digests were written goes on all the same
                 digests[f"{part_name(i)}.parquet"] = finished["digest"]
@@ -90,13 +90,13 @@ def _run_shard(
     digest = parquet.write_table(name, table, row_group_size=row_group)
     # The part is complete before its ledger appears: a kill in between only repeats this shard.
     seconds = time.monotonic() - started
-    done = {"ledger": ledger.to_dict(), "rows": table.num_rows, "digest": digest, "seconds": seconds}
+    done = {"ledger": ledger.whole(), "rows": table.num_rows, "digest": digest, "seconds": seconds}
     fs, scratch = fsspec.core.url_to_fs(posixpath.join(out, SCRATCH))
     name = posixpath.join(scratch, f"{part_name(index)}.json")
     with fs.open(name + ".tmp", "w") as sink:
         json.dump(done, sink)
     fs.mv(name + ".tmp", name)
-    return {"index": index, "ledger": json.dumps(done["ledger"])}
+    return {"index": index, "ledger": json.dumps(ledger.to_dict())}
 
 
 def _finished(scratch: str, index: int) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ import fsspec
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from cpt_ray.artifacts import parquet
+from cpt_ray.artifacts import examples, parquet
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import DIGEST, File, Manifest, canonical, content_digest, identity_of, software
 from cpt_ray.errors import UserError
@@ -95,6 +95,7 @@ class Work:
         fs, building = fsspec.core.url_to_fs(self.path)
         for cut in (name for name in fs.find(building) if name.endswith(".tmp")):  # by a kill while it was written
             fs.rm(cut)
+        examples.write(self.path, ledger.examples)
         files = _files(fs, building, digests or {})
         self.manifest = Manifest(
             step=self.step,

@@ -24,6 +24,7 @@ import pyarrow as pa
 import xxhash
 from tree_sitter import Node
 
+from cpt_ray.artifacts.examples import LONGEST, Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
@@ -101,10 +102,20 @@ def mine_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table
     return mine(_read(sorted(shard["files"], key=lambda file: file[1]), options), origin, options)
 
 
+class LeftOut(NamedTuple):
+    """A function that is no row: why, the line it begins in, and its bytes."""
+
+    reason: str
+    line: int
+    start: int
+    end: int
+
+
 class Mined(NamedTuple):
     """What one file gave: why it was left out (None: it was read), its rows, and for each function why it was left out.
 
-    `size` and `damaged` are bytes of the file and of those the grammar could not read.
+    `size` and `damaged` are bytes of the file and of those the grammar could not read. `left_out` are the functions that
+    are not rows; `data` is what they are bytes of.
     """
 
     reason: str | None
@@ -112,6 +123,8 @@ class Mined(NamedTuple):
     reasons: list[str | None]
     size: int = 0
     damaged: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    data: bytes = b""
 
 
 def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tuple[pa.Table, Ledger]:
@@ -123,9 +136,11 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
     files: Counter[str | None] = Counter()
     functions: Counter[str | None] = Counter()
     size = damaged = 0
+    dropped = Sampler()
     for source in sources:
         mined = mine_source(source, source.origin or origin, options)
         files[mined.reason] += 1
+        _show(dropped, mined, (source.origin or origin).group, source.path)
         functions.update(mined.reasons)
         rows += mined.rows
         if mined.damaged:
@@ -136,7 +151,18 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
     if damaged:
         ledger += Ledger.of("bytes", read=size, kept=size - damaged, dropped={"syntax_error": damaged})
     ledger += Ledger.count("functions", functions.elements())
-    return pa.Table.from_pylist(rows, schema=FUNCTIONS), ledger
+    return pa.Table.from_pylist(rows, schema=FUNCTIONS), ledger.showing(dropped)
+
+
+def _show(dropped: Sampler, mined: Mined, group: str, path: str) -> None:
+    """Examples of what a file lost."""
+    if mined.reason is not None:
+        dropped.add("files", mined.reason, f"{group}/{path}", group=group, path=path)
+    for reason, line, start, end in mined.left_out:
+        at = f"{path}:{line}"
+        if dropped.wants("functions", reason, f"{group}/{at}"):
+            text = mined.data[start : min(end, start + 4 * LONGEST)].decode("utf-8", "replace")
+            dropped.add("functions", reason, f"{group}/{at}", group=group, path=at, text=text)
 
 
 def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
@@ -175,21 +201,23 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
     licence = file_licence(data, origin.licence)
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []
+    left_out: list[LeftOut] = []
     for definition, damaged in zip(found, lost, strict=True):
         if definition.nested and not grammar.inner:
-            reasons.append("nested")
-            continue
-        if damaged:
-            reasons.append("syntax_error")
-            continue
-        text = _function(definition, data, grammar, options)
+            text: Text | str = "nested"
+        elif damaged:
+            text = "syntax_error"
+        else:
+            text = _function(definition, data, grammar, options)
         if isinstance(text, str):
             reasons.append(text)
+            first = definition.first
+            left_out.append(LeftOut(text, first.start_point.row + 1, first.start_byte, definition.last.end_byte))
             continue
         reasons.append(None)
         rows.append(_row(definition, text, source.path, grammar, origin, licence))
     unread = damage(tree, [one.node for one, damaged in zip(found, lost, strict=True) if damaged]) if broken else 0
-    return Mined(None, rows, reasons, len(data), unread)
+    return Mined(None, rows, reasons, len(data), unread, tuple(left_out), data)
 
 
 class Text(NamedTuple):
@@ -390,4 +418,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=5, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=6, gives=FUNCTIONS, unit="files", run=mine_shard)

@@ -163,4 +163,4 @@ def _clean_shard(
 
 OLDER_CAPTURES = Stage("older_captures", version=1, gives=OLDER, unit="captures")
 COUNT = Stage("paragraphs", version=1, gives=COUNTS, unit="documents", run=_count_shard)
-CLEAN = Stage("clean_documents", version=2, unit="documents", run=_clean_shard)
+CLEAN = Stage("clean_documents", version=3, unit="documents", run=_clean_shard)

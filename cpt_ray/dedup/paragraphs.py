@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from cpt_ray.artifacts import Ledger
+from cpt_ray.artifacts import Ledger, Sampler
 from cpt_ray.dedup import minhash, shingles
 from cpt_ray.dedup.kernels import U64
 from cpt_ray.dedup.options import ParagraphOptions
@@ -83,6 +83,14 @@ def drop_repeated(
     cleaned = _with(table, text_column, text)
     if CONTENT_HASH in table.column_names:
         cleaned = _with(cleaned, CONTENT_HASH, _content_hash(table[CONTENT_HASH], text, touched))
+    host_of, dropped = _hosts(table.column(host_column)), Sampler()
+    for row in np.flatnonzero(emptied).tolist():
+        host, page = host_of[row].as_py(), column[row].as_py()
+        dropped.add("documents", "only_repeated_paragraphs", f"{host}\n{page}", host=host, text=page)
+    gone = np.flatnonzero(drop)
+    for at in gone[np.unique(split.content[gone], return_index=True)[1]].tolist():
+        host, paragraph = host_of[split.document[at].item()].as_py(), split.texts[at].as_py()
+        dropped.add("paragraphs", "repeated_within_host", paragraph, host=host, text=paragraph)
     cleaned = cleaned.filter(pa.array(~emptied))
     ledger = Ledger.of(
         "paragraphs", read=len(keep), kept=int(keep.sum()), dropped={"repeated_within_host": int(drop.sum())}
@@ -92,7 +100,7 @@ def drop_repeated(
         kept=cleaned.num_rows,
         dropped={"only_repeated_paragraphs": int(emptied.sum())},
     )
-    return cleaned, ledger
+    return cleaned, ledger.showing(dropped)
 
 
 class _Paragraphs:

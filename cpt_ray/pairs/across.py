@@ -15,6 +15,7 @@ the ledger, are those of one table with everything in it (`text_pairs`, `code_pa
 from __future__ import annotations
 
 import itertools
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Count, Ledger, LedgerError, Manifest, Stage, parquet, read_manifest
+from cpt_ray.artifacts import Count, Ledger, LedgerError, Manifest, Stage, examples, parquet, read_manifest
+from cpt_ray.artifacts.examples import together
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_range, receive
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import candidates as code_candidates
@@ -34,7 +36,7 @@ from cpt_ray.pairs.neighbours import cut_documents, line_counts
 from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
 from cpt_ray.pairs.phases import Phases, Shard, Work, numbered
 from cpt_ray.pairs.phases import kept as kept_rows
-from cpt_ray.pairs.schema import CANDIDATES, PAIRS
+from cpt_ray.pairs.schema import CANDIDATES, PAIRS, examples_of
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, side
 
 PART_ROWS = 50_000
@@ -112,10 +114,12 @@ def _across(
         "pairs", last, PAIRS, pieces, partial(by_range, column="pair_id", buckets=count), count
     )
     ledger, sides_of = _balance(made.balance, manifest.balance, unit)
+    for name in ("candidates", "pairs"):
+        ledger = replace(ledger, examples=together(ledger.examples, examples.read(posixpath.join(phases.folder, name))))
     published = replace(stage, run=partial(_part, sent=sent)).map(
         path,
         # What the steps before counted is counted once, with the first part.
-        shards=[{"bucket": bucket, "ledger": {} if bucket else ledger.to_dict()} for bucket in range(count)],
+        shards=[{"bucket": bucket, "ledger": {} if bucket else ledger.whole()} for bucket in range(count)],
         params=params,
         inputs=inputs,
         extra={"splits": sides_of},
@@ -205,12 +209,13 @@ def _chosen(
     reasons = [reason_of.get(key) for key in zip(*(table[c].to_pylist() for c in ("x_hash", "y_hash")), strict=True)]
     for reason, copies in zip(reasons, table["copies"].to_pylist(), strict=True):
         counts[reason or "same_text"] += copies + (reason is not None)
-    table = table.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
-    ledger = Ledger.of(unit, read=len(table) + counts.total(), kept=len(table), dropped=counts)
+    kept = pa.array([reason is None for reason in reasons], pa.bool_())
+    gone = examples_of(table.filter(pc.invert(kept)), unit, [reason for reason in reasons if reason is not None])
+    table = table.filter(kept)
+    ledger = Ledger.of(unit, read=len(table) + counts.total(), kept=len(table), dropped=counts).showing(gone)
     if evaluation is not None:
         table, removed = decontaminate(table, evaluation)
-        (count,) = removed.units.values()
-        ledger += Ledger({"decontamination": count})
+        ledger += removed.renamed("decontamination")
     return table, ledger
 
 
@@ -248,15 +253,17 @@ def _last(shard: Shard, *, chosen: Chosen, leaks: Sent, split: SplitOptions) -> 
     keep = pc.or_(heldout, pc.invert(stands))
     names = pc.if_else(heldout, HELDOUT, TRAIN)
     pairs = table.drop_columns(["copies"]).set_column(PAIRS.get_field_index("split"), PAIRS.field("split"), names)
+    gone = examples_of(pairs.filter(pc.invert(keep)), "split", "leaks_heldout")
     pairs = pairs.filter(keep)
-    ledger += Ledger.of("split", read=len(table), kept=len(pairs), dropped={"leaks_heldout": len(table) - len(pairs)})
-    for name, count in Counter(pairs["split"].to_pylist()).items():
-        ledger += Ledger.of(name, read=count, kept=count)
+    count = Ledger.of("split", read=len(table), kept=len(pairs), dropped={"leaks_heldout": len(table) - len(pairs)})
+    ledger += count.showing(gone)
+    for name, rows in Counter(pairs["split"].to_pylist()).items():
+        ledger += Ledger.of(name, read=rows, kept=rows)
     return pairs.cast(PAIRS), ledger
 
 
 def _part(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
-    return receive(sent, shard["bucket"], ("pair_id", "x_doc")), Ledger.from_dict(shard["ledger"])
+    return receive(sent, shard["bucket"], ("pair_id", "x_doc")), Ledger.of_whole(shard["ledger"])
 
 
 def _balance(made: Ledger, last: Ledger, unit: str) -> tuple[Ledger, dict[str, int]]:

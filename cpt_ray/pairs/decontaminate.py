@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import Origin, Source, mine, text_hash
 from cpt_ray.code.grammars import GRAMMARS
 from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
+from cpt_ray.pairs.schema import examples_of
 
 _URL = re.compile(r"https?://github\.com/([^/\s]+)/([^/\s]+)/blob/[^/\s]+/(.+?)(?:#L\d+(?:-L\d+)?)?")
 
@@ -90,7 +92,8 @@ def decontaminate(pairs: pa.Table, evaluation: Evaluation) -> tuple[pa.Table, Le
         "test_file" if where[key] else "test_text" if said else None for key, said in zip(keys, says, strict=True)
     ]
     kept = pa.array([reason is None for reason in reasons], pa.bool_())
-    return pairs.filter(kept), Ledger.count("pairs", reasons)
+    gone = examples_of(pairs.filter(pc.invert(kept)), "pairs", [reason for reason in reasons if reason is not None])
+    return pairs.filter(kept), Ledger.count("pairs", reasons).showing(gone)
 
 
 def _is_test(group: str, path: str | None, of_repository: dict[str, set[str]], of_name: dict[str, set[str]]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import DocstringOptions
@@ -92,6 +93,7 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
     uses: Counter[int] = Counter()
     pairs: list[Pair] = []
     reasons: list[str | None] = []
+    dropped = Sampler()
     wanted = functions.select(needed(options))
     for row, cluster_id, kept in zip(wanted.to_pylist(), *known, strict=True):
         x = plain(row[options.side_x]) if options.plain else row[options.side_x]
@@ -107,7 +109,9 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
             uses[texts[0]] += 1
             reasons.append(None)
             pairs.append(_pair(row, x, cluster_id, options))
-    return pairs_table(pairs), Ledger.count("functions", reasons)
+        if reasons[-1] is not None:
+            dropped.add("functions", reasons[-1], row["function_id"], path=row["path"], x=x, y=row["code"])
+    return pairs_table(pairs), Ledger.count("functions", reasons).showing(dropped)
 
 
 def needed(options: DocstringOptions) -> list[str]:
@@ -126,12 +130,14 @@ def candidates(
     copies: Counter[tuple[int, int]] = Counter()
     uses: Counter[int] = Counter()
     pairs: list[Pair] = []
+    dropped = Sampler()
     beyond = 0
     for row, cluster_id in zip(rows, cluster_ids, strict=True):
         x = plain(row[options.side_x]) if options.plain else row[options.side_x]
         texts = (text_hash(x), text_hash(row["code"]))
         if texts not in copies and uses[texts[0]] >= options.max_per_x:
             beyond += 1
+            dropped.add("functions", "x_repeated", row["function_id"], path=row["path"], x=x, y=row["code"])
             continue
         if texts not in copies:
             uses[texts[0]] += 1
@@ -141,9 +147,8 @@ def candidates(
     hashes = zip(table["x_hash"].to_pylist(), table["y_hash"].to_pylist(), strict=True)
     later = pa.array([copies[texts] - 1 for texts in hashes], pa.int32())
     read = copies.total() + beyond
-    return table.append_column("copies", later).cast(CANDIDATES), Ledger.of(
-        "functions", read=read, kept=read - beyond, dropped={"x_repeated": beyond}
-    )
+    ledger = Ledger.of("functions", read=read, kept=read - beyond, dropped={"x_repeated": beyond})
+    return table.append_column("copies", later).cast(CANDIDATES), ledger.showing(dropped)
 
 
 def plain(text: str) -> str:

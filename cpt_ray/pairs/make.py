@@ -19,8 +19,8 @@ from cpt_ray.pairs.schema import PAIRS
 from cpt_ray.pairs.splits import split_pairs
 
 ROWS_PER_PART = 50_000
-TEXT_PAIRS = Stage("text_pairs", version=2, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
-CODE_PAIRS = Stage("code_pairs", version=2, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
+TEXT_PAIRS = Stage("text_pairs", version=3, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
+CODE_PAIRS = Stage("code_pairs", version=3, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
 ONE_TABLE = 50_000
 """Documents or functions that are made into pairs as one table, in memory; more go through exchanges to the same rows."""
@@ -97,9 +97,9 @@ def _make(
         pairs, ledger = make(read_table(rows, columns), read_table(clusters))
         if evaluation is not None:
             pairs, removed = decontaminate(pairs, evaluation)
-            ledger += _renamed(removed, "decontamination")
+            ledger += removed.renamed("decontamination")
         pairs, leaks = split_pairs(pairs, split)
-        ledger += _renamed(leaks, "split")
+        ledger += leaks.renamed("split")
         return publish_pairs(work, pairs, ledger)
 
 
@@ -111,9 +111,3 @@ def publish_pairs(work: Work, pairs: pa.Table, ledger: Ledger) -> Manifest:
     sides = pairs["split"].value_counts().to_pylist()
     extra = {"splits": {count["values"]: count["counts"] for count in sides}}
     return work.publish(ledger, rows=pairs.num_rows, schema=pairs.schema, extra=extra)
-
-
-def _renamed(ledger: Ledger, unit: str) -> Ledger:
-    """The ledger of a step that reads what the one before kept, under a name of its own so that the two do not add."""
-    (count,) = ledger.units.values()
-    return Ledger({unit: count})

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import xxhash
 
+from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import NeighbourOptions
@@ -79,6 +80,7 @@ def cut_documents(
     of_pairs: Counter[str | None] = Counter()
     seen: set[tuple[int, int]] = set()
     pairs: list[Pair] = []
+    dropped = Sampler()
     for doc_id, group, text, cluster_id in rows:
         found = False
         for run in _runs(text, repeated.get(group, frozenset()), options):
@@ -102,10 +104,13 @@ def cut_documents(
                 of_pairs[reason] += 1
                 if reason is None:
                     pairs.append(pair)
+                else:
+                    dropped.add("pairs", reason, pair.pair_id, group=group, x=pair.x, y=pair.y)
         of_documents[None if found else "too_short"] += 1
-    return pairs_table(pairs), Ledger.count("documents", of_documents.elements()) + Ledger.count(
-        "pairs", of_pairs.elements()
-    )
+        if not found:
+            dropped.add("documents", "too_short", doc_id, group=group, text=text)
+    ledger = Ledger.count("documents", of_documents.elements()) + Ledger.count("pairs", of_pairs.elements())
+    return pairs_table(pairs), ledger.showing(dropped)
 
 
 def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:

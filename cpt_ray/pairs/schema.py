@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from cpt_ray.artifacts.columns import whole
+from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
 
@@ -98,6 +99,18 @@ def pairs_table(pairs: Iterable[Pair]) -> pa.Table:
     rows.sort(key=lambda row: row[0])
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[] for _ in PAIRS]
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, PAIRS, strict=True)], schema=PAIRS)
+
+
+def examples_of(pairs: pa.Table, unit: str, reasons: str | Sequence[str]) -> Sampler:
+    """Examples of PAIRS rows that were dropped, for one reason or each for its own; none of rows without their texts."""
+    dropped = Sampler()
+    if "pair_id" not in pairs.column_names:
+        return dropped
+    each = [reasons] * len(pairs) if isinstance(reasons, str) else reasons
+    columns = (pairs[name].to_pylist() for name in ("pair_id", "group", "x", "y"))
+    for reason, pair_id, group, x, y in zip(each, *columns, strict=True):
+        dropped.add(unit, reason, pair_id, group=group, x=x, y=y)
+    return dropped
 
 
 class Survivors(NamedTuple):

@@ -15,6 +15,7 @@ from cpt_ray.artifacts import Ledger, parts, read_manifest
 from cpt_ray.artifacts.parquet import read_table as read_parquet
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.pairs.schema import examples_of
 
 TRAIN, HELDOUT = "train", "heldout"
 
@@ -76,5 +77,5 @@ def split_pairs(pairs: pa.Table, options: SplitOptions) -> tuple[pa.Table, Ledge
     leaks = ~heldout & (np.isin(clusters, clusters[heldout]) | np.isin(x, texts) | np.isin(y, texts))
     column = pa.array(np.where(heldout, HELDOUT, TRAIN), pa.string())
     kept = pairs.set_column(pairs.schema.get_field_index("split"), "split", column).filter(pa.array(~leaks))
-    dropped = int(leaks.sum())
-    return kept, Ledger.of("pairs", read=pairs.num_rows, kept=kept.num_rows, dropped={"leaks_heldout": dropped})
+    ledger = Ledger.of("pairs", read=pairs.num_rows, kept=kept.num_rows, dropped={"leaks_heldout": int(leaks.sum())})
+    return kept, ledger.showing(examples_of(pairs.filter(pa.array(leaks)), "pairs", "leaks_heldout"))

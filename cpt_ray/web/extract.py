@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import xxhash
 
-from cpt_ray.artifacts import Ledger, Stage
+from cpt_ray.artifacts import Ledger, Sampler, Stage
 from cpt_ray.web.archive import Record, read_archive
 from cpt_ray.web.content import decode, trap
 from cpt_ray.web.filters import Document
@@ -61,53 +61,71 @@ def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa
     records: Counter[str | None] = Counter()
     documents: Counter[str | None] = Counter()
     rows: dict[str, dict[str, Any]] = {}
+    dropped = Sampler()
     for record in read_archive(shard["warc"], max_bytes=options.max_html_bytes):
         reason, url = _page(record)
         if reason is not None:
             records[reason] += 1
+            dropped.add("records", reason, place(record), url=record.url, type=record.content_type)
             continue
-        row, reason = document(record, url, options)
+        row, reason, page = document(record, url, options)
         if row is None:
             documents[reason] += 1
+            dropped.add("documents", reason or "", place(record), url=url, title=page.title, text=page.text)
         elif url not in rows:
             rows[url] = row
         else:
             records["older_capture"] += 1
-            rows[url] = max(rows[url], row, key=_age)
+            older, rows[url] = sorted((rows[url], row), key=_age)
+            dropped.add("records", "older_capture", f"{older['warc_file']}:{older['warc_offset']}", url=url)
             continue
         records[None] += 1
     documents[None] = len(rows)
     table = pa.Table.from_pylist([rows[url] for url in sorted(rows)], schema=DOCUMENTS)
-    return table, Ledger.count("records", records.elements()) + Ledger.count("documents", documents.elements())
+    ledger = Ledger.count("records", records.elements()) + Ledger.count("documents", documents.elements())
+    return table, ledger.showing(dropped)
 
 
-def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[str, Any] | None, str | None]:
-    """The row of a page, or None and the reason it has none. Pure."""
+class Judged(NamedTuple):
+    """What became of a page: its row, or None and the reason it has none; and what was read of it."""
+
+    row: dict[str, Any] | None
+    reason: str | None
+    page: Page
+
+
+def place(record: Record) -> str:
+    """Where a record stands, as file:offset."""
+    return f"{record.file}:{record.offset}"
+
+
+def document(record: Record, url: str, options: ExtractOptions) -> Judged:
+    """The row of a page, or why it has none. Pure."""
     if record.kind == "conversion":
         page = Page(text=plain_text(record.body))
     else:
         html = decode(record.body, record.charset)
         if reason := trap(html):
-            return None, reason
+            return Judged(None, reason, Page())
         page = read_page(html)
         if options.obey_noindex and (page.noindex or noindex(record.headers.get("x-robots-tag", ""))):
-            return None, "noindex"
+            return Judged(None, "noindex", page)
     text = page.text
     if not text:
-        return None, "no_text"
+        return Judged(None, "no_text", page)
     language, certainty = identify(text)
     if options.languages and language not in options.languages:
-        return None, "language"
+        return Judged(None, "language", page)
     if certainty < options.min_language_score:
-        return None, "language_uncertain"
+        return Judged(None, "language_uncertain", page)
     judged = quality(text, options.quality)
     if judged.reason is not None:
-        return None, judged.reason
+        return Judged(None, judged.reason, page)
     seen = Document(url, page.title, text, language)
     if reason := next(filter(None, (one.reason(seen) for one in options.filters)), None):
-        return None, reason
+        return Judged(None, reason, page)
     host = origin(url).host
-    return {
+    row = {
         "doc_id": xxhash.xxh3_128_hexdigest(f"{url}\n{text}".encode()),
         "url": url,
         "host": host,
@@ -123,7 +141,8 @@ def document(record: Record, url: str, options: ExtractOptions) -> tuple[dict[st
         "status": record.status,
         "content_type": record.content_type,
         "fetched_at": record.fetched_at,
-    }, None
+    }
+    return Judged(row, None, page)
 
 
 def extract(html: str) -> tuple[str, str]:
@@ -168,4 +187,4 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-EXTRACT = Stage("documents", version=2, gives=DOCUMENTS, unit="records", run=extract_shard)
+EXTRACT = Stage("documents", version=3, gives=DOCUMENTS, unit="records", run=extract_shard)

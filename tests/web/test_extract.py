@@ -147,7 +147,7 @@ def test_bytes_do_not_depend_on_the_order_of_records(tmp_path: Path) -> None:
 @given(st.binary(max_size=300))
 def test_any_body_is_a_document_or_has_a_reason(body: bytes) -> None:
     """Whatever bytes a server calls HTML."""
-    row, reason = document(
+    row, reason, _ = document(
         Record("f", 0, "response", "http://h/", 200, {"content-type": "text/html"}, body), "http://h/", ExtractOptions()
     )
     assert (row is None) == (reason is not None)

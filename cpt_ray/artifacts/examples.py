@@ -1,0 +1,118 @@
+"""A few of what a step dropped, for eyes: of each unit and reason, those whose keys' hashes are the smallest.
+
+Which they are follows from the keys alone. Adding two collections gives what one over all would have given, so neither
+the cut into shards nor the number of workers shows.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import fsspec
+import xxhash
+
+MOST = 20
+"""Examples of one reason."""
+LONGEST = 1000
+"""Characters of one text of an example."""
+FILE = "dropped.jsonl"
+"""Beside the parts of an artifact, a line an example."""
+
+
+class Example(NamedTuple):
+    """One that was dropped. `key` tells it from others (an id, a place), `shown` is what is there to look at."""
+
+    order: int
+    key: str
+    shown: str
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What is there to look at, by name."""
+        found: dict[str, str] = json.loads(self.shown)
+        return found
+
+
+Examples = Mapping[tuple[str, str], tuple[Example, ...]]
+"""By (unit, reason), in order."""
+
+
+class Sampler:
+    """Collects examples while a step counts."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, str], list[Example]] = {}
+
+    def wants(self, unit: str, reason: str, key: str) -> bool:
+        """Whether `add` would keep it: to be asked where what is to be shown is dear to make."""
+        held = self._of.get((unit, reason), [])
+        return len(held) < MOST or _order(key) <= held[-1].order
+
+    def add(self, unit: str, reason: str, key: str, **shown: str) -> None:
+        """One more of what was dropped for `reason`; kept if it is among the first of the order."""
+        order = _order(key)
+        held = self._of.setdefault((unit, reason), [])
+        if len(held) == MOST and order > held[-1].order:
+            return
+        cut = {name: text[:LONGEST] for name, text in shown.items() if text}
+        one = Example(order, key, json.dumps(cut, ensure_ascii=False))
+        if one not in held:
+            bisect.insort(held, one)
+            del held[MOST:]
+
+    @property
+    def examples(self) -> Examples:
+        return {place: tuple(held) for place, held in self._of.items()}
+
+
+def _order(key: str) -> int:
+    return xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
+
+
+def together(first: Examples, second: Examples) -> Examples:
+    """What one collection over both would hold."""
+    if not first or not second:
+        return first or second
+    places = sorted({*first, *second})
+    return {at: tuple(sorted({*first.get(at, ()), *second.get(at, ())})[:MOST]) for at in places}
+
+
+def to_rows(examples: Examples) -> list[dict[str, Any]]:
+    """The lines of FILE, as JSON-able values."""
+    return [
+        {"unit": unit, "reason": reason, "key": one.key, "shown": one.texts}
+        for (unit, reason), held in sorted(examples.items())
+        for one in held
+    ]
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> Examples:
+    """The examples that `to_rows` wrote."""
+    found = Sampler()
+    for row in rows:
+        found.add(row["unit"], row["reason"], row["key"], **row["shown"])
+    return found.examples
+
+
+def write(folder: str, examples: Examples) -> None:
+    """FILE in `folder`, whole or not at all; none where there is nothing to show."""
+    if not examples:
+        return
+    fs, target = fsspec.core.url_to_fs(posixpath.join(folder, FILE))
+    with fs.open(target + ".tmp", "wb") as sink:
+        for row in to_rows(examples):
+            sink.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    fs.mv(target + ".tmp", target)
+
+
+def read(artifact: str) -> Examples:
+    """The examples beside the parts of an artifact; none where it has none."""
+    fs, target = fsspec.core.url_to_fs(posixpath.join(artifact, FILE))
+    if not fs.exists(target):
+        return {}
+    with fs.open(target, "rb") as source:
+        return from_rows(json.loads(line) for line in source)
