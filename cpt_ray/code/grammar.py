@@ -28,7 +28,8 @@ class Style:
 
     `blank_lines` may stand between the documentation and its definition (None: any number). `joins`: all documenting
     comments before a definition are one text, otherwise the nearest block or run of lines. `own_line`: a comment that
-    ends a line of code is none. `between`: what else may stand before the definition. `read` makes text of what is left
+    ends a line of code is none. `between`: what else may stand before the definition.
+    `above`: lines directly above a block are the beginning of its text. `read` makes text of what is left
     without markers, None where it documents no function.
     """
 
@@ -37,6 +38,7 @@ class Style:
     blank_lines: int | None = None
     joins: bool = False
     own_line: bool = False
+    above: bool = False
     between: re.Pattern[bytes] | None = None
 
 

@@ -267,7 +267,10 @@ _DESCRIBING = frozenset({"brief", "short", "details", "description"})
 
 
 def doxygen(text: str) -> str | None:
-    """Doxygen: commands by `@` or `\\`, `@brief` is the summary; the kernel's `name() - what it does` too."""
+    """Doxygen: commands by `@` or `\\`, `@brief` is the summary; the kernel's `name() - what it does` too.
+
+    A comment that begins with `@returns` says so what the function does.
+    """
     lines = _lines(text)
     if lines is None:
         return None
@@ -283,6 +286,8 @@ def doxygen(text: str) -> str | None:
         elif command[1] in _DESCRIBING:
             into = prose
             prose += ["", command[2].strip()] if any(map(str.strip, prose)) else [command[2].strip()]
+        elif command[1] in ("return", "returns") and not rest and not any(map(str.strip, prose)):
+            prose.append(f"Returns {command[2].strip()}")
         else:
             into = rest
             rest.append(line)

@@ -367,7 +367,7 @@ def _documenting(comments: Comments, follows: int, source: bytes, style: Style) 
             if parts and block and not style.joins:
                 break
             parts.append(node)
-            if block and not style.joins:
+            if block and not style.joins and not style.above:
                 break
         elif parts and not style.joins:
             break

@@ -101,7 +101,10 @@ C = Grammar(
     names=names,
     tolerates=tolerates,
     style=Style(
-        re.compile(rb"/\*[*!](?![*/<])|//[/!](?![/<])"), doxygen, between=re.compile(rb"(?:\s*#[ \t]*if[^\n\\]*\n)+\s*")
+        re.compile(rb"/\*[*!](?![*/<])|//[/!](?![/<])"),
+        doxygen,
+        above=True,
+        between=re.compile(rb"(?:\s*#[ \t]*if[^\n\\]*\n)+\s*"),
     ),
     examples=(
         Example(
@@ -116,8 +119,16 @@ C = Grammar(
             "/** Doc of g. */\n/* Copyright 2031 somebody. All rights reserved. */\n"
             "static struct a * __init g(char __user *x, const char *y)\n__acquires(lock)\n{ return 0; }\n"
             "/** A macro. */\n#define none(x) (x + 1)\n"
+            "/** Not of l. */\n\n/// Doc of l.\n/**\n * More of l.\n */\nint l(void) { return 1; }\n"
+            "/** @returns what m does. */\nint m(void) { return 1; }\n"
             "/** Doc of k. */\n#ifdef A\nint k(void) { return 1; }\n#else\nint k(int x) { return 2; }\n#endif\n",
-            {"f": "Doc of f.", "g": "Doc of g.", "k": "Doc of k."},
+            {
+                "f": "Doc of f.",
+                "g": "Doc of g.",
+                "l": "Doc of l.",
+                "m": "Returns what m does.",
+                "k": "Doc of k.",
+            },
         ),
     ),
 )

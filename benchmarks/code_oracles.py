@@ -1,0 +1,202 @@
+"""Who is documented, and with what text: our reading beside that of each language's own tool, on real sources.
+
+    python benchmarks/code_oracles.py FOLDER ...
+
+takes up to MOST_BYTES of every language from the folders and asks those tools that are on PATH: javac (DocTrees), go
+(go/ast), php with php-parser, ruby with YARD, jsdoc (`jsdoc -X`) and doxygen. A function of a file counts once, by its
+name; only implemented ones are compared, before any filter of ours. `text` is the share of the functions that both find
+documented whose first words are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from code import sources  # benchmarks/code.py, beside this file
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cpt_ray.code import documentation as doc
+from cpt_ray.code.functions import to_utf8
+from cpt_ray.code.grammars import GRAMMARS
+from cpt_ray.code.syntax import TooSlow, definitions, documentation, has_body, is_damaged, parse, parser_of
+
+HERE = Path(__file__).parent / "code_oracles"
+RESULT = Path(__file__).parent / "results" / "code_oracles.json"
+MOST_BYTES = 4_000_000
+WORDS = 3
+Found = dict[tuple[str, str], str]
+
+
+def _asked(*command: str, folder: Path) -> Iterator[dict[str, str]]:
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, errors="replace", check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def _lines(*command: str) -> Callable[[Path], Found]:
+    return lambda folder: {(one["file"], one["name"]): one["doc"] for one in _asked(*command, folder=folder)}
+
+
+def _jsdoc(folder: Path) -> Found:
+    """A file at a time: one that it cannot read ends it."""
+    found: Found = {}
+    for file in sorted(folder.iterdir()):
+        done = subprocess.run(["jsdoc", "-X", str(file)], capture_output=True, text=True, errors="replace", check=False)
+        try:
+            doclets = json.loads(done.stdout)
+        except ValueError:
+            continue
+        for one in doclets:
+            code = one.get("meta", {}).get("code", {})
+            functions = ("FunctionDeclaration", "FunctionExpression", "ArrowFunctionExpression", "MethodDefinition")
+            if one.get("comment") and code.get("type") in functions and one.get("kind") != "class":
+                text = one.get("description") or one.get("classdesc") or one.get("summary") or ""
+                found[file.name, re.split(r"[.#~/]", code.get("name") or one["name"])[-1]] = text
+    return found
+
+
+def _doxygen(folder: Path) -> Found:
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as out:
+        settings = (
+            f"INPUT={folder}\nOUTPUT_DIRECTORY={out}\nGENERATE_XML=YES\nGENERATE_HTML=NO\nGENERATE_LATEX=NO\nQUIET=YES\n"
+            "WARNINGS=NO\nEXTRACT_ALL=YES\nEXTRACT_PRIVATE=YES\nEXTRACT_STATIC=YES\nENABLE_PREPROCESSING=NO\nXML_PROGRAMLISTING=NO\n"
+            "EXTRACT_ANON_NSPACES=YES\nEXTRACT_LOCAL_CLASSES=YES\nEXTRACT_PRIV_VIRTUAL=YES\n"
+        )
+        subprocess.run(["doxygen", "-"], input=settings, capture_output=True, text=True, check=False)
+        for file in Path(out, "xml").glob("*.xml"):
+            for member in ET.parse(file).iter("memberdef"):
+                at = member.find("location")
+                if member.get("kind") != "function" or at is None or at.get("bodystart", "-1") == "-1":
+                    continue
+                parts = [member.find(name) for name in ("briefdescription", "detaileddescription")]
+                text = " ".join(" ".join(part.itertext()) for part in parts if part is not None)
+                if text.strip() and at.get("bodyfile") == at.get("file"):
+                    found[Path(at.get("file", "")).name, "".join((member.findtext("name") or "").split())] = text
+    return found
+
+
+def _has(*names: str) -> bool:
+    return all(shutil.which(name) for name in names)
+
+
+ORACLES: dict[str, tuple[str, Callable[[], bool], Callable[[Path], Found]]] = {
+    "java": ("javac DocTrees", lambda: _has("java", "javac"), _lines("java", str(HERE / "Docs.java"))),
+    "go": ("go/ast", lambda: _has("go"), _lines("go", "run", str(HERE / "docs.go"))),
+    "php": ("php-parser", lambda: _has("php"), _lines("php", str(HERE / "docs.php"))),
+    "ruby": ("YARD", lambda: _has("ruby", "yard"), _lines("ruby", str(HERE / "docs.rb"))),
+    "javascript": ("jsdoc -X", lambda: _has("jsdoc"), _jsdoc),
+    "c": ("doxygen", lambda: _has("doxygen"), _doxygen),
+    "cpp": ("doxygen", lambda: _has("doxygen"), _doxygen),
+}
+
+
+def ours(language: str, folder: Path) -> tuple[Found, Counter[str]]:
+    """What we find documented, and how often a name is a function of its file at all."""
+    grammar, found, functions = GRAMMARS[language], Found(), Counter[str]()
+    for file in sorted(folder.iterdir()):
+        data = file.read_bytes()
+        try:
+            tree = parse(parser_of(language), data)
+        except TooSlow:
+            continue
+        for one in definitions(tree, data, grammar):
+            name = one.qualname if language == "go" else one.name.rpartition(".")[2]
+            if (
+                not one.name
+                or one.name == "constructor"
+                or not has_body(one.node, grammar)
+                or is_damaged(one.node, grammar)
+            ):
+                continue
+            functions[f"{file.name} {name}"] += 1
+            where = None if one.nested and not grammar.inner else documentation(one, data, grammar)
+            text = where.text(data, grammar) if where else None
+            if text is not None:
+                found[file.name, name] = doc.clean(text)
+    return found, functions
+
+
+_MARKUP = (
+    re.compile(r"\A\s*/\*\*"),
+    re.compile(r"\A\s*(?:Public|Internal|Private|Deprecated): "),  # TomDoc
+    re.compile(r"\A\s*:?call-seq:(?:[^\n]*\n)(?:[ \t]+[^\n]*\n|[ \t]*\n)*"),
+    re.compile(r"\A\s*\w+(?:\(\))?\s+-{1,2}\s"),  # kernel-doc's name
+    re.compile(r"\{@\w+|</?\w[^<>]*>|&\w+;|[@\\](?:brief|short|returns?)\b"),
+)
+
+
+def _words(text: str) -> list[str]:
+    """The first words of what is said, without what only one of both takes for markup."""
+    for markup in _MARKUP:
+        text = markup.sub(" ", text)
+    return re.findall(r"[a-z0-9]+", text.lower())[:WORDS]
+
+
+def compare(language: str, folder: Path) -> dict[str, object]:
+    name, _, ask = ORACLES[language]
+    mine, functions = ours(language, folder)
+    theirs = ask(folder)
+    both = mine.keys() & theirs.keys()
+    # A name that a file has several times cannot be told apart, and what has no prose has no text to compare.
+    once = [key for key in both if functions[" ".join(key)] == 1 and _words(theirs[key])]
+    same = [key for key in once if _words(mine[key])[: len(_words(theirs[key]))] == _words(theirs[key])]
+    return {
+        "language": language,
+        "oracle": name,
+        "both": len(both),
+        "only ours": len(mine.keys() - theirs.keys()),
+        "only theirs": len(theirs.keys() - mine.keys()),
+        "text": round(len(same) / max(1, len(once)), 4),
+        "examples only ours": [" ".join(key) for key in sorted(mine.keys() - theirs.keys())[:400]],
+        "examples only theirs": [" ".join(key) for key in sorted(theirs.keys() - mine.keys())[:400]],
+        "other text": [[*key, mine[key][:80], theirs[key][:80]] for key in sorted(set(once) - set(same))[:400]],
+    }
+
+
+def run(folders: list[Path]) -> list[dict[str, object]]:
+    rows = []
+    found = sources(folders)
+    for language, (name, there, _) in ORACLES.items():
+        if not there():
+            print(f"{language}: {name} is not on PATH", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            size = 0
+            for i, source in enumerate(found.get(language, [])):
+                data = to_utf8(source.data or b"", language)
+                if data is not None and size < MOST_BYTES:
+                    size += len(data)
+                    Path(temporary, f"f{i:05}{os.path.splitext(source.path)[1]}").write_bytes(data)
+            rows.append({"MB": round(size / 1e6, 1), **compare(language, Path(temporary))})
+    return rows
+
+
+def main() -> None:
+    rows = run([Path(folder) for folder in sys.argv[1:]])
+    shown = Table("language", "oracle", "MB", "both", "only ours", "only theirs", "text")
+    for row in rows:
+        shown.add_row(
+            *(str(row[name]) for name in ("language", "oracle", "MB", "both", "only ours", "only theirs", "text"))
+        )
+    Console().print(shown)
+    kept = [{name: value for name, value in row.items() if not name.startswith(("examples", "other"))} for row in rows]
+    RESULT.write_text(json.dumps(kept, indent=1) + "\n")
+    if os.environ.get("DETAILS"):
+        Path(os.environ["DETAILS"]).write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
