@@ -22,17 +22,16 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pytest
-import torch
 
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.pairs.batches import build_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.tokens import listed
-from cpt_ray.train.collectives import Workers
 from cpt_ray.train.loop import ContrastiveJob, contrastive
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
 from tests.train.conftest import encode
+from tests.train.ranks import join_group
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 DRIVER = Path(__file__).with_name("train_driver.py")
@@ -183,10 +182,7 @@ FORKS.set_forkserver_preload(["cpt_ray.train.loop", "cpt_ray.train.engine.zero"]
 
 
 def _rank(rank: int, job: ContrastiveJob, store: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    contrastive(job, Workers.of_process_group())
+    contrastive(job, join_group(rank, 2, store))
 
 
 class Ranks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from cpt_ray.train.engine import make_engine
 from cpt_ray.train.loop import ContrastiveJob, contrastive
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
+from tests.train.ranks import on_ranks
 
 pytestmark = pytest.mark.timeout(1500)  # every group of processes imports DeepSpeed anew
 STEPS = 12
@@ -68,17 +68,14 @@ def run(corpus: Any, tokenizer: str, folder: Path, workers: int, stage: int, sto
             return
         return
     if stop > STEPS:
-        mp.spawn(_worker, (job, workers, str(folder / f"store-{stop}")), nprocs=workers)
+        on_ranks(_train, (job,), workers, folder / f"store-{stop}")
         return
     with pytest.raises(mp.ProcessRaisedException, match="InterruptedError"):
-        mp.spawn(_worker, (job, workers, str(folder / f"store-{stop}")), nprocs=workers)
+        on_ranks(_train, (job,), workers, folder / f"store-{stop}")
 
 
-def _worker(rank: int, job: ContrastiveJob, workers: int, store: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(workers), "CUDA_VISIBLE_DEVICES": ""}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=workers)
-    contrastive(job, Workers.of_process_group())
+def _train(workers: Workers, job: ContrastiveJob) -> None:
+    contrastive(job, workers)
 
 
 def test_a_run_goes_on_however_it_is_sharded(corpus: Any, tokenizer: str, tmp_path: Path) -> None:
@@ -110,13 +107,10 @@ def test_without_portable_checkpoints_another_sharding_is_refused(corpus: Any, t
 @pytest.mark.parametrize("stage", [2, 3])
 def test_fp32_masters_of_bf16_weights_are_taken_over(stage: int, tmp_path: Path) -> None:
     """They are what the other sharding had, not its weights rounded to bf16."""
-    mp.spawn(_takes_over, (stage, str(tmp_path / "store")), nprocs=2)
+    on_ranks(_takes_over, (stage,), 2, tmp_path / "store")
 
 
-def _takes_over(rank: int, stage: int, store: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def _takes_over(workers: Workers, stage: int) -> None:
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Linear(5, 3))
     given = {
@@ -126,9 +120,9 @@ def _takes_over(rank: int, stage: int, store: str) -> None:
     for name, value in module.named_parameters():
         value.data.copy_(given[name]["weight"])
     options = TrainOptions(workers=2, zero_stage=stage, precision="bf16_weights")
-    engine = make_engine(module, options, Workers.of_process_group())
+    engine = make_engine(module, options, workers)
     engine.take_over(given, 4)
     found = engine.export()
-    if rank == 0:
+    if workers.rank == 0:
         for name, values in given.items():
             assert torch.equal(found[name], values["weight"]), name
