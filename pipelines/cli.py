@@ -24,11 +24,12 @@ from cpt_ray.options import Options
 from .stopping import supervised
 
 OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
-"""What is not of this shape on the command line is the pipeline's free text, such as a search query."""
+"""What is not of this shape on the command line is the pipeline's free text, the option that its module calls FREE."""
 
 GROUPS = {
     "Everything at once": ["demo", "doctor"],
-    "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup", "explain"],
+    "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup"],
+    "Look": ["inspect", "trace", "explain"],
     "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "embed", "search", "serve"],
 }
@@ -76,9 +77,10 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
     rest = [word for word in words if word not in flags]
     overrides = [word for word in rest if OVERRIDE.match(word)]
     free = " ".join(word for word in rest if word not in overrides)
-    if free and "query" not in options.model_fields:
+    takes = getattr(sys.modules[options.__module__], "FREE", None)
+    if free and takes is None:
         raise UserError(f"{_word(name)} takes no free text: {free!r}", fix="options are written key=value")
-    composed = config.load(name, options, overrides, {"query": free} if free else {})
+    composed = config.load(name, options, overrides, {takes: free} if takes and free else {})
     if "--print-config" in flags:
         print(config.show(composed), end="")
         return 0

@@ -10,6 +10,7 @@ from pydantic import Field
 from cpt_ray.model.options import Device
 from cpt_ray.options import Options
 
+FREE = "query"
 READS = {"folder": "folder", "index": "artifact", "trained": "trained"}
 
 
