@@ -78,6 +78,7 @@ def flow(
                 inputs=inputs or {"repositories": _digest(shards)},
                 shards=shards,
                 options=steps.mine,
+                extra={"repositories": _where(shards)},
             ),
         ),
         Wanted(
@@ -101,6 +102,11 @@ def flow(
             (functions, clusters),
         ),
     ]
+
+
+def _where(shards: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By group, the path and the commit of its repository, which lead back to it; installed packages have their names."""
+    return {shard["group"]: [shard["repository"], shard["commit"]] for shard in shards if "repository" in shard}
 
 
 def installed_shards(found: Sequence[Distribution]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from .cli import script
 if __name__ == "__main__":
     script("text_pairs")  # ends here, before the imports below, which may take seconds
 
+import os
 import posixpath
 
 import fsspec
@@ -87,4 +88,5 @@ def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
         inputs={"archive": source},
         shards=[{"warc": fs.unstrip_protocol(name) if "://" in archive else name} for name in files],
         options=options,
+        extra={"archive": archive if "://" in archive else os.path.abspath(archive)},
     )

@@ -17,7 +17,7 @@ FLOORS = [
     {"artifacts", "tracking", "cluster"},
     {"installed"},
     {"web", "code", "dedup"},
-    {"pairs"},
+    {"pairs", "inspect"},
     {"model"},
     {"train"},
     {"evaluate"},

@@ -163,7 +163,9 @@ def drawn(histogram: Histogram) -> Drawn:
     ]
     tenth, half, ninth = (histogram.below(share) for share in (0.1, 0.5, 0.9))
     form = "{:,.0f}" if whole else "{:.2f}"
-    said = ", ".join(f"{name} up to {form.format(v)}" for name, v in (("a tenth", tenth), ("half", half), ("90%", ninth)))
+    said = ", ".join(
+        f"{name} up to {form.format(v)}" for name, v in (("a tenth", tenth), ("half", half), ("90%", ninth))
+    )
     return Drawn(histogram.name, f"mean {form.format(histogram.mean)}; {said}", bars)
 
 

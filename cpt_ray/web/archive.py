@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Protocol, cast
+from typing import BinaryIO, NamedTuple, Protocol, cast
 
 import fsspec
+from zstandard import ZstdCompressionDict
 
 from cpt_ray.web import readers
 from cpt_ray.web.container import Stream, dictionary_of, first_bytes, next_start
@@ -46,6 +47,43 @@ def endings() -> tuple[str, ...]:
     return tuple(sorted(ending + packed for one in formats().values() for ending in one.ENDINGS for packed in _PACKED))
 
 
+def read_at(path: str, offsets: Iterable[int], *, max_bytes: int = 10_000_000) -> Iterator[Record]:
+    """The records that begin at these byte offsets of the archive at `path`, in that order, each found by a seek.
+
+    Where none begins there is a record with its reason, as in `read_archive`.
+    """
+    fs, target = fsspec.core.url_to_fs(path)
+    name = target.rsplit("/", 1)[-1]
+    with fs.open(target, "rb") as source:
+        opened = _opened(source)
+        for offset in offsets:
+            stream = Stream(source, offset, opened.format.START, opened.dictionary)
+            try:
+                record = opened.format.read(stream, name, max_bytes)
+                yield record or Record(name, offset, reason="truncated")
+            except Damage as damage:
+                yield Record(name, offset, reason=damage.reason, **damage.known)  # type: ignore[arg-type]
+
+
+class _Opened(NamedTuple):
+    format: Format
+    dictionary: ZstdCompressionDict | None
+    damage: str | None
+
+
+def _opened(source: BinaryIO) -> _Opened:
+    """What format an archive is of, by its first bytes, and its zstd dictionary or why that cannot be read."""
+    dictionary, reason = None, None
+    try:
+        dictionary = dictionary_of(source)
+    except Damage as damage:
+        reason = damage.reason
+    head = first_bytes(source, 0, 4096, dictionary)
+    known = formats()
+    found = next((one for one in known.values() if one.START.match(head.lstrip(b"\r\n"))), known["warc"])
+    return _Opened(found, dictionary, reason)
+
+
 def read_archive(path: str, *, max_bytes: int = 10_000_000) -> Iterator[Record]:
     """Every record of the archive at `path` (any fsspec URI), in order, the bad ones with their reason.
 
@@ -57,14 +95,9 @@ def read_archive(path: str, *, max_bytes: int = 10_000_000) -> Iterator[Record]:
     with fs.open(target, "rb") as source:
         if not source.read(1):
             return
-        try:
-            dictionary = dictionary_of(source)
-        except Damage as damage:
-            yield Record(name, 0, reason=damage.reason)
-            dictionary = None
-        head = first_bytes(source, 0, 4096, dictionary)
-        known = formats()
-        read = next((one for one in known.values() if one.START.match(head.lstrip(b"\r\n"))), known["warc"])
+        read, dictionary, damaged = _opened(source)
+        if damaged:
+            yield Record(name, 0, reason=damaged)
         at: int | None = 0
         while at is not None:
             stream = Stream(source, at, read.START, dictionary)

@@ -14,6 +14,8 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from pipelines import cli, config, sweep, train
 
+FREE = "query"
+
 
 class Inner(Options):
     rate: float = Field(0.5, gt=0, description="a rate")

@@ -1,0 +1,146 @@
+"""Every pair leads back to what it was read from, which says the same again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpt_ray.artifacts import read_table
+from cpt_ray.errors import UserError
+from cpt_ray.inspect.trace import random_ids, span_before, trace
+from cpt_ray.web.archive import read_archive, read_at
+from pipelines import cli, code_pairs
+from pipelines.options.code_pairs import RepositoryOptions, Steps
+
+
+def test_every_text_pair_reads_the_same_again(corpus: Path) -> None:
+    """File and offset are those of the record with the pair's URL, and the spans hold the texts."""
+    path = str(corpus / "text_pairs")
+    pairs = read_table(path)
+    found = list(trace(path, pairs["pair_id"].to_pylist()))
+    assert {one.pair["pair_id"] for one in found} == set(pairs["pair_id"].to_pylist())
+    assert [one.problem for one in found if not one.same] == []
+    moved = 0
+    for one in found[:: len(found) // 40]:
+        (record,) = read_at(one.places["WARC file"], [int(one.places["offset"])])
+        assert record.url == one.places["URL"]
+        moved += "x, characters of the page" in one.places
+    assert moved  # paragraphs were taken out of some
+
+
+def test_a_record_is_found_by_its_offset_alone(corpus: Path) -> None:
+    """As the reader that goes from front to end has it, in any order."""
+    for file in sorted((corpus / "crawl").iterdir()):
+        records = list(read_archive(str(file)))
+        assert list(read_at(str(file), [one.offset for one in reversed(records)])) == records[::-1]
+        assert [one.reason for one in read_at(str(file), [file.stat().st_size])] == ["truncated"]
+
+
+def test_an_archive_that_changed_is_said(corpus: Path, tmp_path: Path) -> None:
+    """Moved, given by hand, and with other records in it."""
+    out = tmp_path / "moved"
+    shutil.copytree(corpus, out)
+    shutil.move(out / "crawl", tmp_path / "elsewhere")
+    path = str(out / "text_pairs")
+    ids = random_ids(path, 5)
+    assert all(one.same for one in trace(path, ids, str(tmp_path / "elsewhere")))
+    first, *others = sorted((tmp_path / "elsewhere").iterdir())
+    for other in others:
+        shutil.copy(first, other)
+    problems = {one.problem for one in trace(path, random_ids(path, 50), str(tmp_path / "elsewhere"))}
+    assert None in problems
+    assert len(problems) > 1
+
+
+def test_an_id_that_no_pair_has(corpus: Path) -> None:
+    with pytest.raises(UserError, match="no pair 'nope'"):
+        list(trace(str(corpus / "text_pairs"), ["nope"]))
+
+
+@given(st.lists(st.sampled_from(["a", "bb", "ccc", "a b"]), min_size=1, max_size=8), st.data())
+def test_a_span_is_found_where_paragraphs_were_taken_out(paragraphs: list[str], data: st.DataObject) -> None:
+    """Its first and last character stand in the text at the places that are given for them."""
+    kept = data.draw(st.lists(st.sampled_from(range(len(paragraphs))), min_size=1, unique=True).map(sorted))
+    text, clean = "\n\n".join(paragraphs), "\n\n".join(paragraphs[i] for i in kept)
+    start = data.draw(st.integers(0, len(clean) - 1).filter(lambda i: not clean[i].isspace()))
+    end = data.draw(st.integers(start + 1, len(clean)).filter(lambda i: not clean[i - 1].isspace()))
+    there = span_before((start, end), clean, text, "\n\n")
+    assert there is not None
+    assert text[there[0]] == clean[start]
+    assert text[there[1] - 1] == clean[end - 1]
+    assert span_before((start, end), clean + "\n\nelsewhere", text, "\n\n") is None
+
+
+CODE = '''
+def area(width, height):
+    """Return the area of a rectangle with these sides."""
+    product = width * height
+    return product
+
+
+def around(width, height):
+    """Return how far it is around a rectangle."""
+    twice = 2 * width
+    return twice + 2 * height
+'''
+
+
+@pytest.fixture
+def mined(tmp_path: Path) -> Path:
+    """Pairs of a repository of one commit."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "shapes.py").write_text(CODE)
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    steps = Steps()
+    shards = code_pairs.repository_shards([RepositoryOptions(path=str(folder))], steps.mine)
+    for wanted in code_pairs.flow(str(tmp_path / "out"), shards, code_pairs.mine_listed_shard, steps):
+        wanted.make()
+    # What is checked out now is not what was mined.
+    (folder / "shapes.py").write_text("")
+    return tmp_path
+
+
+def test_every_code_pair_reads_the_same_again(mined: Path) -> None:
+    path = str(mined / "out" / "code_pairs")
+    pairs = read_table(path)
+    found = list(trace(path, pairs["pair_id"].to_pylist()))
+    assert len(found) == 2
+    assert all(one.same for one in found)
+    for one in found:
+        assert one.places["path"] == "shapes.py"
+        assert len(one.places["commit or version"]) == 40
+        first, last = map(int, one.places["lines"].split("-"))
+        assert CODE.splitlines()[first - 1].startswith("def ")
+        assert CODE.splitlines()[last - 1] == one.pair["y"].splitlines()[-1]
+
+
+def test_command_prints_the_way(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And its exit code says whether the text is still there."""
+    path = str(corpus / "text_pairs")
+    row = read_table(path).slice(0, 1).to_pylist()[0]
+    assert cli.main(["trace", row["pair_id"], f"pairs={path}"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    document = read_table(str(corpus / "documents"))
+    place = document.filter(pc.equal(document["doc_id"], row["x_doc"])).to_pylist()[0]
+    for said in (
+        place["warc_file"],
+        str(place["warc_offset"]),
+        place["url"],
+        f"{row['y_start']}-{row['y_end']}",
+        "yes",
+    ):
+        assert said in printed
+    assert cli.main(["trace", f"pairs={path}", "sample=20"]) == 0
+    assert "20 pairs traced, 20 read the same again" in capsys.readouterr().out
+    assert cli.main(["trace", f"pairs={path}"]) == 2
+    assert cli.main(["inspect", path]) == 0
+    assert Path(path + ".html").stat().st_size > 10_000
