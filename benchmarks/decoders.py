@@ -38,7 +38,8 @@ from cpt_ray.serve.pyfunc import _load_pyfunc
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.grad_cache import Pairs
 from cpt_ray.train.loop import train_model
-from cpt_ray.train.loss import contrastive_loss
+from cpt_ray.train.loss import Embedded
+from cpt_ray.train.losses.infonce import InfoNCE
 from cpt_ray.train.options import PackOptions, PretrainOptions, TrainOptions
 from cpt_ray.train.packing import build_windows
 from cpt_ray.train.pretrain import pretrain
@@ -234,7 +235,7 @@ def _embedding(init: ModelOptions, corpus: Corpus, folder: Path) -> tuple[str, f
     x, y = (torch.from_numpy(embedder.embed_ids(side)) for side in (pairs.x, pairs.y))
     tau = torch.tensor(-np.log(result.temperature), dtype=torch.float32)
     alone = Workers.alone()
-    loss = float(contrastive_loss(x, y, y[:0], tau, pairs.keys(alone.device), alone).value)
+    loss = float(InfoNCE()(Embedded(x, y, y[:0], tau, pairs.keys(alone.device), alone)).value)
     apart = max(apart, abs(loss - result.metrics[-1]["heldout_loss"]) / 10)
     return embedder.encoder.backbone.config._attn_implementation, apart
 

@@ -30,6 +30,9 @@ from cpt_ray.model.weights import load_backbone
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
 from cpt_ray.train.grad_cache import GradCache, Pairs, deal, plan, saved_bytes
+from cpt_ray.train.losses import Kind
+from cpt_ray.train.losses.infonce import InfoNCE
+from cpt_ray.train.losses.one_way import OneWay
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.temperature import Temperature
 
@@ -55,12 +58,14 @@ class Cell:
     hard: bool
     unequal: bool
     reduce: Literal["step", "chunk"] = "step"
+    loss: Kind = field(default_factory=InfoNCE)
 
     def __str__(self) -> str:
         words = [f"{self.ranks} ranks, ZeRO {self.stage}, chunks {self.chunks:<5}"]
         words.append(f"a reduction per {self.reduce:<5}")
         for name in ("mask", "hard", "unequal"):
             words.append(name if getattr(self, name) else "-" * len(name))
+        words.append(str(type(self.loss).__name__))
         return "  ".join(words)
 
 
@@ -80,14 +85,15 @@ class Difference:
 
 
 def matrix(ranks: Sequence[int] = (2, 4), stages: Sequence[int] = (0, 1, 2, 3)) -> list[Cell]:
-    """All cells: ranks x ZeRO x chunking x masks x hard negatives x unequal lengths."""
+    """All cells: ranks x ZeRO x chunking x masks x hard negatives x unequal lengths; the hardest by other ways too."""
     flags = list(itertools.product((False, True), repeat=3))
     cells = [
         Cell(r, stage, chunks, *switches)
         for r, stage, chunks, switches in itertools.product(ranks, stages, ("one", "odd", "all", "kept"), flags)
     ]
-    hardest = [cell for cell in cells if cell.mask and cell.hard and cell.unequal and cell.stage >= 2]
-    return cells + [replace(cell, reduce="chunk") for cell in hardest]
+    hardest = [cell for cell in cells if cell.mask and cell.hard and cell.unequal]
+    by_chunk = [replace(cell, reduce="chunk") for cell in hardest if cell.stage >= 2]
+    return cells + by_chunk + [replace(cell, loss=OneWay()) for cell in hardest if cell.chunks == "odd"]
 
 
 def batch(cell: Cell, step: int, pairs: int = 12) -> Pairs:
@@ -165,7 +171,9 @@ def oracle(cell: Cell) -> Outcome:
             logits = logits.masked_fill(_false_negatives(pairs), -torch.inf)
         n = len(pairs)
         right = torch.arange(n)
-        loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits[:, :n].T, right)) / 2
+        loss = F.cross_entropy(logits, right)
+        if cell.loss == InfoNCE():
+            loss = (loss + F.cross_entropy(logits[:, :n].T, right)) / 2
         loss.backward()
         if step == 0:
             outcome.gradients = {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
@@ -220,6 +228,7 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
         keep_bytes=keep_some(cell, budget) if cell.chunks == "kept" else 0,
         tile_rows=4,
         mask=cell.mask,
+        loss=cell.loss,
     )
     outcome = Outcome([], {}, 0.0, {}, 0.0)
     for step in range(STEPS):
@@ -321,12 +330,12 @@ def main() -> int:
     parser.add_argument("--stages", type=int, nargs="+", default=[0, 1, 2, 3])
     arguments = parser.parse_args()
     worst = 0.0
-    print(f"{'cell':<84} {'gradient':>9} {'dtau':>9} {'weights':>9} {'loss':>9}")
+    print(f"{'cell':<93} {'gradient':>9} {'dtau':>9} {'weights':>9} {'loss':>9}")
     for ranks, stage in itertools.product(arguments.ranks, arguments.stages):
         for cell, difference in run(matrix([ranks], [stage])):
             values = (difference.gradient, difference.temperature_gradient, difference.weights, difference.loss)
             over = "   exceeds the bound" if difference.largest > BOUND else ""
-            print(f"{cell!s:<84} " + " ".join(f"{value:9.1e}" for value in values) + over, flush=True)
+            print(f"{cell!s:<93} " + " ".join(f"{value:9.1e}" for value in values) + over, flush=True)
             worst = max(worst, difference.largest)
     print(f"maximum difference {worst:.2e} (bound {BOUND:.0e})")
     return int(worst > BOUND)

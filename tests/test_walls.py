@@ -77,6 +77,7 @@ LIGHT = [
     *TASKS,
     *(LIBRARY / "web" / "filters").glob("[a-z]*.py"),
     *(LIBRARY / "serve" / "indexes").glob("[a-z]*.py"),
+    *(LIBRARY / "train" / "losses").glob("[a-z]*.py"),
     LIBRARY / "cluster.py",
     *sorted((ROOT / "pipelines" / "options").glob("[a-z]*.py")),
     *(ROOT / "pipelines" / f"{name}.py" for name in ("cli", "config", "compose")),

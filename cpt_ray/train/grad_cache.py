@@ -4,7 +4,7 @@
     plan     both sides of a rank's pairs, and its hard negatives, form one pool; sorted by length it is cut into chunks
              of at most `chunk_tokens` padded tokens, the same number of chunks on every rank (ZeRO-3 would hang otherwise)
     pass 1   embeddings of every chunk, without graphs, except for as many chunks as the memory budget allows
-    loss     over all embeddings of all ranks (loss.py), which gives the gradient g of every embedding
+    loss     over all embeddings of all ranks (loss.py, losses/), which gives the gradient g of every embedding
     pass 2   kept graphs first, then the other chunks again: backward of the surrogate <embedding, g>, summed up by the
              engine and reduced once
 
@@ -29,7 +29,9 @@ from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import chunks_by_tokens, collate
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
-from cpt_ray.train.loss import Keys, Loss, contrastive_loss
+from cpt_ray.train.loss import Embedded, Keys, Loss
+from cpt_ray.train.losses import Kind
+from cpt_ray.train.losses.infonce import InfoNCE
 from cpt_ray.train.temperature import Temperature
 
 
@@ -144,7 +146,9 @@ class GradCache:
         tile_rows: int = 512,
         mask: bool = True,
         dropout: bool = False,
+        loss: Kind = InfoNCE(),  # noqa: B008 - options are frozen
     ) -> None:
+        self._loss = loss
         self.engine, self.temperature, self.workers = engine, temperature, workers
         self._budget, self._keep_bytes, self._tile_rows, self._mask = chunk_tokens, keep_bytes, tile_rows, mask
         self._dropout = dropout
@@ -182,15 +186,17 @@ class GradCache:
         embeddings, graphs, states = self._first_pass(own, pool, chunks, room)
         numbers["kept_chunks"] = len(graphs)
         n = len(own)
-        loss = contrastive_loss(
-            embeddings[:n],
-            embeddings[n : 2 * n],
-            embeddings[2 * n :],
-            self.temperature.tau,
-            own.keys(self.workers.device),
-            self.workers,
-            mask=self._mask,
-            tile_rows=self._tile_rows,
+        loss = self._loss(
+            Embedded(
+                embeddings[:n],
+                embeddings[n : 2 * n],
+                embeddings[2 * n :],
+                self.temperature.tau,
+                own.keys(self.workers.device),
+                self.workers,
+                mask=self._mask,
+                tile_rows=self._tile_rows,
+            )
         )
         if not torch.isfinite(loss.value):
             raise FloatingPointError(f"the loss is {float(loss.value)}")

@@ -13,7 +13,9 @@ from cpt_ray.ranking import TILE_BYTES, Judgement, metrics, place
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, evaluating
 from cpt_ray.train.grad_cache import Pairs, deal, plan
-from cpt_ray.train.loss import Keys, contrastive_loss
+from cpt_ray.train.loss import Embedded, Keys
+from cpt_ray.train.losses import Kind
+from cpt_ray.train.losses.infonce import InfoNCE
 from cpt_ray.train.temperature import Temperature
 
 
@@ -35,7 +37,12 @@ def retrieval(x: Tensor, y: Tensor, keys: Keys) -> dict[str, float]:
 
 
 def evaluate(
-    engine: Engine, pairs: Pairs, temperature: Temperature, workers: Workers, chunk_tokens: int
+    engine: Engine,
+    pairs: Pairs,
+    temperature: Temperature,
+    workers: Workers,
+    chunk_tokens: int,
+    loss: Kind = InfoNCE(),  # noqa: B008 - options are frozen
 ) -> dict[str, float]:
     """Held-out loss (at the present temperature) and retrieval; the same on every rank.
 
@@ -56,7 +63,7 @@ def evaluate(
             vectors[rows] = part
     assert vectors is not None
     x, y, keys = vectors[: len(own)], vectors[len(own) :], own.keys(workers.device)
-    loss = contrastive_loss(x, y, y[:0], temperature.tau, keys, workers)
+    found = loss(Embedded(x, y, y[:0], temperature.tau, keys, workers))
     x_hash, y_hash, cluster = (workers.all_gather(key) for key in (keys.x_hash, keys.y_hash, keys.cluster))
     everyone = Keys(x_hash, y_hash, cluster, keys.hard_hash[:0])
-    return {"heldout_loss": float(loss.value)} | retrieval(workers.all_gather(x), workers.all_gather(y), everyone)
+    return {"heldout_loss": float(found.value)} | retrieval(workers.all_gather(x), workers.all_gather(y), everyone)

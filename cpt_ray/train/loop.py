@@ -167,6 +167,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         tile_rows=options.tile_rows,
         mask=options.mask_false_negatives,
         dropout=job.model.dropout > 0,
+        loss=options.loss,
     )
     heldout = Pairs.of(BatchReader(job.heldout)[0], encoder.delimiters) if job.heldout else None
 
@@ -188,7 +189,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     def look(finished: int) -> dict[str, float]:
         if heldout is None:
             return {}
-        metrics = evaluate(engine, heldout, temperature, workers, options.chunk_tokens)
+        metrics = evaluate(engine, heldout, temperature, workers, options.chunk_tokens, options.loss)
         best.offer(finished, metrics, engine, temperature.state())
         return metrics
 

@@ -1,15 +1,10 @@
-"""The contrastive loss over all pairs of all ranks, with its gradients, in one readable place.
+"""What every contrastive loss stands on: embeddings of all ranks, logits by tiles of rows, masks, and gradients.
 
-    logits S = q d^T exp(tau)        loss = (cross-entropy over rows + cross-entropy over columns) / 2
+    logits S = q d^T exp(tau)
 
 Shapes: n pairs on this rank, B = n * ranks pairs in all, h hard negatives on this rank, H = h * ranks in all, N = B + H,
 D the embedding, t rows of a tile. Queries q stay where they are; only documents d are gathered. A rank holds the rows of its
-own queries, complete, and a part of every column; columns are completed by an all-reduce of (maximum, sum of exponentials).
-
-    pass 1   each tile (t, N): row log-sum-exp, running column maximum and sum
-    between  columns completed over ranks
-    pass 2   each tile again:  G = dloss/dS = (P_row + P_col - 2 * [diagonal]) / 2B;  dq = G d e^tau,  dd += G^T q e^tau,
-             dtau += sum(G * S);  then dd is summed over ranks and each keeps its own rows
+own queries, complete, and a part of every column.
 
 Masked logits (a false negative is not a negative): off the diagonal, where two pairs share the content of x, the content
 of y, or a duplicate cluster; and a hard negative whose content is the row's own y. Rows and columns use one mask. Hard
@@ -17,16 +12,23 @@ negatives are appended after all positives and are columns only: no query belong
 
 Everything is computed in the dtype of q, which must be float32 (or float64 in tests): bf16 logits cost 0.3-1.3 % of the
 gradient. Every rank returns the same global loss; gradients are those of the global loss, not divided by anything.
+
+Which loss it is says a kind of `losses/`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from cpt_ray.train.collectives import Workers
+
+RowLoss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (t, N), masked ones at -inf; columns of the positives (t,)) -> differentiable losses (t,)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Loss:
-    """What `contrastive_loss` returns. dq (n, D), dd (n, D), dhard (h, D) are of this rank, the rest is global."""
+    """What a loss gives. dq (n, D), dd (n, D), dhard (h, D) are of this rank, the rest is global."""
 
     value: Tensor
     dq: Tensor
@@ -52,109 +54,150 @@ class Loss:
     correct: float
 
 
-def contrastive_loss(
-    q: Tensor,
-    d: Tensor,
-    hard: Tensor,
-    tau: Tensor,
-    keys: Keys,
-    workers: Workers,
-    *,
-    mask: bool = True,
-    tile_rows: int = 512,
-) -> Loss:
-    """q, d (n, D) and hard (h, D) L2-normalised, without graphs; n and h equal on all ranks; tau a scalar."""
-    assert q.dtype in (torch.float32, torch.float64), "the loss is never computed in half precision"
-    n, pairs = len(q), len(q) * workers.count
-    first = workers.rank * n  # column of the positive of this rank's row 0
-    scale = tau.detach().to(q.dtype).exp()
-    documents = torch.cat([workers.all_gather(d), workers.all_gather(hard)]) if len(hard) else workers.all_gather(d)
-    columns = _Columns.gather(keys, workers) if mask else None
-    tiles = [slice(start, min(start + tile_rows, n)) for start in range(0, n, tile_rows)]
+@dataclass(frozen=True)
+class Tile:
+    """(t, N) logits with masked ones at -inf, the columns of their positives (t,), and the mask (t, N), None without."""
 
-    def logits(rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(t, N) logits with masked ones at -inf, the columns of their positives, and the mask."""
-        scores = (q[rows] * scale) @ documents.T
-        positive = torch.arange(first + rows.start, first + rows.stop, device=q.device)
-        hidden = None
-        if columns is not None:
-            hidden = columns.hidden(keys, rows, positive)
-            scores.masked_fill_(hidden, -torch.inf)
-        return scores, positive, hidden
+    logits: Tensor
+    positive: Tensor
+    hidden: Tensor | None
 
-    only_tile: tuple[Tensor, Tensor, Tensor | None] | None = None
-    row_lse = q.new_empty(n)
-    # Finite, since a column may be masked in every row of a tile, and -inf - -inf is not a number.
-    column_max = q.new_full((pairs,), torch.finfo(q.dtype).min)
-    column_sum = q.new_zeros(pairs)
-    own = q.new_empty(n)
-    # masked entries, rows whose positive has the highest logit
-    counts = torch.zeros(2, dtype=torch.float64, device=q.device)
-    for rows in tiles:
-        scores, positive, hidden = logits(rows)
-        row_lse[rows] = scores.logsumexp(dim=1)
-        own[rows] = scores.gather(1, positive[:, None])[:, 0]
-        highest = torch.maximum(column_max, scores[:, :pairs].amax(dim=0))
-        column_sum = column_sum * (column_max - highest).exp() + (scores[:, :pairs] - highest).exp().sum(dim=0)
-        column_max = highest
-        counts[0] += 0 if hidden is None else hidden.sum()
-        counts[1] += (own[rows] >= scores.amax(dim=1)).sum()
-        if len(tiles) == 1:
-            only_tile = scores, positive, hidden
+    def own(self) -> Tensor:
+        """(t,) logits of the positives."""
+        return self.logits.gather(1, self.positive[:, None])[:, 0]
 
-    highest = workers.max(column_max.clone())
-    column_lse = highest + workers.sum(column_sum * (column_max - highest).exp()).log()
-    value = workers.sum((row_lse - own).sum() + (column_lse[first : first + n] - own).sum()) / (2 * pairs)
-
-    dq, dd = torch.empty_like(q), torch.zeros_like(documents)
-    dtau = q.new_zeros(())
-    for rows in tiles:
-        scores, positive, hidden = only_tile or logits(rows)
-        gradient = (scores - row_lse[rows, None]).exp()
-        gradient[:, :pairs] += (scores[:, :pairs] - column_lse).exp()
-        gradient[torch.arange(len(positive), device=q.device), positive] -= 2
-        gradient /= 2 * pairs
-        if hidden is not None:
-            scores = scores.masked_fill(hidden, 0)  # its gradient is 0, and 0 * -inf is not
-        dtau += (gradient * scores).sum()
-        torch.mm(gradient, documents, out=dq[rows])
-        dd.addmm_(gradient.T, q[rows])
-    dq *= scale
-    dd *= scale
-    counts = workers.sum(counts)
-    return Loss(
-        value=value,
-        dq=dq,
-        dd=workers.sum_scatter(dd[:pairs]),
-        dhard=workers.sum_scatter(dd[pairs:]) if len(hard) else dd[pairs:],
-        dtau=workers.sum(dtau),
-        masked=int(counts[0]),
-        correct=float(counts[1]) / pairs,
-    )
+    def counts(self) -> Tensor:
+        """(2,) float64: masked logits, and rows whose positive has the highest."""
+        correct = (self.own() >= self.logits.amax(dim=1)).sum()
+        masked = torch.zeros_like(correct) if self.hidden is None else self.hidden.sum()
+        return torch.stack([masked, correct]).double()
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Content of all columns: positives of all ranks (B,), hard negatives of all ranks (H,)."""
+class Embedded:
+    """A global batch between the two passes, as one rank holds it.
 
-    x_hash: Tensor
-    y_hash: Tensor
-    cluster: Tensor
-    hard_hash: Tensor
+    q, d (n, D) and hard (h, D) L2-normalised, without graphs; n and h equal on all ranks; tau a scalar.
+    """
 
-    @staticmethod
-    def gather(keys: Keys, workers: Workers) -> _Columns:
-        hard = workers.all_gather(keys.hard_hash) if len(keys.hard_hash) else keys.hard_hash
-        return _Columns(
-            workers.all_gather(keys.x_hash), workers.all_gather(keys.y_hash), workers.all_gather(keys.cluster), hard
-        )
+    q: Tensor
+    d: Tensor
+    hard: Tensor
+    tau: Tensor
+    keys: Keys
+    workers: Workers
+    mask: bool = True
+    tile_rows: int = 512
 
-    def hidden(self, keys: Keys, rows: slice, positive: Tensor) -> Tensor:
+    def __post_init__(self) -> None:
+        assert self.q.dtype in (torch.float32, torch.float64), "the loss is never computed in half precision"
+
+    @property
+    def pairs(self) -> int:
+        """B."""
+        return len(self.q) * self.workers.count
+
+    @property
+    def first(self) -> int:
+        """Column of the positive of this rank's row 0."""
+        return self.workers.rank * len(self.q)
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """exp(tau)."""
+        return self.tau.detach().to(self.q.dtype).exp()
+
+    @cached_property
+    def documents(self) -> Tensor:
+        """(N, D): d of all ranks, then hard of all ranks."""
+        if not len(self.hard):
+            return self.workers.all_gather(self.d)
+        return torch.cat([self.workers.all_gather(self.d), self.workers.all_gather(self.hard)])
+
+    def tiles(self) -> list[slice]:
+        n = len(self.q)
+        return [slice(start, min(start + self.tile_rows, n)) for start in range(0, n, self.tile_rows)]
+
+    def tile(self, rows: slice) -> Tile:
+        scores = (self.q[rows] * self.scale) @ self.documents.T
+        positive = torch.arange(self.first + rows.start, self.first + rows.stop, device=self.q.device)
+        hidden = None
+        if self.mask:
+            hidden = self._false_negatives(rows, positive)
+            scores.masked_fill_(hidden, -torch.inf)
+        return Tile(scores, positive, hidden)
+
+    def no_counts(self) -> Tensor:
+        """Where `Tile.counts` are added up."""
+        return torch.zeros(2, dtype=torch.float64, device=self.q.device)
+
+    def gradients(self) -> Gradients:
+        """Zeros, to which tiles are added."""
+        dtau, dd = self.q.new_zeros(()), torch.zeros_like(self.documents)
+        return Gradients(self, torch.zeros_like(self.q), dd, dtau)
+
+    def by_rows(self, function: RowLoss) -> Loss:
+        """The mean over all pairs of what `function` gives for each query, whose gradient is autograd's."""
+        gradients, counts, value = self.gradients(), self.no_counts(), self.q.new_zeros(())
+        for rows in self.tiles():
+            tile = self.tile(rows)
+            with torch.enable_grad():
+                logits = tile.logits.detach().requires_grad_()
+                of_rows = function(logits, tile.positive).sum() / self.pairs
+                (gradient,) = torch.autograd.grad(of_rows, logits)
+            value += of_rows.detach()
+            counts += tile.counts()
+            gradients.add(rows, tile, gradient)
+        return gradients.loss(self.workers.sum(value), counts)
+
+    def _false_negatives(self, rows: slice, positive: Tensor) -> Tensor:
         """(t, N) bool: True where a logit must not count as a negative."""
-        same = keys.x_hash[rows, None] == self.x_hash
-        same |= keys.y_hash[rows, None] == self.y_hash
-        same |= keys.cluster[rows, None] == self.cluster
+        own, others = self.keys, self._columns
+        same = own.x_hash[rows, None] == others.x_hash
+        same |= own.y_hash[rows, None] == others.y_hash
+        same |= own.cluster[rows, None] == others.cluster
         same[torch.arange(len(positive), device=same.device), positive] = False
-        if len(self.hard_hash):
-            same = torch.cat([same, keys.y_hash[rows, None] == self.hard_hash], dim=1)
+        if len(others.hard_hash):
+            same = torch.cat([same, own.y_hash[rows, None] == others.hard_hash], dim=1)
         return same
+
+    @cached_property
+    def _columns(self) -> Keys:
+        """Content of all columns: positives of all ranks (B,), hard negatives of all ranks (H,)."""
+        x_hash, y_hash, cluster, hard = (
+            self.workers.all_gather(key) if len(key) else key
+            for key in (self.keys.x_hash, self.keys.y_hash, self.keys.cluster, self.keys.hard_hash)
+        )
+        return Keys(x_hash, y_hash, cluster, hard)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of a loss as its tiles are gone through: dq (n, D), dd (N, D), dtau; `add` changes them."""
+
+    batch: Embedded
+    dq: Tensor
+    dd: Tensor
+    dtau: Tensor
+
+    def add(self, rows: slice, tile: Tile, gradient: Tensor) -> None:
+        """`gradient` (t, N) of the whole loss by the tile's logits, 0 where they are masked."""
+        scores = tile.logits if tile.hidden is None else tile.logits.masked_fill(tile.hidden, 0)  # 0 * -inf is not 0
+        self.dtau.add_((gradient * scores).sum())
+        torch.mm(gradient, self.batch.documents, out=self.dq[rows])
+        self.dd.addmm_(gradient.T, self.batch.q[rows])
+
+    def loss(self, value: Tensor, counts: Tensor) -> Loss:
+        """The loss of the global `value`, reduced over the ranks; `counts` are the sums of this rank's `Tile.counts`."""
+        workers, pairs = self.batch.workers, self.batch.pairs
+        dq, dd = self.dq * self.batch.scale, self.dd * self.batch.scale
+        counts = workers.sum(counts)
+        return Loss(
+            value=value,
+            dq=dq,
+            dd=workers.sum_scatter(dd[:pairs]),
+            dhard=workers.sum_scatter(dd[pairs:]) if len(self.batch.hard) else dd[pairs:],
+            dtau=workers.sum(self.dtau),
+            masked=int(counts[0]),
+            correct=float(counts[1]) / pairs,
+        )

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cpt_ray.errors import UserError
+from cpt_ray.kinds import one_of
 from cpt_ray.options import How, Options
+from cpt_ray.train.losses.infonce import InfoNCE
 from cpt_ray.train.zero_keys import check_zero_keys
 
 Precision = Literal["auto", "fp32", "bf16", "bf16_weights"]
@@ -80,6 +82,9 @@ class TrainOptions(EngineOptions):
     """Contrastive training."""
 
     steps: int | None = Field(None, ge=1, description="stop after this many batches; null: all of them")
+    loss: one_of("cpt_ray.train.losses") = Field(  # type: ignore[valid-type]
+        InfoNCE(), description="what is minimised, by kind"
+    )
     temperature: float = Field(
         0.07, gt=0, description="initial temperature, 0.01 to 1 if it is trained; logits are cosine / temperature"
     )
@@ -103,6 +108,10 @@ class TrainOptions(EngineOptions):
     peak_tflops: How[float] = Field(
         0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"
     )
+
+    def result(self, *besides: str) -> dict[str, Any]:
+        """Without the paper's loss: models were trained with it before there were others, and are found again."""
+        return super().result(*besides, *(["loss"] if self.loss == InfoNCE() else []))
 
 
 class MineOptions(Options):

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.gradient_matrix import BOUND, Cell, compare, distributed, oracle, run
 from cpt_ray.train.collectives import Workers
+from cpt_ray.train.losses.one_way import OneWay
 
 HARDEST = Cell(ranks=2, stage=2, chunks="odd", mask=True, hard=True, unequal=True)
 
@@ -26,6 +27,7 @@ def test_two_ranks_under_zero_equal_the_oracle() -> None:
         HARDEST,
         replace(HARDEST, chunks="kept"),
         replace(HARDEST, chunks="all", mask=False, hard=False, unequal=False),
+        replace(HARDEST, loss=OneWay()),
         replace(HARDEST, stage=0),
         replace(HARDEST, stage=3, chunks="kept"),
         replace(HARDEST, stage=3, chunks="kept", reduce="chunk"),

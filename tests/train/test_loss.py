@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.loss import Keys, contrastive_loss
+from cpt_ray.train.loss import Embedded, Keys
+from cpt_ray.train.losses.infonce import InfoNCE
+from cpt_ray.train.losses.one_way import OneWay
 
 PAIRS, HARD, WIDTH = 13, 7, 5
 
@@ -28,7 +30,7 @@ def keys(hard: int) -> Keys:
     return Keys(x, y, cluster, other)
 
 
-def plain(q: Tensor, d: Tensor, hard: Tensor, tau: Tensor, content: Keys, mask: bool) -> Tensor:
+def plain(q: Tensor, d: Tensor, hard: Tensor, tau: Tensor, content: Keys, mask: bool, kind: str) -> Tensor:
     logits = q @ torch.cat([d, hard]).T * tau.exp()
     if mask:
         hidden = torch.zeros_like(logits, dtype=torch.bool)
@@ -38,21 +40,27 @@ def plain(q: Tensor, d: Tensor, hard: Tensor, tau: Tensor, content: Keys, mask: 
             hidden[8, PAIRS + 3] = True
         logits = logits.masked_fill(hidden, -torch.inf)
     right = torch.arange(PAIRS)
+    if kind == "one_way":
+        return F.cross_entropy(logits, right)
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits[:, :PAIRS].T, right)) / 2
 
 
+KINDS = {"infonce": InfoNCE(), "one_way": OneWay()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("hard", [0, HARD])
 @pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("tile_rows", [1, 4, 100])
-def test_value_and_every_gradient_equal_autograd(hard: int, mask: bool, tile_rows: int) -> None:
+def test_value_and_every_gradient_equal_autograd(hard: int, mask: bool, tile_rows: int, kind: str) -> None:
     """Loss, dq, dd, dhard and dtau equal those of torch's cross-entropy over the full matrix, for every tile size."""
     leaves = [unit(PAIRS, 1), unit(PAIRS, 2), unit(hard, 3), torch.tensor(1.3, dtype=torch.float64)]
     for leaf in leaves:
         leaf.requires_grad_()
-    expected = plain(*leaves, keys(hard), mask)
+    expected = plain(*leaves, keys(hard), mask, kind)
     expected.backward()
     q, d, other, tau = (leaf.detach() for leaf in leaves)
-    got = contrastive_loss(q, d, other, tau, keys(hard), Workers.alone(), mask=mask, tile_rows=tile_rows)
+    got = KINDS[kind](Embedded(q, d, other, tau, keys(hard), Workers.alone(), mask, tile_rows))
     assert abs(float(got.value) - expected.item()) < 1e-12
     for value, leaf in zip((got.dq, got.dd, got.dhard, got.dtau), leaves, strict=True):
         wanted = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
@@ -63,7 +71,7 @@ def test_value_and_every_gradient_equal_autograd(hard: int, mask: bool, tile_row
 def test_masking_changes_the_gradient() -> None:
     """Guards the test above against being vacuous: with and without masks the gradients differ."""
     arguments = unit(PAIRS, 1), unit(PAIRS, 2), unit(0, 3), torch.tensor(1.3), keys(0), Workers.alone()
-    with_mask, without = (contrastive_loss(*arguments, mask=mask) for mask in (True, False))
+    with_mask, without = (InfoNCE()(Embedded(*arguments, mask=mask)) for mask in (True, False))
     assert float((with_mask.dq - without.dq).abs().max()) > 1e-4
 
 
@@ -71,13 +79,13 @@ def test_half_precision_is_refused() -> None:
     """bf16 logits cost 0.3-1.3 % of the gradient, so embeddings must come in fp32."""
     q = unit(PAIRS, 1).bfloat16()
     with pytest.raises(AssertionError):
-        contrastive_loss(q, q, q[:0], torch.tensor(1.0), keys(0), Workers.alone())
+        Embedded(q, q, q[:0], torch.tensor(1.0), keys(0), Workers.alone())
 
 
 def test_extreme_temperatures_stay_finite() -> None:
     """exp(tau) = 100 with a perfect match neither overflows nor gives NaN."""
     q = unit(PAIRS, 1).float()
-    got = contrastive_loss(q, q, q[:0], torch.tensor(100.0).log(), keys(0), Workers.alone())
+    got = InfoNCE()(Embedded(q, q, q[:0], torch.tensor(100.0).log(), keys(0), Workers.alone()))
     assert torch.isfinite(got.dq).all()
     assert 0 <= float(got.value) < 0.1
     assert got.correct == 1.0
