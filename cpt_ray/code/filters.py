@@ -7,7 +7,7 @@ docstrings); all of them look at one file alone, so that no order or worker coun
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from cpt_ray.code.grammars import language_of
 from cpt_ray.code.options import MineOptions
@@ -141,8 +141,8 @@ REFERENCE_WORDS = 7
 """A longer text that begins so goes on to say what the function does."""
 
 _CODE_LINE = re.compile(
-    r".*[;{}]\s*$|\s*(?:\w+\.)*\w+\([^()]*\)\s*$|\s*(?:return|if|for|while|func|def|var|let|const|end|else|elsif|import|require)\b"
-    r"(?!.*[.]$).*[\])}:=(]?\s*$|\s*[\w.]+\s*[:+-]?=[^=]"
+    r"(?:\w+\.)*\w+\([^()]*\)\s*$|(?:return|if|for|while|func|def|var|let|const|end|else|elsif|import|require)\b"
+    r"(?!.*[.]$)|[\w.]+\s*[:+-]?=[^=]"
 )
 
 # The commonest words of English prose; a longer text of another language holds hardly any of them.
@@ -242,8 +242,8 @@ def prose_reason(docstring: str, summary: str, *, min_words: int) -> str | None:
 
 def is_code(docstring: str) -> bool:
     """Whether a comment is code that was commented out: most of its lines are statements."""
-    lines = [line for line in docstring.split("\n") if line.strip()]
-    return 2 * sum(_CODE_LINE.match(line) is not None for line in lines[:10]) > min(len(lines), 10)
+    lines = list(islice(filter(None, map(str.strip, docstring.split("\n"))), 10))
+    return 2 * sum(line[-1] in ";{}" or _CODE_LINE.match(line) is not None for line in lines) > len(lines)
 
 
 def _is_english(docstring: str, summary_words: list[str]) -> bool:

@@ -316,19 +316,16 @@ _BLANK_LINES = re.compile(rb"(?:[ \t\x0c]*\r?\n)*[ \t\x0c]*")
 _REST_AND_BLANK = re.compile(rb"\s*")
 _LONG_STRINGS = (b'"""', b"'''", b"`", b"\\\n", b"\\\r\n", b"<<", b"%q", b"%Q", b"%(", b"%w", b"%i")
 """What a string of several lines may begin with in any language, or what ends its line; else a quote is left open."""
-_OPEN_DOUBLE, _OPEN_SINGLE = (
-    re.compile(rb"(?m)^[^%(q)b\n]*+%(q)b(?:[^%(q)b\n]*+%(q)b[^%(q)b\n]*+%(q)b)*+[^%(q)b\n]*+$" % {b"q": quote})
-    for quote in (b'"', b"'")
-)
-"""A line with an odd number of quotes."""
 
 
 def _may_hold_long_strings(code: bytes) -> bool:
-    return (
-        any(mark in code for mark in _LONG_STRINGS)
-        or (b'"' in code and _OPEN_DOUBLE.search(code) is not None)
-        or (b"'" in code and _OPEN_SINGLE.search(code) is not None)
-    )
+    return any(mark in code for mark in _LONG_STRINGS) or _has_open_quote(code, b'"') or _has_open_quote(code, b"'")
+
+
+def _has_open_quote(code: bytes, quote: bytes) -> bool:
+    """Whether a line has an odd number of quotes: then what stands between two of them reaches over its end."""
+    pieces = code.split(quote)
+    return len(pieces) % 2 == 0 or b"\n" in b"".join(pieces[1::2])
 
 
 def _after(statement: Node, source: bytes, end: int) -> int:

@@ -132,6 +132,8 @@ def _shown(link: str) -> str:
 
 def _tagged(text: str, describing: frozenset[str]) -> tuple[list[str], list[str]]:
     """Lines before the first block tag and those after; the text of a describing tag counts as before."""
+    if "@" not in text:
+        return text.split("\n"), []
     prose: list[str] = []
     rest: list[str] = []
     into = prose
@@ -186,20 +188,18 @@ _YARD_LINK = re.compile(r"\{((?:[A-Z]|[#.]\w|::)[\w:#.?!=]*(?:\([^(){}]*\))?)(?:
 
 def rdoc(text: str) -> str | None:
     """RDoc and YARD: `#--` to `#++` is hidden, `call-seq:` no prose, tags may stand before the text."""
-    shown: list[str] = []
-    hidden = False
-    for line in text.split("\n"):
-        if line.strip() in ("--", "++"):
-            hidden = line.strip() == "--"
-        elif not hidden:
-            shown.append(line)
-    lines = _lines("\n".join(shown))
+    if "--" in text or "++" in text:
+        text = _without_hidden(text)
+    lines = _lines(text)
     if lines is None:
         return None
     prose: list[str] = []
     rest: list[str] = []
     state = "prose"
-    for line in lines:
+    marked = "@" in text or "call-seq:" in text
+    if not marked:
+        prose = lines
+    for line in lines if marked else ():
         indented = line[:1] in (" ", "\t")
         if "call-seq:" in line and line.lstrip(" \t:").startswith("call-seq:"):
             state = "call"
@@ -217,8 +217,19 @@ def rdoc(text: str) -> str | None:
         prose.pop(0)
     if prose:
         prose[0] = _TOMDOC.sub("", prose[0], count=1)
-    found = _joined(*("\n".join(_yard_words(line) for line in part) for part in (prose, rest)))
-    return found
+    plain = not any(mark in text for mark in "{[+<")
+    return _joined(*("\n".join(part if plain else map(_yard_words, part)) for part in (prose, rest)))
+
+
+def _without_hidden(text: str) -> str:
+    shown: list[str] = []
+    hidden = False
+    for line in text.split("\n"):
+        if line.strip() in ("--", "++"):
+            hidden = line.strip() == "--"
+        elif not hidden:
+            shown.append(line)
+    return "\n".join(shown)
 
 
 def _yard_words(line: str) -> str:
