@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -34,18 +34,27 @@ class ClusterOptions(Options):
     workers: int = Field(2, ge=0, description="training workers; 0 trains in the driver's own process")
     threads: int = Field(1, ge=1, description="CPUs, and threads, of each training worker")
     gpu: bool = Field(False, description="one GPU for each training worker")
-    outputs: str = Field("outputs", description="root of all artifacts: a folder that all nodes reach")
-
-    @field_validator("outputs")
-    @classmethod
-    def _a_folder(cls, outputs: str) -> str:
-        if "://" in outputs:
-            raise ValueError("must be a folder: a bucket has no rename to publish by; mount it on every node")
-        return outputs
+    outputs: str = Field(
+        "outputs",
+        description="root of all artifacts: a folder that all nodes reach, or for documents, functions and pairs a bucket",
+    )
 
     def folder(self, name: str) -> str:
-        """The folder `name` below `outputs`; absolute, because Ray's workers have working directories of their own."""
+        """The place `name` below `outputs`; absolute, because Ray's workers have working directories of their own."""
+        if "://" in self.outputs:
+            return posixpath.join(self.outputs, name)
         return posixpath.join(os.path.abspath(os.path.expanduser(self.outputs)), name)
+
+    def on_disk(self, name: str) -> str:
+        """The same for what is written in files of other libraries. UserError for a bucket."""
+        if "://" in self.outputs:
+            raise UserError(
+                "a crawl, a model, vectors and an index are written to a folder; a bucket takes documents, functions and"
+                " pairs, and all of these may be read from one",
+                where=f"cluster.outputs={self.outputs}",
+                fix="give a folder that all nodes reach",
+            )
+        return self.folder(name)
 
 
 @contextmanager

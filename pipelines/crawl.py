@@ -21,7 +21,7 @@ from .summary import print_artifacts
 
 def run(options: PipelineOptions) -> Manifest:
     """Crawl, or go on crawling; returns the archive's manifest."""
-    path = posixpath.join(options.cluster.folder(options.output), "crawl")
+    path = posixpath.join(options.cluster.on_disk(options.output), "crawl")
     manifest = make(path, options.web)
     print_artifacts({path: manifest})
     return manifest

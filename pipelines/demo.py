@@ -42,7 +42,7 @@ log = logging.getLogger("cpt_ray")
 
 def run(options: PipelineOptions) -> demo_report.DemoReport:
     """Everything, or what of it is not done yet; returns the report."""
-    out = options.cluster.folder(options.output)
+    out = options.cluster.on_disk(options.output)
     identity = demo_report.identity(options, fingerprint())
     if (done := demo_report.finished(out, identity)) is not None:
         demo_report.show(done, out, note="everything was done already")

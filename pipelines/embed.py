@@ -30,7 +30,7 @@ log = logging.getLogger("cpt_ray")
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the vectors and the index; returns the manifests by path."""
     reads.check_options(READS, options)
-    out = options.cluster.folder(options.output)
+    out = options.cluster.on_disk(options.output)
     wanted = flow(out, options.source, options.trained, options.embed, options.columns, options.index)
     with connect(options.cluster) as resources, under("embed", EmbedOptions):
         check_flow(wanted, resources)

@@ -31,7 +31,7 @@ from .summary import console, print_artifacts
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Measure and print; returns the manifests by path."""
     reads.check_options(READS, options)
-    path, made = options.cluster.folder(options.output), {}
+    path, made = options.cluster.on_disk(options.output), {}
     if options.pairs is not None and options.initial is not None:
         made[path] = make(
             path, options.pairs, options.trained, options.initial, options.candidates, options.device, options.precision

@@ -26,7 +26,7 @@ from .summary import print_artifacts
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Embed and mine; returns the manifests by path."""
     reads.check_options(READS, options)
-    out = options.cluster.folder(options.output)
+    out = options.cluster.on_disk(options.output)
     with connect(options.cluster):
         made = make(
             out, options.pairs, options.trained, options.mine, precision=options.precision, device=options.device

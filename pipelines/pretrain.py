@@ -53,7 +53,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     options = options.model_copy(update={"model": pinned(options.model)})
     if options.model.init != "new":
         open_tokenizer(options.model.init)
-    out = options.cluster.folder(options.output)
+    out = options.cluster.on_disk(options.output)
     with (
         connect(options.cluster) as resources,
         Tracked(options.tracking, options.cluster.folder(""), "pretrain", f"pretrain/{out}", options) as tracked,

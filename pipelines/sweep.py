@@ -46,7 +46,7 @@ def run(options: PipelineOptions) -> Manifest:
     reads.check_options(READS, options)
     options = options.model_copy(update={"model": pinned(options.model)})
     train.open_tokenizer(options.model.init)
-    out = options.cluster.folder(options.output)
+    out = options.cluster.on_disk(options.output)
     with (
         connect(options.cluster),
         Tracked(options.tracking, options.cluster.folder(""), "sweep", f"sweep/{out}", options) as tracked,

@@ -10,9 +10,8 @@ if __name__ == "__main__":
 import os
 import posixpath
 
-import fsspec
-
 from cpt_ray.artifacts import Manifest, Wanted, check_flow, fingerprint, read_manifest, run_flow
+from cpt_ray.artifacts.places import locate
 from cpt_ray.cluster import connect
 from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
@@ -66,7 +65,7 @@ def flow(out: str, archive: str, steps: Steps) -> list[Wanted]:
 
 def archive_files(archive: str) -> list[str]:
     """The archive's files by name in its file system, sorted; UserError when there are none."""
-    fs, root = fsspec.core.url_to_fs(archive)
+    fs, root = locate(archive)
     files = sorted(name for name in fs.find(root) if name.endswith(endings()))
     if not files:
         fix = "give a crawl artifact or a folder of archives"
@@ -76,7 +75,7 @@ def archive_files(archive: str) -> list[str]:
 
 def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
     """The documents artifact of an archive, a part for each of its files."""
-    fs, root = fsspec.core.url_to_fs(archive)
+    fs, root = locate(archive)
     files = archive_files(archive)
     if fs.exists(posixpath.join(root, "manifest.json")):
         source = read_manifest(archive).digest

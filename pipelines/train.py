@@ -40,7 +40,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     reads.check_options(READS, options)
     options = options.model_copy(update={"model": pinned(options.model)})
     open_tokenizer(options.model.init)
-    out = options.cluster.folder(options.output)
+    out = options.cluster.on_disk(options.output)
     with (
         connect(options.cluster) as resources,
         Tracked(options.tracking, options.cluster.folder(""), "train", f"train/{out}", options) as tracked,

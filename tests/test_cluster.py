@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -29,3 +30,13 @@ def test_one_that_listens_is_left_to_ray() -> None:
         cluster._knock(f"127.0.0.1:{head.getsockname()[1]}")
     for left_to_ray in (None, "auto"):
         cluster._knock(left_to_ray)
+
+
+def test_models_are_written_to_a_folder_and_pairs_to_a_bucket_too():
+    """A bucket is a place for artifacts of parts; what other libraries write is refused before anything starts."""
+    options = ClusterOptions(outputs="s3://corpus/runs")
+    assert options.folder("pairs/text_pairs") == "s3://corpus/runs/pairs/text_pairs"
+    with pytest.raises(UserError, match="give a folder") as error:
+        options.on_disk("train")
+    assert error.value.where == "cluster.outputs=s3://corpus/runs"
+    assert ClusterOptions(outputs="runs").on_disk("train") == os.path.abspath("runs/train")

@@ -12,8 +12,10 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import fsspec
 import xxhash
+
+from cpt_ray.artifacts import places
+from cpt_ray.artifacts.places import locate
 
 MOST = 20
 """Examples of one reason."""
@@ -98,21 +100,17 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> Examples:
     return found.examples
 
 
-def write(folder: str, examples: Examples) -> None:
-    """FILE in `folder`, whole or not at all; none where there is nothing to show."""
-    if not examples:
-        return
-    fs, target = fsspec.core.url_to_fs(posixpath.join(folder, FILE))
-    with fs.open(target + ".tmp", "wb") as sink:
-        for row in to_rows(examples):
-            sink.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-    fs.mv(target + ".tmp", target)
+def lines(examples: Examples) -> bytes:
+    """FILE's content."""
+    rows = (json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for row in to_rows(examples))
+    return b"".join(rows)
 
 
 def read(artifact: str) -> Examples:
     """The examples beside the parts of an artifact; none where it has none."""
-    fs, target = fsspec.core.url_to_fs(posixpath.join(artifact, FILE))
-    if not fs.exists(target):
-        return {}
-    with fs.open(target, "rb") as source:
-        return from_rows(json.loads(line) for line in source)
+    fs, target = locate(artifact)
+    told = places.read(fs, posixpath.join(target, "manifest.json"))
+    files = json.loads(told[0])["files"] if told else []
+    at = next((file.get("at") or FILE for file in files if file["path"] == FILE), None)
+    found = places.read(fs, posixpath.join(target, at)) if at else None
+    return from_rows(json.loads(line) for line in found[0].splitlines()) if found else {}

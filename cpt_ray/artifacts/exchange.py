@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest, fingerprint
+from cpt_ray.artifacts.places import locate, writing
 from cpt_ray.artifacts.shards import Shard, part_name
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.errors import UserError
@@ -109,7 +109,7 @@ def receive(sent: Sent, bucket: int, order: Sequence[str] = ()) -> pa.Table:
     batches = []
     for number in range(sent.files):
         name = _spill(sent.folder, number)
-        fs, target = fsspec.core.url_to_fs(name)
+        fs, target = locate(name)
         if not fs.exists(target):
             phases = posixpath.dirname(sent.folder)
             raise UserError("the rows on their way are gone", where=name, fix=f"remove {phases} and run again")
@@ -134,23 +134,22 @@ def _send_shard(
     edges = [*starts, len(order)]
     table = table.take(pa.array(order)).combine_chunks()
     name = _spill(folder, shard["number"])
-    fs, target = fsspec.core.url_to_fs(name)
+    fs, target = locate(name)
     fs.makedirs(posixpath.dirname(target), exist_ok=True)
     marked = schema.with_metadata({"buckets": json.dumps(there.tolist())})
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     # Whole or not at all, and before the shard is said to be done.
-    with fs.open(target + ".tmp", "wb") as sink, pa.ipc.new_file(sink, marked, options=options) as writer:
+    with writing(fs, target) as sink, pa.ipc.new_file(sink, marked, options=options) as writer:
         for start, end in itertools.pairwise(edges):
             rows = table.slice(start, end - start).combine_chunks().to_batches()
             writer.write_batch(rows[0].replace_schema_metadata(marked.metadata))
-    fs.mv(target + ".tmp", target)
     counts = pa.table([pa.array(there, pa.int32()), pa.array(np.diff(edges), pa.int64())], schema=SENT)
     return counts, ledger
 
 
 def _clear_others(folder: str) -> None:
     """Remove what was sent to the same place by a run of other options or another input."""
-    fs, target = fsspec.core.url_to_fs(folder)
+    fs, target = locate(folder)
     stem = target.rpartition("-")[0] + "-"
     beside = fs.ls(posixpath.dirname(target), detail=False) if fs.exists(posixpath.dirname(target)) else []
     for name in beside:

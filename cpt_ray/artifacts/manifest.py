@@ -10,7 +10,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.options import Options
@@ -49,12 +49,28 @@ def software() -> dict[str, str]:
 
 
 class File(BaseModel):
-    """One published file: path relative to the artifact, size in bytes, SHA-256 prefix of its content."""
+    """One published file: path relative to the artifact, size in bytes, SHA-256 prefix of its content.
+
+    `at` is where it lies relative to the artifact, if not at `path`: in a bucket, under a name of the attempt that wrote it.
+    """
 
     model_config = ConfigDict(frozen=True)
     path: str
     size: int
     digest: str
+    at: str | None = None
+
+    def named(self, path: str, at: str | None = None) -> File:
+        return self.model_copy(update={"path": path, "at": at})
+
+    @property
+    def place(self) -> str:
+        return self.at or self.path
+
+    @model_serializer(mode="wrap")
+    def _where_it_is(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        return told if self.at else {name: value for name, value in told.items() if name != "at"}
 
 
 class Manifest(BaseModel):
@@ -92,4 +108,4 @@ def identity_of(step: str, version: int, params: object, inputs: Mapping[str, st
 
 def content_digest(identity: str, files: list[File]) -> str:
     """Identity and content together: two artifacts with one digest are interchangeable."""
-    return fingerprint({"identity": identity, "files": [file.model_dump() for file in files]})
+    return fingerprint({"identity": identity, "files": [file.model_dump(exclude={"at"}) for file in files]})

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cpt_ray.artifacts.manifest import DIGEST
+from cpt_ray.artifacts.manifest import DIGEST, File
+from cpt_ray.artifacts.places import locate, write
 from cpt_ray.errors import UserError
 
 ROW_GROUP = 65_536
 
 
-def write_table(path: str, table: pa.Table, *, row_group_size: int = ROW_GROUP) -> str:
+def write_table(path: str, table: pa.Table, *, row_group_size: int = ROW_GROUP) -> File:
     """Write `table` to `path` (any fsspec URI), whole or not at all; schema metadata is dropped.
 
-    Returns the file's digest, as the manifest has it.
+    Returns its size and digest, as the manifest has them, under the last part of the path.
     """
-    fs, target = fsspec.core.url_to_fs(path)
-    temporary = f"{target}.tmp"
+    fs, target = locate(path)
     # Chunk boundaries of the table must not show in the file: rows alone decide its bytes.
     plain = table.replace_schema_metadata(None).combine_chunks()
     buffer = pa.BufferOutputStream()
     pq.write_table(plain, buffer, compression="zstd", compression_level=3, row_group_size=row_group_size)
     written = buffer.getvalue()
-    with fs.open(temporary, "wb") as sink:
-        sink.write(written)
-    fs.mv(temporary, target)
-    return hashlib.sha256(written).hexdigest()[:DIGEST]
+    write(fs, target, written.to_pybytes())
+    digest = hashlib.sha256(written).hexdigest()[:DIGEST]
+    return File(path=posixpath.basename(target), size=written.size, digest=digest)
 
 
 def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.Table:
@@ -37,7 +36,7 @@ def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.T
     names = [paths] if isinstance(paths, str) else paths
     tables = []
     for name in names:
-        fs, target = fsspec.core.url_to_fs(name)
+        fs, target = locate(name)
         with fs.open(target, "rb") as source:
             file = pq.ParquetFile(source)
             there = file.schema_arrow.names

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
 from cpt_ray.artifacts import parquet
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.store import SCRATCH, build
+from cpt_ray.artifacts.manifest import File, Manifest
+from cpt_ray.artifacts.places import locate, read, write
+from cpt_ray.artifacts.store import SCRATCH, Place, build
 from cpt_ray.errors import UserError
 from cpt_ray.progress import progress
 
@@ -48,11 +48,11 @@ def run_shards(
     with build(path, step=step, version=version, params=params, inputs=inputs) as out:
         if out.manifest is not None:
             return out.manifest
-        scratch = out.scratch
+        scratch, place = out.scratch, out.place
         todo = [i for i in range(len(shards)) if _finished(scratch, i) is None]
 
         def run(row: dict[str, Any]) -> dict[str, Any]:
-            return _run_shard(row, work=work, schema=schema, out=out.path, step=step, row_group=row_group)
+            return _run_shard(row, work=work, schema=schema, out=place, step=step, row_group=row_group)
 
         rows = [{"index": i, "shard": json.dumps(shards[i])} for i in todo]
         with progress(step, total=len(shards), unit="shards") as bar:
@@ -61,16 +61,15 @@ def run_shards(
                 counts = Ledger.from_dict(json.loads(result["ledger"]))
                 bar.advance(1, **{unit: counts.rows_in, "kept": counts.kept, "dropped": sum(counts.dropped.values())})
         ledger, total = Ledger.empty(), 0
-        digests: dict[str, str] = {}
+        files: list[File] = []
         for i in range(len(shards)):
             finished = _finished(scratch, i)
             if finished is None:
                 raise RuntimeError(f"{step}: shard {i} of {path} reported nothing; its rows would be lost")
             ledger += Ledger.of_whole(finished["ledger"])
             total += finished["rows"]
-            if "digest" in finished:  # a build begun before digests were written goes on all the same
-                digests[f"{part_name(i)}.parquet"] = finished["digest"]
-        return out.publish(ledger, rows=total, schema=schema, extra=extra, digests=digests)
+            files.append(File.model_validate(finished["file"]))
+        return out.publish(ledger, rows=total, schema=schema, extra=extra, files=files)
 
 
 def part_name(index: int) -> str:
@@ -79,34 +78,28 @@ def part_name(index: int) -> str:
 
 
 def _run_shard(
-    row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, out: str, step: str, row_group: int
+    row: Mapping[str, Any], *, work: ShardWork, schema: pa.Schema, out: Place, step: str, row_group: int
 ) -> dict[str, Any]:
     started, index = time.monotonic(), int(row["index"])
     table, ledger = work(json.loads(row["shard"]))
     ledger.check(f"{step}, shard {index}")
     if table.schema.remove_metadata() != schema.remove_metadata():
         raise TypeError(f"{step}, shard {index}: not the declared schema:\n{table.schema}\n-- declared:\n{schema}")
-    name = posixpath.join(out, f"{part_name(index)}.parquet")
-    digest = parquet.write_table(name, table, row_group_size=row_group)
+    file = out.write(f"{part_name(index)}.parquet", table, row_group_size=row_group)
     # The part is complete before its ledger appears: a kill in between only repeats this shard.
     seconds = time.monotonic() - started
-    done = {"ledger": ledger.whole(), "rows": table.num_rows, "digest": digest, "seconds": seconds}
-    fs, scratch = fsspec.core.url_to_fs(posixpath.join(out, SCRATCH))
-    name = posixpath.join(scratch, f"{part_name(index)}.json")
-    with fs.open(name + ".tmp", "w") as sink:
-        json.dump(done, sink)
-    fs.mv(name + ".tmp", name)
+    done = {"ledger": ledger.whole(), "rows": table.num_rows, "file": file.model_dump(), "seconds": seconds}
+    fs, scratch = locate(posixpath.join(out.path, SCRATCH))
+    write(fs, posixpath.join(scratch, f"{part_name(index)}.json"), json.dumps(done).encode())
     return {"index": index, "ledger": json.dumps(ledger.to_dict())}
 
 
 def _finished(scratch: str, index: int) -> dict[str, Any] | None:
-    fs, root = fsspec.core.url_to_fs(scratch)
-    name = posixpath.join(root, f"{part_name(index)}.json")
-    if not fs.exists(name):
-        return None
-    with fs.open(name, "r") as source:
-        found: dict[str, Any] = json.load(source)
-    return found
+    fs, root = locate(scratch)
+    there = read(fs, posixpath.join(root, f"{part_name(index)}.json"))
+    found: dict[str, Any] | None = json.loads(there[0]) if there else None
+    # A build that was begun before files were told of is made again.
+    return found if found and "file" in found else None
 
 
 def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], asks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

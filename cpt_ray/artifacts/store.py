@@ -10,6 +10,10 @@ a minute of work, and cleared if not. A second build with the same identity find
 2. the directory is renamed into place (the next build does it if this one could not);
 3. what only resuming needed is removed (likewise).
 
+In a bucket nothing is renamed. Files are written below the artifact, in a folder of the identity and under names of the
+attempt, and the artifact appears by one write, that of its manifest, put only where the manifest that stood at the
+beginning still stands. Whoever builds holds a lease (`lease`) in place of a lock.
+
 What an artifact holds, and in which order, is what its manifest lists; a listing of the directory is never asked.
 """
 
@@ -22,19 +26,21 @@ import os
 import posixpath
 import re
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Any, Literal
 
-import fsspec
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from cpt_ray.artifacts import examples, parquet
+from cpt_ray.artifacts.lease import Lease, leased
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import DIGEST, File, Manifest, canonical, content_digest, identity_of, software
+from cpt_ray.artifacts.places import Changed, locate, put_over, read, renames, write
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 
@@ -55,6 +61,35 @@ WORTH_KEEPING = 60.0
 """Seconds of work in an unfinished build from which on it is never removed, only put beside."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a build are written; with an `attempt`, in a bucket, under names of it."""
+
+    path: str
+    attempt: str = ""
+
+    def write(self, name: str, table: pa.Table, *, row_group_size: int = parquet.ROW_GROUP) -> File:
+        """Write a table as the file `name` of the artifact."""
+        own, at = self._own(name)
+        written = parquet.write_table(posixpath.join(self.path, own), table, row_group_size=row_group_size)
+        return written.named(name, at)
+
+    def put(self, name: str, content: bytes) -> File:
+        """Write a small file whole as the file `name` of the artifact."""
+        own, at = self._own(name)
+        fs, target = locate(posixpath.join(self.path, own))
+        write(fs, target, content)
+        return File(path=name, size=len(content), digest=hashlib.sha256(content).hexdigest()[:DIGEST], at=at)
+
+    def _own(self, name: str) -> tuple[str, str | None]:
+        """Its name below `path`, and below the artifact if that is another."""
+        if not self.attempt:
+            return name, None
+        stem, suffix = posixpath.splitext(name)
+        own = f"{stem}-{self.attempt}{suffix}"
+        return own, posixpath.join(posixpath.basename(self.path), own)
+
+
 @dataclass
 class Work:
     """A build under way. `path` is where to write; `scratch` is for resume state and is never published."""
@@ -69,12 +104,24 @@ class Work:
     inputs: dict[str, str]
     identity: str
     resumed: bool
+    attempt: str = ""
+    lease: Lease | None = None
+    standing: Any = None
     started: float = field(default_factory=time.monotonic)
+    written: list[File] = field(default_factory=list)
+
+    @property
+    def place(self) -> Place:
+        return Place(self.path, self.attempt)
+
+    def write(self, name: str, table: pa.Table, *, row_group_size: int = parquet.ROW_GROUP) -> None:
+        """Write a table as the file `name` of the artifact; see `publish`."""
+        self.written.append(self.place.write(name, table, row_group_size=row_group_size))
 
     @property
     def scratch(self) -> str:
         path = posixpath.join(self.path, SCRATCH)
-        fs, local = fsspec.core.url_to_fs(path)
+        fs, local = locate(path)
         fs.makedirs(local, exist_ok=True)
         return path
 
@@ -85,18 +132,28 @@ class Work:
         rows: int,
         schema: pa.Schema | None = None,
         extra: Mapping[str, Any] | None = None,
-        digests: Mapping[str, str] | None = None,
+        files: Sequence[File] | None = None,
     ) -> Manifest:
-        """Write the manifest and rename the directory into place; the ledger must balance.
+        """Write the manifest and let the artifact appear; the ledger must balance.
 
-        `digests` are those of files that whoever wrote them has hashed already: path within the artifact -> digest.
+        What it holds are `files`, in their order; without them what `write` wrote; and in a folder, without both, whatever
+        lies there.
         """
         ledger.check(f"{self.step} -> {self.target}")
-        fs, building = fsspec.core.url_to_fs(self.path)
-        for cut in (name for name in fs.find(building) if name.endswith(".tmp")):  # by a kill while it was written
-            fs.rm(cut)
-        examples.write(self.path, ledger.examples)
-        files = _files(fs, building, digests or {})
+        fs, building = locate(self.path)
+        told = list(self.written if files is None else files)
+        if self.lease is not None and rows and not told:
+            raise UserError(
+                f"{self.step} writes files of its own, which a bucket cannot take in",
+                where=self.target,
+                fix="give a folder that all nodes reach (cluster.outputs)",
+            )
+        shown = [self.place.put(examples.FILE, examples.lines(ledger.examples))] if ledger.examples else []
+        if self.lease is None:
+            for cut in (name for name in fs.find(building) if name.endswith(".tmp")):  # by a kill while it was written
+                fs.rm(cut)
+            told = told or _files(fs, building)
+        files = sorted({file.path: file for file in [*told, *shown]}.values(), key=lambda file: _by_number(file.path))
         self.manifest = Manifest(
             step=self.step,
             version=self.version,
@@ -114,12 +171,37 @@ class Work:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             extra=dict(extra or {}),
         )
+        target = locate(self.target)[1]
+        if self.lease is not None:
+            self._appear(fs, target)
+            self.done = True
+            return self.manifest
         _write_json(fs, posixpath.join(building, MANIFEST), self.manifest.model_dump(mode="json"))
-        _finish_publish(fs, building, fsspec.core.url_to_fs(self.target)[1])
+        _finish_publish(fs, building, target)
         for other in _kept(fs, building):
             log.info("%s is an unfinished build of other options; remove it if you do not want to go on with it", other)
         self.done = True
         return self.manifest
+
+    def _appear(self, fs: AbstractFileSystem, target: str) -> None:
+        """Put the manifest over the one that stood when the build began, and remove what nobody needs any more."""
+        assert self.lease is not None
+        assert self.manifest is not None
+        self.lease.check()
+        before = _manifest_or_none(fs, target)
+        try:
+            content = _json(self.manifest.model_dump(mode="json"))
+            put_over(fs, posixpath.join(target, MANIFEST), content, self.standing)
+        except Changed:
+            raise UserError(
+                "another process has published here meanwhile", where=self.target, fix="run again, one at a time"
+            ) from None
+        places = {file.place for file in self.manifest.files}
+        for file in before.files if before else ():
+            if file.place not in places:
+                _remove(fs, posixpath.join(target, file.place))
+        for only_for_resuming in (SCRATCH, IDENTITY):
+            _remove(fs, posixpath.join(locate(self.path)[1], only_for_resuming))
 
 
 @contextmanager
@@ -143,7 +225,24 @@ def build(
     plain = json.loads(canonical(params))
     identity = identity_of(step, version, plain, digests)
     recipe = {"identity": identity, "step": step, "version": version, "params": plain, "inputs": digests}
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
+    if not renames(fs):
+        with leased(fs, target) as lease:
+            there = read(fs, posixpath.join(target, MANIFEST))
+            standing = Manifest.model_validate_json(there[0]) if there else None
+            if standing is not None and standing.identity == identity:
+                yield Work(path, path, True, standing, step, version, plain, digests, identity, False)
+                return
+            if standing is not None:
+                log.info("%s: building again: %s", path, _differences(standing.model_dump(), recipe))
+            own = posixpath.join(path.rstrip("/"), identity[:16])
+            marker = posixpath.join(locate(own)[1], IDENTITY)
+            resumed = read(fs, marker) is not None
+            write(fs, marker, _json(recipe))
+            work = Work(path, own, False, None, step, version, plain, digests, identity, resumed)
+            work.attempt, work.lease, work.standing = uuid.uuid4().hex[:8], lease, there[1] if there else None
+            yield work
+        return
     building = target.rstrip("/") + BUILDING
     with _only_builder(fs, target):
         _finish_publish(fs, building, target)
@@ -163,7 +262,12 @@ def begun(
     """Whether the artifact of this identity stands at `path`, or a build of it was begun there; None if neither."""
     digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in inputs.items()}
     identity = identity_of(step, version, params, digests)
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
+    if not renames(fs):
+        standing = _manifest_or_none(fs, target)
+        if standing is not None and standing.identity == identity:
+            return "done"
+        return "unfinished" if read(fs, posixpath.join(target, identity[:16], IDENTITY)) else None
     building = target.rstrip("/") + BUILDING
     for place in (target, building):
         if (manifest := _manifest_or_none(fs, place)) is not None and manifest.identity == identity:
@@ -177,7 +281,7 @@ def begun(
 
 def read_manifest(path: str) -> Manifest:
     """The manifest of the artifact at `path`; UserError when nothing is published there."""
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     found = _manifest_or_none(fs, target)
     if found is None:
         raise UserError("no finished artifact here (no manifest.json)", where=path, fix="run the step that makes it")
@@ -186,9 +290,8 @@ def read_manifest(path: str) -> Manifest:
 
 def parts(path: str) -> list[str]:
     """Paths of the Parquet parts of a published artifact, in the manifest's order."""
-    names = [file.path for file in read_manifest(path).files if file.path.endswith(".parquet")]
-    fs, target = fsspec.core.url_to_fs(path)
-    root = fs.unstrip_protocol(target) if "://" in path else target
+    names = [file.place for file in read_manifest(path).files if file.path.endswith(".parquet")]
+    root = path.rstrip("/") if "://" in path else locate(path)[1]
     return [posixpath.join(root, name) for name in names]
 
 
@@ -198,11 +301,8 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def _manifest_or_none(fs: AbstractFileSystem, target: str) -> Manifest | None:
-    name = posixpath.join(target, MANIFEST)
-    if not fs.exists(name):
-        return None
-    with fs.open(name, "r") as source:
-        return Manifest.model_validate_json(source.read())
+    there = read(fs, posixpath.join(target, MANIFEST))
+    return Manifest.model_validate_json(there[0]) if there else None
 
 
 def _open_building(fs: AbstractFileSystem, building: str, recipe: dict[str, Any]) -> bool:
@@ -278,17 +378,15 @@ def _remove(fs: AbstractFileSystem, name: str) -> None:
         fs.rm(name, recursive=True)
 
 
-def _files(fs: AbstractFileSystem, root: str, digests: Mapping[str, str]) -> list[File]:
+def _files(fs: AbstractFileSystem, root: str) -> list[File]:
     """What is to be published below `root`, in its order."""
     found = []
     names = {posixpath.relpath(name, root): name for name in fs.find(root)}
     for path in sorted(names, key=_by_number):
         if path in (IDENTITY, MANIFEST) or path.startswith(f"{SCRATCH}/"):
             continue
-        digest = digests.get(path)
-        if digest is None:
-            with fs.open(names[path], "rb") as source:
-                digest = hashlib.file_digest(source, "sha256").hexdigest()[:DIGEST]
+        with fs.open(names[path], "rb") as source:
+            digest = hashlib.file_digest(source, "sha256").hexdigest()[:DIGEST]
         found.append(File(path=path, size=fs.size(names[path]), digest=digest))
     return found
 
@@ -299,9 +397,11 @@ def _by_number(path: str) -> list[tuple[int, str]]:
 
 
 def _write_json(fs: AbstractFileSystem, name: str, value: object) -> None:
-    with fs.open(name + ".tmp", "w") as sink:
-        sink.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    fs.mv(name + ".tmp", name)
+    write(fs, name, _json(value))
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

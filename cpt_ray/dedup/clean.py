@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, read_table
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.dedup import signatures
 from cpt_ray.dedup.options import CleanOptions
@@ -114,7 +114,7 @@ def _write_older(
             row.append(np.arange(rows))
         older = older_captures(pa.concat_tables(tables))
         found = [pa.array(np.concatenate(column)[older]) for column in (shard, row)]
-        parquet.write_table(posixpath.join(work.path, "part-00000.parquet"), pa.table(found, schema=OLDER))
+        work.write("part-00000.parquet", pa.table(found, schema=OLDER))
         count = int(older.sum())
         return work.publish(_captures(len(older), count), rows=count, schema=OLDER)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parts
 from cpt_ray.artifacts.columns import narrow
 from cpt_ray.dedup import bands, known, signatures
 from cpt_ray.dedup.corpus import Corpus
@@ -78,7 +78,7 @@ def deduplicate(
         corpus = Corpus.load([*parts(posixpath.join(phases, SIGNATURES)), *source.known], options)
         near = near_layer(corpus, source, options) if options.near else Near.empty()
         table, ledger, counts = clusters_table(corpus, near, options)
-        parquet.write_table(posixpath.join(work.path, "part-00000.parquet"), table)
+        work.write("part-00000.parquet", table)
         cut = dict(zip(("bands", "rows"), bands.shape(options), strict=True)) if options.near else {}
         return work.publish(ledger, rows=table.num_rows, schema=CLUSTERS, extra={**cut, **counts})
 

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import xxhash
@@ -28,6 +27,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
+from cpt_ray.artifacts.places import locate
 from cpt_ray.dedup.kernels import I64
 
 SCIPY_EDGES = 100_000_000
@@ -57,7 +57,7 @@ def on_one_node(nodes: int, left: I64, right: I64) -> I64:
 
 def propagate(nodes: int, left: I64, right: I64, path: str) -> I64:
     """The same answer by rounds of tasks, each an artifact under `path`: a killed run goes on in the round it was in."""
-    fs, folder = fsspec.core.url_to_fs(path)
+    fs, folder = locate(path)
     fs.makedirs(folder, exist_ok=True)
     files, inputs = _write_edges(path, left, right)
     label, labels = np.arange(nodes, dtype=np.int64), ""

@@ -12,13 +12,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, read_manifest
 from cpt_ray.artifacts.columns import narrow
+from cpt_ray.artifacts.places import locate
 from cpt_ray.dedup import cluster, known, near, signatures, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
@@ -77,7 +77,7 @@ def write_index(
 def _clear(staged: str) -> None:
     """Remove an artifact of shingle sets with its raw files."""
     near.remove_raw(staged)
-    fs, folder = fsspec.core.url_to_fs(staged)
+    fs, folder = locate(staged)
     if fs.exists(folder):
         fs.rm(folder, recursive=True)
 
@@ -159,12 +159,12 @@ def _write_bands(folder: str, corpus: Corpus, options: DedupOptions, previous: s
 def _copy_sets(names: Sequence[str], folder: str) -> None:
     """Copy raw files, numbering them in this order, as set_part does."""
     for n, name in enumerate(names):
-        fs, source = fsspec.core.url_to_fs(name)
-        fs.copy(source, fsspec.core.url_to_fs(posixpath.join(folder, f"part-{n:05d}.u64"))[1])
+        fs, source = locate(name)
+        fs.copy(source, locate(posixpath.join(folder, f"part-{n:05d}.u64"))[1])
 
 
 def _folder(root: str, name: str) -> str:
     path = posixpath.join(root, name)
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     fs.makedirs(target, exist_ok=True)
     return path

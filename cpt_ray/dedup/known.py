@@ -11,7 +11,6 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
 from cpt_ray.artifacts.columns import whole
+from cpt_ray.artifacts.places import locate
 from cpt_ray.dedup import bands, signatures, survivors
 from cpt_ray.dedup.kernels import U64
 from cpt_ray.dedup.options import DedupOptions
@@ -61,7 +61,7 @@ def document_parts(index: str) -> list[str]:
 
 def raw_sets(index: str) -> list[str]:
     """Raw files of the index's shingle sets, in the order that set_part counts them."""
-    fs, folder = fsspec.core.url_to_fs(posixpath.join(index, SETS))
+    fs, folder = locate(posixpath.join(index, SETS))
     names = sorted(name for name in fs.find(folder) if name.endswith(".u64")) if fs.exists(folder) else []
     return [posixpath.join(index, SETS, posixpath.basename(name)) for name in names]
 
@@ -80,7 +80,7 @@ def write_known(path: str, index: str, phases: str, signed: Manifest, options: D
             table = parquet.read_table(name)
             chosen = table.filter(pc.is_in(table["unit"], touched))
             schema, rows, read = chosen.schema, rows + chosen.num_rows, read + table.num_rows
-            parquet.write_table(posixpath.join(work.path, f"part-{i:05d}.parquet"), chosen)
+            work.write(f"part-{i:05d}.parquet", chosen)
         ledger = Ledger.of("old documents", read=read, kept=rows, dropped={"not_touched": read - rows})
         return work.publish(ledger, rows=rows, schema=schema)
 
@@ -124,7 +124,7 @@ def _ids_by_key(index: str, keys: U64) -> Iterator[pa.Array]:
     """Ids in the buckets of `keys` [rows, bands]; row groups whose range of keys holds none of them are not read."""
     for band in range(keys.shape[1]):
         wanted = np.unique(keys[:, band])
-        fs, name = fsspec.core.url_to_fs(posixpath.join(index, BANDS, f"band-{band:03d}.parquet"))
+        fs, name = locate(posixpath.join(index, BANDS, f"band-{band:03d}.parquet"))
         with fs.open(name, "rb") as source:
             file = pq.ParquetFile(source)
             for group in range(file.num_row_groups):

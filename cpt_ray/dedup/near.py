@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts import Manifest, fingerprint, parquet
+from cpt_ray.artifacts.places import locate
 from cpt_ray.dedup import bands, candidates, chains, shuffle, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
@@ -173,7 +173,7 @@ def write_sets_of(path: str, corpus: Corpus, wanted: I64, source: Source, option
     seen = {name: manifest.digest for name, manifest in source.inputs.items()}
     digest = fingerprint({"wanted": xxhash.xxh3_128_hexdigest(wanted.tobytes()), **seen})
     raw = posixpath.join(posixpath.dirname(path), f"{RAW}{posixpath.basename(path)}-{digest[:12]}")
-    fs, folder = fsspec.core.url_to_fs(raw)
+    fs, folder = locate(raw)
     fs.makedirs(folder, exist_ok=True)
     lists, slot_of = [], corpus.slot_of[: len(source.shards)]
     for i, slots in enumerate(slot_of):
@@ -194,7 +194,7 @@ def write_sets_of(path: str, corpus: Corpus, wanted: I64, source: Source, option
 
 def remove_raw(path: str, but: Sequence[str] = ()) -> None:
     """Remove the raw sets that belong to the artifact at `path`, but for the folder of these files."""
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     current = posixpath.basename(posixpath.dirname(but[0])) if but else ""
     for name in fs.ls(posixpath.dirname(target), detail=False):
         base = posixpath.basename(name.rstrip("/"))

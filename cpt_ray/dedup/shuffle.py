@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.artifacts.exchange import Sent, buckets_for, receive, send
+from cpt_ray.artifacts.places import locate
 from cpt_ray.dedup import bands, candidates, signatures
 from cpt_ray.dedup.kernels import I64
 from cpt_ray.dedup.options import DedupOptions
@@ -41,7 +41,7 @@ def bucket_artifacts(
     """The buckets of all bands; nodes_of[i][row] is the node of a row of part i of the signatures, -1 for none."""
     count, rows = bands.shape(options)
     folder = posixpath.join(phases, "nodes")
-    fs, target = fsspec.core.url_to_fs(folder)
+    fs, target = locate(folder)
     fs.makedirs(target, exist_ok=True)
     shards, total = [], 0
     for i, (name, nodes) in enumerate(zip(names, nodes_of, strict=True)):

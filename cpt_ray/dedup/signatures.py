@@ -7,7 +7,6 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest
+from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.store import MANIFEST
 from cpt_ray.dedup import kernels, minhash, shingles, survivors
 from cpt_ray.dedup.options import MEASURED, DedupOptions
@@ -58,7 +58,7 @@ def parquet_files(source: str) -> str | list[str]:
 
     UserError where there is none of these.
     """
-    fs, target = fsspec.core.url_to_fs(source)
+    fs, target = locate(source)
     if fs.exists(posixpath.join(target, MANIFEST)):
         return source
     found = [target] if fs.isfile(target) else sorted(fs.find(target)) if fs.exists(target) else []
@@ -232,5 +232,5 @@ def _digest(name: str) -> str:
 
 
 def _open(name: str) -> Any:
-    fs, target = fsspec.core.url_to_fs(name)
+    fs, target = locate(name)
     return fs.open(target, "rb")

@@ -11,11 +11,11 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, parts, read_table
+from cpt_ray.artifacts.places import locate, writing
 from cpt_ray.artifacts.store import BUILDING
 from cpt_ray.dedup import kernels, sets, signatures
 from cpt_ray.dedup.kernels import I64, U64
@@ -55,7 +55,7 @@ def write_sets(
         {**shard, "rows": rows, "raw": posixpath.join(raw, f"part-{i:05d}.u64")}
         for i, (shard, rows) in enumerate(zip(source_shards, wanted, strict=True))
     ]
-    fs, folder = fsspec.core.url_to_fs(raw)
+    fs, folder = locate(raw)
     fs.makedirs(folder, exist_ok=True)
     _clear_places_without_sets(path, raw)
     return SHINGLE.map(
@@ -70,8 +70,8 @@ def write_sets(
 
 def _clear_places_without_sets(path: str, raw: str) -> None:
     """Remove the artifact, whole or under way, if a raw file that it describes is gone: it will be made again."""
-    fs, target = fsspec.core.url_to_fs(path)
-    _, folder = fsspec.core.url_to_fs(raw)
+    fs, target = locate(path)
+    _, folder = locate(raw)
     for places in (target, target + BUILDING):
         names = [posixpath.basename(name) for name in fs.find(places, maxdepth=1)]
         sets_of = [name.replace(".parquet", ".u64") for name in names if name.endswith(".parquet")]
@@ -82,9 +82,9 @@ def _clear_places_without_sets(path: str, raw: str) -> None:
 def _sets_shard(shard: Mapping[str, Any], *, text_column: str, options: DedupOptions) -> tuple[pa.Table, Ledger]:
     wanted = parquet.read_table(shard["rows"])
     rows, counts = np.asarray(wanted["row"]), np.asarray(wanted["count"])
-    fs, target = fsspec.core.url_to_fs(shard["raw"])
+    fs, target = locate(shard["raw"])
     lengths, base, seen = [np.zeros(0, np.int64)], 0, 0
-    with fs.open(target + ".tmp", "wb") as sink:
+    with writing(fs, target) as sink:
         for batch in signatures.read_batches(shard, [text_column]) if len(rows) else ():
             low, high = np.searchsorted(rows, [base, base + batch.num_rows])
             if high > low:
@@ -96,7 +96,6 @@ def _sets_shard(shard: Mapping[str, Any], *, text_column: str, options: DedupOpt
                 lengths.append(found)
                 seen += int(high - low)
             base += batch.num_rows
-    fs.mv(target + ".tmp", target)
     length = np.concatenate(lengths)
     offset = np.r_[0, np.cumsum(length)[:-1]] if len(length) else length
     table = pa.table([pa.array(rows), pa.array(offset.astype(np.int64)), pa.array(length)], schema=SETS)
@@ -168,7 +167,7 @@ class SetStore:
 
     @staticmethod
     def _open(name: str) -> Any:
-        fs, target = fsspec.core.url_to_fs(name)
+        fs, target = locate(name)
         if not fs.exists(target):
             raise UserError(
                 "the shingle sets of an earlier run are gone",

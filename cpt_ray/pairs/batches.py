@@ -18,7 +18,6 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,8 +26,9 @@ import pyarrow.parquet as pq
 from cpt_ray.artifacts.columns import large, whole
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.artifacts.store import parts
+from cpt_ray.artifacts.store import Work, parts
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.order import Pulled, Stream, content_keys, keyed_order, place, plan, ranges
@@ -111,7 +111,7 @@ def build_batches(
     with ORDER.build(path, params=options, inputs=inputs) as work:
         if not work.done:
             tables, ledger = materialise(pairs, encode, options)
-            count = write_batches(work.path, tables, batches_of_a_part(options.batch_size))
+            count = write_batches(work, tables, batches_of_a_part(options.batch_size))
             extra = {"batches": count}
             work.publish(ledger, rows=count * options.batch_size, schema=schema_of(options), extra=extra)
         assert work.manifest is not None
@@ -123,25 +123,17 @@ def batches_of_a_part(batch_size: int) -> int:
     return max(1, min(BATCHES_PER_PART, PART_SLOTS // batch_size))
 
 
-def write_batches(path: str, tables: Iterator[pa.Table], per_part: int = BATCHES_PER_PART) -> int:
-    """Write one row group per table into part files of `per_part` groups each; returns the number of tables."""
-    fs, folder = fsspec.core.url_to_fs(path)
-    fs.makedirs(folder, exist_ok=True)
-    writer, sink, count = None, None, 0
-    for table in tables:
-        if count % per_part == 0:
-            if writer is not None and sink is not None:
-                writer.close()
-                sink.close()
-            sink = fs.open(f"{folder}/part-{count // per_part:05d}.parquet", "wb")
-            writer = pq.ParquetWriter(sink, table.schema, compression="zstd", compression_level=3)
-        assert writer is not None
-        writer.write_table(table.combine_chunks(), row_group_size=max(table.num_rows, 1))
-        count += 1
-    if writer is not None and sink is not None:
-        writer.close()
-        sink.close()
-    return count
+def write_batches(work: Work, tables: Iterator[pa.Table], per_part: int = BATCHES_PER_PART) -> int:
+    """Write one row group per table, all of equally many rows, into parts of `per_part` groups; returns how many tables."""
+    count = 0
+    for number in itertools.count():
+        part = list(itertools.islice(tables, per_part))
+        if not part:
+            return count
+        rows = max(part[0].num_rows, 1)
+        work.write(f"part-{number:05d}.parquet", pa.concat_tables(part), row_group_size=rows)
+        count += len(part)
+    raise AssertionError("tables end")
 
 
 class BatchReader:
@@ -285,6 +277,6 @@ def encoded(drawn: pa.Table, encode: Encode, options: BatchOptions) -> dict[str,
 
 @contextmanager
 def _open(name: str) -> Iterator[pq.ParquetFile]:
-    fs, target = fsspec.core.url_to_fs(name)
+    fs, target = locate(name)
     with fs.open(target, "rb") as source, pq.ParquetFile(source) as file:
         yield file

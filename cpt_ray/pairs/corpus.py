@@ -5,7 +5,6 @@ The initial weights and the tokenizer must not have seen what is held out, so th
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -74,8 +73,7 @@ def make_corpus(path: str, sources: Mapping[str, Source], *, split: SplitOptions
         texts = seeded_order(pa.concat_tables(tables), options)
         beyond = sum(reason is None for reason in reasons) - texts.num_rows
         for number, start in enumerate(range(0, max(texts.num_rows, 1), ROWS_PER_PART)):
-            name = posixpath.join(work.path, f"part-{number:05d}.parquet")
-            parquet.write_table(name, texts.slice(start, ROWS_PER_PART))
+            work.write(f"part-{number:05d}.parquet", texts.slice(start, ROWS_PER_PART))
         ledger = Ledger.count("texts", reasons)
         if beyond:
             ledger += Ledger.of(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 from functools import partial
 
 import pyarrow as pa
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, parquet, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, read_manifest, read_table
 from cpt_ray.pairs.across import code_pairs_across, text_pairs_across
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import code_pairs
@@ -106,8 +105,7 @@ def _make(
 def publish_pairs(work: Work, pairs: pa.Table, ledger: Ledger) -> Manifest:
     """Write a table of pairs (PAIRS, or with columns more) in parts and publish it, with how many each side has."""
     for number, start in enumerate(range(0, max(pairs.num_rows, 1), ROWS_PER_PART)):
-        name = posixpath.join(work.path, f"part-{number:05d}.parquet")
-        parquet.write_table(name, pairs.slice(start, ROWS_PER_PART))
+        work.write(f"part-{number:05d}.parquet", pairs.slice(start, ROWS_PER_PART))
     sides = pairs["split"].value_counts().to_pylist()
     extra = {"splits": {count["values"]: count["counts"] for count in sides}}
     return work.publish(ledger, rows=pairs.num_rows, schema=pairs.schema, extra=extra)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest, read_table
 from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_hash, by_number, receive, send
+from cpt_ray.artifacts.places import locate
 from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.pairs.schema import survivors
 
@@ -95,7 +95,7 @@ def numbered_shards(artifact: str) -> list[Shard]:
 
 def clear_phases(path: str) -> None:
     """Remove what was on its way to the artifact at `path`, which stands."""
-    fs, phases = fsspec.core.url_to_fs(path.rstrip("/") + ".phases")
+    fs, phases = locate(path.rstrip("/") + ".phases")
     if fs.exists(phases):
         fs.rm(phases, recursive=True)
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.parquet import read_table
+from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.stage import Needs, Stage
 from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.cluster import gpus, remotely
@@ -107,7 +107,7 @@ def read_info(model: str) -> ModelInfo:
 def _shards(source: str, options: EmbedOptions) -> list[dict[str, Any]]:
     shards = []
     for part in parts(source):
-        fs, name = fsspec.core.url_to_fs(part)
+        fs, name = locate(part)
         with fs.open(name, "rb") as opened:
             file = pq.ParquetFile(opened)
             for column in (options.key, options.text):

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +23,7 @@ import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
@@ -71,7 +71,7 @@ def make_labelled_pairs(path: str, *, source: str, options: LabelledOptions, spl
 
 def check_source(source: str) -> None:
     """UserError when there is no such file."""
-    fs, target = fsspec.core.url_to_fs(source)
+    fs, target = locate(source)
     if not fs.isfile(target):
         raise UserError("there is no such file", where=source, fix="give the path of the labelled pairs")
 
@@ -229,7 +229,7 @@ def _lines(path: str) -> Iterator[str]:
 
 def _open(path: str) -> io.TextIOBase:
     check_source(path)
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     raw = fs.open(target, "rb")
     plain = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
     return io.TextIOWrapper(plain, encoding="utf-8", errors="surrogateescape", newline="")
@@ -237,6 +237,6 @@ def _open(path: str) -> io.TextIOBase:
 
 def _digest(path: str) -> str:
     """xxh3_128 of the file's bytes."""
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     with fs.open(target, "rb") as source:
         return hashlib.file_digest(source, xxhash.xxh3_128).hexdigest()

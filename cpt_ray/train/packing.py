@@ -84,7 +84,7 @@ def build_windows(
     with PACK.build(path, params=options, inputs=inputs) as work:
         if not work.done:
             tables, ledger = pack(texts, encode, end, options)
-            count = write_batches(work.path, tables)
+            count = write_batches(work, tables)
             work.publish(ledger, rows=count * options.batch_size, schema=WINDOWS, extra={"batches": count})
         assert work.manifest is not None
         return work.manifest

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import BinaryIO, NamedTuple, Protocol, cast
 
-import fsspec
 from zstandard import ZstdCompressionDict
 
+from cpt_ray.artifacts.places import locate
 from cpt_ray.web import readers
 from cpt_ray.web.container import Stream, dictionary_of, first_bytes, next_start
 from cpt_ray.web.record import Damage, Record
@@ -52,7 +52,7 @@ def read_at(path: str, offsets: Iterable[int], *, max_bytes: int = 10_000_000) -
 
     Where none begins there is a record with its reason, as in `read_archive`.
     """
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     name = target.rsplit("/", 1)[-1]
     with fs.open(target, "rb") as source:
         opened = _opened(source)
@@ -90,7 +90,7 @@ def read_archive(path: str, *, max_bytes: int = 10_000_000) -> Iterator[Record]:
     A response's body is dechunked and unpacked, and dropped ("too_large") beyond `max_bytes`. Raises OSError when the
     file itself cannot be read.
     """
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     name = target.rsplit("/", 1)[-1]
     with fs.open(target, "rb") as source:
         if not source.read(1):

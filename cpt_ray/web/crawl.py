@@ -25,13 +25,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-import fsspec
 from aiohttp.resolver import ThreadedResolver
 from fsspec.implementations.local import LocalFileSystem
 from resiliparse.parse.encoding import detect_encoding
 
 from cpt_ray import __version__
 from cpt_ray.artifacts import Ledger, Manifest, Stage, Work
+from cpt_ray.artifacts.places import locate
 from cpt_ray.errors import UserError
 from cpt_ray.progress import Bar, progress
 from cpt_ray.web.addresses import GuardedResolver, Permission
@@ -61,7 +61,7 @@ def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | Non
     """
     seeds = _seeds(options)
     permission = Permission(options.allow_private)
-    fs, folder = fsspec.core.url_to_fs(work.path)
+    fs, folder = locate(work.path)
     if not isinstance(fs, LocalFileSystem):
         raise UserError(
             "a crawl appends to its files, which object stores cannot",

@@ -312,7 +312,7 @@ def test_any_fsspec_uri_will_do(tmp_path):
     """The same build runs on a file system that is not local."""
     table = pa.table({"n": [1, 2]}, schema=SCHEMA)
     with build("memory://corpus/a", step="s", version=1, params={}) as work:
-        write_table(f"{work.path}/part-00000.parquet", table)
+        work.write("part-00000.parquet", table)
         work.publish(Ledger.of("rows", read=2, kept=2), rows=2, schema=SCHEMA)
     assert read_table("memory://corpus/a").equals(table)
 

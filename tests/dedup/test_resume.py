@@ -59,14 +59,14 @@ def test_every_write_may_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
     real = parquet.write_table
     written = 0
 
-    def bomb(at: int) -> Callable[..., None]:
-        def write_table(path: str, table: pa.Table, **options: Any) -> None:
+    def bomb(at: int) -> Callable[..., Any]:
+        def write_table(path: str, table: pa.Table, **options: Any) -> Any:
             nonlocal written
             written += 1
             if written == at:
                 Path(path).write_bytes(b"PAR1 half a file")
                 raise Killed
-            real(path, table, **options)
+            return real(path, table, **options)
 
         return write_table
 

@@ -114,7 +114,6 @@ def test_an_error_names_the_key_as_it_is_typed():
         ("pretrain", ["pretrain.reduce=chunk", "pretrain.zero_stage=1"], "pretrain.reduce"),
         ("demo", ["initial.pretrain.reduce=chunk", "initial.pretrain.zero_stage=1"], "initial.pretrain.reduce"),
         ("hard_negatives", ["pairs=x", "trained=y", "mine.first=99"], "mine: the window of ranks 99 to 100"),
-        ("labelled_pairs", ["source=x", "cluster.outputs=s3://bucket"], "cluster.outputs: must be a folder"),
     ],
 )
 def test_impossible_combinations_name_the_keys_of_the_command(pipeline, overrides, key):

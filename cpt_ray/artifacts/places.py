@@ -1,0 +1,117 @@
+"""Where artifacts lie: a folder, a bucket, or whatever else fsspec names; and how something appears there as a whole.
+
+In a folder a file appears by a rename. A bucket has none, but an object appears when its last byte is there, and `put_over`
+writes one only where nobody has written since. `s3://`, `gs://` and `az://` are opened by obstore (docs/platform.md says
+why), with the credentials of the usual environment variables and of the machine's role; nothing else of them is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+BUCKETS = ("s3", "gs", "az")
+"""Schemes that obstore opens."""
+
+
+class Changed(Exception):
+    """Another wrote here since."""
+
+
+def locate(path: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of `path`, and the path as it has it."""
+    scheme, found, rest = path.partition("://")
+    if not found or scheme not in BUCKETS:
+        fs, target = fsspec.core.url_to_fs(path)
+        return fs, target
+    return _bucket(scheme), rest.rstrip("/")
+
+
+def renames(fs: AbstractFileSystem) -> bool:
+    """Whether this is a folder, where a rename makes a thing appear at once."""
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+@contextmanager
+def writing(fs: AbstractFileSystem, name: str) -> Iterator[IO[bytes]]:
+    """A file that appears whole under its name; in a bucket, a failing writer may leave the beginning of one."""
+    if not renames(fs):
+        with fs.open(name, "wb") as sink:
+            yield sink
+        return
+    with fs.open(name + ".tmp", "wb") as sink:
+        yield sink
+    fs.mv(name + ".tmp", name)
+
+
+def write(fs: AbstractFileSystem, name: str, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    if renames(fs):
+        with writing(fs, name) as sink:
+            sink.write(content)
+    else:
+        fs.pipe_file(name, content)
+
+
+def read(fs: AbstractFileSystem, name: str) -> tuple[bytes, Any] | None:
+    """An object and its version, which `put_over` takes; None where there is none."""
+    try:
+        if (store := _of_obstore(fs, name)) is None:
+            content = fs.cat_file(name)
+            return content, hashlib.sha256(content).hexdigest()
+        import obstore
+
+        found = obstore.get(*store)
+        return bytes(found.bytes()), _version(found.meta)
+    except FileNotFoundError:
+        return None
+
+
+def put_over(fs: AbstractFileSystem, name: str, content: bytes, version: Any) -> Any:
+    """Write an object in place of `version`, None for nothing; returns its own version. Changed if that is not what stands.
+
+    One of several writers succeeds. File systems other than buckets of obstore are asked first and written to then.
+    """
+    if (store := _of_obstore(fs, name)) is not None:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        try:
+            return _version(obstore.put(*store, content, mode="create" if version is None else version))
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
+            raise Changed(name) from error
+    there = read(fs, name)
+    if (there[1] if there else None) != version:
+        raise Changed(name)
+    try:
+        fs.pipe_file(name, content, mode="overwrite" if there else "create")
+    except FileExistsError as error:
+        raise Changed(name) from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def _bucket(scheme: str) -> Any:
+    from obstore.fsspec import FsspecStore
+
+    # An endpoint of one's own, such as a server on this network, may be without TLS; the variable says so itself.
+    plain = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")).startswith("http://")
+    opened: Any = FsspecStore
+    return opened(scheme, client_options={"allow_http": plain})
+
+
+def _of_obstore(fs: AbstractFileSystem, name: str) -> tuple[Any, str] | None:
+    """The store and the key of an object, for a file system of obstore."""
+    if not hasattr(fs, "_construct_store"):
+        return None
+    bucket, key = fs._split_path(name)
+    return fs._construct_store(bucket), key
+
+
+def _version(told: Any) -> dict[str, str]:
+    return {name: told[name] for name in ("e_tag", "version") if told[name] is not None}

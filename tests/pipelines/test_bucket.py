@@ -1,0 +1,77 @@
+"""The command in a bucket: the artifacts of a folder, byte for byte, from an archive that lies in a bucket too."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from pathlib import Path
+
+import pytest
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from cpt_ray.artifacts import Manifest, parts, read_manifest, run_flow
+from cpt_ray.artifacts.places import locate
+from pipelines import config, text_pairs
+
+WORDS = [
+    "rain",
+    "river",
+    "stone",
+    "garden",
+    "window",
+    "letter",
+    "music",
+    "winter",
+    "road",
+    "bridge",
+    "paper",
+    "market",
+    "ship",
+    "cloud",
+    "field",
+]
+LAYERS = ("documents", "clean_documents", "document_clusters", "text_pairs")
+
+
+def write_archive(path: Path) -> None:
+    """Twenty pages of four sites, some of them copies."""
+    with path.open("wb") as sink:
+        writer = WARCWriter(sink, gzip=True)
+        for i in range(20):
+            text = " ".join(
+                f"The {WORDS[(i % 14 + j) % 15]} of the {WORDS[(j * 7 + i % 14) % 15]} was seen on day {j} by many people."
+                for j in range(40)
+            )
+            body = f"<html><body><article><h1>Page {i}</h1><p>{text}</p></article></body></html>".encode()
+            headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.0")
+            uri = f"https://site{i % 4}.example/page{i}"
+            writer.write_record(
+                writer.create_warc_record(uri, "response", payload=io.BytesIO(body), http_headers=headers)
+            )
+
+
+def here_only(options: text_pairs.PipelineOptions) -> dict[str, Manifest]:
+    """Without Ray, shard by shard in this process."""
+    return run_flow(text_pairs.flow(options.cluster.folder(options.output), options.archive, options))
+
+
+@pytest.mark.parametrize("run", [here_only, pytest.param(text_pairs.run, marks=pytest.mark.slow)], ids=["here", "Ray"])
+def test_text_pairs_in_a_bucket_are_those_of_a_folder(tmp_path, s3, run):
+    """Every artifact of the path has the digest, and every part the bytes, that it has in a folder."""
+    write_archive(tmp_path / "a.warc.gz")
+    fs, target = locate(f"{s3}/archive/a.warc.gz")
+    fs.pipe_file(target, (tmp_path / "a.warc.gz").read_bytes())
+    made, bucket = {}, f"{s3}/out-{uuid.uuid4().hex}"
+    for archive, outputs in ((str(tmp_path), str(tmp_path / "out")), (f"{s3}/archive", bucket)):
+        overrides = [f"archive={archive}", f"cluster.outputs={outputs}", "output=text", "cluster.cpus=2"]
+        options = config.load("text_pairs", text_pairs.PipelineOptions, overrides)
+        made[outputs] = run(options)
+    here, there = made.values()
+    for name, one, two in zip(LAYERS, here, there, strict=True):
+        assert one.endswith(name)
+        assert two == f"{bucket}/text/{name}"
+        assert read_manifest(two).digest == here[one].digest
+        for local, remote in zip(parts(one), parts(two), strict=True):
+            assert fs.cat_file(locate(remote)[1]) == Path(local).read_bytes()
+    assert here[next(reversed(here))].rows > 0
