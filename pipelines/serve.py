@@ -9,7 +9,8 @@ if __name__ == "__main__":
 
 import os
 
-from cpt_ray.serve.http import serve
+from cpt_ray.serve.http import make_app
+from cpt_ray.serve.listen import listen
 
 from . import reads
 from .options.serve import PipelineOptions
@@ -28,4 +29,4 @@ def run(options: PipelineOptions) -> None:
         at = None if options.index == "auto" else options.index
         index, embedder = open_index(options.folder, at, trained, options.device, options.precision)
     name = options.name or os.path.basename(os.path.abspath(trained))
-    serve(embedder, index, options.http, name=name)
+    listen(make_app(embedder, index, options.http, name=name), options.http.host, options.http.port)

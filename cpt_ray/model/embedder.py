@@ -98,15 +98,19 @@ class Embedder:
 
         A text is cut after `limit(side)` tokens; `lengths` says which were.
         """
-        ids, most = self._ids(texts), self.limit(side)
-        return self.embed_ids([self.encoder.delimiters.wrap(row[:most], side) for row in ids])
+        return self.embed_ids(self.wrap(self.token_ids(texts), side))
 
     def lengths(self, texts: Iterable[Text]) -> np.ndarray:
         """(n,) int64 tokens of each whole text: those above `limit(side)` are cut when they are embedded."""
-        return np.array([len(row) for row in self._ids(texts)], np.int64)
+        return np.array([len(row) for row in self.token_ids(texts)], np.int64)
 
-    def _ids(self, texts: Iterable[Text]) -> list[Sequence[int]]:
-        """Token ids of whole texts; those that came as ids must be of the vocabulary."""
+    def wrap(self, rows: Iterable[Sequence[int]], side: Side) -> list[np.ndarray]:
+        """Token ids cut after `limit(side)` and put between the delimiters of `side`: what `embed_ids` takes."""
+        most = self.limit(side)
+        return [self.encoder.delimiters.wrap(row[:most], side) for row in rows]
+
+    def token_ids(self, texts: Iterable[Text]) -> list[Sequence[int]]:
+        """Token ids of whole texts. UserError for those that came as ids and are not of the vocabulary."""
         given = list(texts)
         written = [text for text in given if isinstance(text, str)]
         encoded = iter(encode(self.tokenizer, written, sys.maxsize) if written else [])

@@ -1,194 +1,374 @@
-"""A small HTTP endpoint over one model and, where there is one, its index.
+"""The endpoint over one model and, where there is one, its index: an ASGI application, the same on a laptop and in a replica.
 
     POST /v1/embeddings               as OpenAI's API has it, see serve/openai.py
-    GET  /v1/models                   the names it goes by there
+    GET  /v1/models, /v1/models/{id}  the names it goes by there
+    POST /v1/similarity               {"queries": [...], "documents": [...]} -> the cosine of each with each
+    POST /v1/search                   {"query": "...", "k": 10} -> answers with path, line or url, and the row
     GET  /health, /healthz            {"status": "ok", "dimension": D, "rows": N}
+    GET  /metrics, /openapi.json      Prometheus' text; what all this takes and gives
     POST /embed                       {"texts": [...], "side": "x"} -> {"vectors": [[...], ...], "dimension": D}
     GET  /search?q=...&k=10           {"query": ..., "answers": [{"score", "where", "name", "summary", "row"}, ...]}
 
-The model runs in one thread of its own, so that the event loop goes on answering; requests wait in a queue of bounded
-length and are turned away with 503 and Retry-After beyond it. Sizes are limited; errors are JSON with the key `error`. A
-text longer than the model takes is cut, and the answer says which: `truncated` lists their positions.
+Where API_KEY is set in the environment, all but health, metrics and the description ask for it as `Authorization: Bearer`.
+Errors are JSON with the key `error`. A text longer than the model takes is cut, and the answer says which. Nothing that was
+asked or answered is logged: a line of the log has the route, the status, an error's type and where in the code it came up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
+import hmac
+import logging
+import os
 import time
-from collections.abc import Callable, Sequence
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from contextlib import suppress
+from email.message import Message
+from typing import Any, TypeVar
 
-import numpy as np
-from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from cpt_ray import __version__
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import Side
 from cpt_ray.serve import openai
+from cpt_ray.serve.batching import Batcher, Embedded, Model
 from cpt_ray.serve.indexes import Index
+from cpt_ray.serve.metrics import CONTENT_TYPE, Metrics
 from cpt_ray.serve.openai import Refused
+from cpt_ray.serve.openapi import Call, document
 from cpt_ray.serve.options import HttpOptions
-from cpt_ray.serve.search import search
+from cpt_ray.serve.search import Answer, check_query, nearest
 
+Parsed = TypeVar("Parsed", bound=BaseModel)
 Result = TypeVar("Result")
-Body = TypeVar("Body", bound=BaseModel)
-SECONDS_TO_WAIT = 1
-"""Retry-After of a 503: the queue is short, so a place is soon free."""
+Handler = Callable[[Request], Awaitable[Response]]
 
+log = logging.getLogger("cpt_ray")
 
-class Model(Protocol):
-    """What is served: model.embedder.Embedder."""
-
-    @property
-    def dimension(self) -> int: ...
-    def limit(self, side: Side) -> int: ...
-    def embed(self, texts: list[Any], side: Side) -> np.ndarray: ...
-    def lengths(self, texts: list[Any]) -> np.ndarray: ...
+API_KEY = "CPT_RAY_API_KEY"
+OPEN = {"/health", "/healthz", "/metrics", "/openapi.json"}
+"""Routes that no key is asked for: those of whoever runs the machine, and what says how to use it."""
+ENCODINGS = {"utf-8", "ascii", "iso8859-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
+"""Of a body; Python knows others that take hours for some megabytes."""
+GONE = 499
+"""Status in the metrics of a request whose client did not wait; nobody reads the answer."""
+DISCARDED = 4
+"""Times the size of the largest body that are read and thrown away, so that a client that sends more reads why it may not."""
 
 
 class EmbedRequest(BaseModel):
     """Body of POST /embed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-    texts: list[str]
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    texts: openai.Texts
     side: Side = "x"
 
 
-def make_app(model: Model, index: Index | None, options: HttpOptions, *, name: str = "cpt-ray") -> web.Application:
-    """The application; `index` None leaves /search out (404). `name` is the model's in /v1."""
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
-    waiting, started = 0, int(time.time())
+class Endpoint:
+    """What the routes share: model, index, limits and counts."""
 
-    async def in_turn(work: Callable[[], Result]) -> Result:
-        nonlocal waiting
-        if waiting >= options.max_waiting:
-            raise Refused(503, "too many requests are waiting; try again")
-        waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(thread, work)
-        finally:
-            waiting -= 1
+    def __init__(self, model: Model, index: Index | None, options: HttpOptions, name: str) -> None:
+        self.model, self.index, self.options, self.name = model, index, options, name
+        self.metrics, self.started = Metrics(), int(time.time())
+        self.batcher = Batcher(
+            model,
+            max_waiting=options.max_waiting,
+            max_waiting_tokens=options.max_waiting_tokens,
+            batch_tokens=options.batch_tokens,
+            metrics=self.metrics,
+        )
+        self.metrics.watch(lambda: self.batcher.waiting)
+        self.searcher = ThreadPoolExecutor(1, "search")
+        self.few = min(10, options.max_answers)  # answers where nobody says how many
+        self.calls = [
+            Call(
+                "POST", "/v1/embeddings", self.embeddings, "Vectors of texts, as OpenAI's API", openai.EmbeddingRequest
+            ),
+            Call("GET", "/v1/models", self.models, "The names of the model, one for each side"),
+            Call("GET", "/v1/models/{model:path}", self.one_model, "One of them"),
+            Call("POST", "/v1/similarity", self.similarity, "Cosine of each with each", openai.SimilarityRequest),
+            Call("POST", "/v1/search", self.search, "The nearest rows of the index", openai.SearchRequest),
+            Call("GET", "/health", self.health, "Whether it answers"),
+            Call("GET", "/healthz", self.health, "The same"),
+            Call("GET", "/metrics", self.counts, "Counts for Prometheus"),
+            Call("GET", "/openapi.json", self.description, "This document"),
+            Call("POST", "/embed", self.embed_texts, "Vectors of texts, all as numbers", EmbedRequest),
+            Call(
+                "GET",
+                "/search",
+                self.answer,
+                "The nearest rows of the index to q",
+                query={"q": "string", "k": "integer"},
+            ),
+        ]
 
-    async def health(_: web.Request) -> web.Response:
-        rows = index.rows.num_rows if index is not None else 0
-        return web.json_response({"status": "ok", "dimension": model.dimension, "rows": rows})
+    async def health(self, _: Request) -> Response:
+        rows = self.index.rows.num_rows if self.index is not None else 0
+        return _json({"status": "ok", "dimension": self.model.dimension, "rows": rows})
 
-    async def embed_texts(request: web.Request) -> web.Response:
-        body = await _read(request, EmbedRequest)
+    async def counts(self, _: Request) -> Response:
+        return Response(self.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def description(self, _: Request) -> Response:
+        return _json(document(self.calls, __version__, API_KEY if os.environ.get(API_KEY) else None))
+
+    async def models(self, _: Request) -> Response:
+        return _json({"object": "list", "data": self._models()})
+
+    async def one_model(self, request: Request) -> Response:
+        wanted = request.path_params["model"]
+        openai.side_of(wanted, self.name)
+        return _json(next(found for found in self._models() if found["id"] == wanted))
+
+    async def embeddings(self, request: Request) -> Response:
+        body = await self._read(request, openai.EmbeddingRequest)
+        side, texts = body.side(self.name), body.texts()
+        if body.dimensions is not None and body.dimensions > self.model.dimension:
+            raise Refused(400, f"this model gives vectors of {self.model.dimension} dimensions", "dimensions")
+        made = await self._waited(request, self.batcher.embed(texts, side, openai.check_tokens))
+        vectors = openai.shortened(made.vectors, body.dimensions)
+        return _json(openai.embeddings(body, vectors, made.lengths, made.limit))
+
+    async def similarity(self, request: Request) -> Response:
+        body = await self._read(request, openai.SimilarityRequest)
+        self._known(body.model)
+        queries, documents = openai.listed(body.queries, "queries"), openai.listed(body.documents, "documents")
+        both = asyncio.gather(
+            self.batcher.embed(queries, "x", openai.check_tokens),
+            self.batcher.embed(documents, "y", openai.check_tokens),
+        )
+        x, y = await self._waited(request, both)
+        scores = x.vectors @ y.vectors.T
+        data = [{"object": "similarity", "index": at, "scores": row.tolist()} for at, row in enumerate(scores)]
+        used = openai.usage(x.tokens + y.tokens)
+        return _json({"object": "list", "data": data, "model": body.model or self.name, "usage": used})
+
+    async def search(self, request: Request) -> Response:
+        body = await self._read(request, openai.SearchRequest)
+        self._known(body.model)
+        answers, made = await self._search(request, body.query, body.k or self.few)
+        data = [{"object": "answer", "index": at, **_shown(answer)} for at, answer in enumerate(answers)]
+        found = {"object": "list", "data": data, "model": body.model or self.name, "usage": openai.usage(made.tokens)}
+        return _json(found | ({"truncated": True} if made.cut else {}))
+
+    async def answer(self, request: Request) -> Response:
+        query, most = request.query_params.get("q", ""), self.options.max_answers
+        count = request.query_params.get("k", str(self.few))
+        if not (count.isascii() and count.isdecimal()):
+            raise Refused(400, f"k is a number from 1 to {most}")
+        answers, made = await self._search(request, query, int(count[:9]))
+        shown = [{key: value for key, value in _shown(answer).items() if key in SHORT} for answer in answers]
+        return _json({"query": query, "answers": shown, **_truncated(made)})
+
+    async def embed_texts(self, request: Request) -> Response:
+        body, options = await self._read(request, EmbedRequest), self.options
         if len(body.texts) > options.max_texts:
             raise Refused(413, f"{len(body.texts)} texts; at most {options.max_texts}")
         longest = max((len(text) for text in body.texts), default=0)
         if longest > options.max_characters:
             raise Refused(413, f"a text has {longest} characters; at most {options.max_characters}")
-        vectors, cut = await in_turn(lambda: (model.embed(body.texts, body.side), _cut(model, body.texts, body.side)))
-        return web.json_response({"dimension": model.dimension, "vectors": vectors.tolist(), **cut})
+        made = await self._waited(request, self.batcher.embed(body.texts, body.side))
+        return _json({"dimension": self.model.dimension, "vectors": made.vectors.tolist(), **_truncated(made)})
 
-    async def answer(request: web.Request) -> web.Response:
-        if index is None:
+    async def _search(self, request: Request, query: str, k: int) -> tuple[list[Answer], Embedded]:
+        """The answers, and what became of the query."""
+        if (index := self.index) is None:
             raise Refused(404, "this endpoint has no index")
-        query, count = request.query.get("q", ""), request.query.get("k", str(min(10, options.max_answers)))
-        if not (count.isascii() and count.isdecimal() and 1 <= int(count[:9]) <= options.max_answers):
-            raise Refused(400, f"k is a number from 1 to {options.max_answers}")
-        if len(query) > options.max_characters:
-            raise Refused(413, f"the query has {len(query)} characters; at most {options.max_characters}")
-        found, cut = await in_turn(lambda: (search(query, index, model.embed, int(count)), _cut(model, [query], "x")))
-        answers = [
-            {"score": a.score, "where": a.where, "name": a.name, "summary": a.summary, "row": a.row} for a in found
-        ]
-        return web.json_response({"query": query, "answers": answers, **cut})
+        if not 1 <= k <= self.options.max_answers:
+            raise Refused(400, f"k is a number from 1 to {self.options.max_answers}", "k")
+        if len(query) > self.options.max_characters:
+            raise Refused(413, f"the query has {len(query)} characters; at most {self.options.max_characters}", "query")
+        check_query(query)
 
-    async def embeddings(request: web.Request) -> web.Response:
-        body = await _read(request, openai.EmbeddingRequest)
-        side, texts = body.side(name), body.texts()
-        if body.dimensions not in (None, model.dimension):
-            raise Refused(400, f"this model gives vectors of {model.dimension} dimensions", "dimensions")
+        async def work() -> tuple[list[Answer], Embedded]:
+            made = await self.batcher.embed([query], "x")
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.searcher, lambda: nearest(made.vectors, index, k)), made
 
-        def work() -> dict[str, Any]:
-            lengths = model.lengths(texts).tolist()
-            openai.check_tokens(lengths)
-            return openai.embeddings(body, model.embed(texts, side), lengths, model.limit(side))
+        return await self._waited(request, work())
 
-        return web.json_response(await in_turn(work))
+    async def _waited(self, request: Request, work: Awaitable[Result]) -> Result:
+        """What `work` gives, unless the client goes away first: then it is dropped, and what waits for the model with it."""
+        doing = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise ClientDisconnect
+            return doing.result()
+        finally:
+            for task in (doing, gone):
+                task.cancel()
 
-    async def models(_: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": openai.models(name, started)})
+    async def _read(self, request: Request, kind: type[Parsed]) -> Parsed:
+        """The body as `kind`. Refused where it is none, too large or too slow."""
+        try:
+            async with asyncio.timeout(self.options.body_seconds):
+                raw = await _bytes(request, self.options.max_body)
+        except TimeoutError:
+            raise Refused(408, f"the body did not come within {self.options.body_seconds:g} s") from None
+        charset = _charset(request.headers.get("content-type", ""))
+        try:
+            if (encoding := codecs.lookup(charset).name) not in ENCODINGS:
+                raise LookupError
+        except (LookupError, ValueError):
+            raise Refused(415, f"there is no charset {charset[:40]!r}; send UTF-8") from None
+        try:
+            text = raw.decode(encoding)
+        except UnicodeError:
+            raise Refused(400, f"the body is not {charset}") from None
+        try:
+            return kind.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] == "json_invalid" or not first["loc"]:
+            raise Refused(400, str(first["msg"]))
+        param = str(first["loc"][0])
+        described = kind.model_fields[param].description if param in kind.model_fields else None
+        place = ".".join(map(str, first["loc"]))
+        raise Refused(400, f"{param} is {described}" if described else f"{place}: {first['msg']}", param)
 
-    async def one_model(request: web.Request) -> web.Response:
-        wanted = request.match_info["model"]
-        for found in openai.models(name, started):
-            if found["id"] == wanted:
-                return web.json_response(found)
-        raise Refused(404, f"there is no model {wanted!r}", "model", "model_not_found")
+    def _known(self, model: str | None) -> None:
+        if model is not None:
+            openai.side_of(model, self.name)
 
-    async def close(_: web.Application) -> None:
-        thread.shutdown(wait=False, cancel_futures=True)
+    def _models(self) -> list[dict[str, Any]]:
+        return openai.models(self.name, self.started, {side: self.model.limit(side) for side in openai.SPOKEN})
 
-    app = web.Application(client_max_size=options.max_body, middlewares=[_errors])
-    app.add_routes(
-        [
-            web.get("/healthz", health),
-            web.get("/health", health),
-            web.post("/embed", embed_texts),
-            web.get("/search", answer),
-            web.post("/v1/embeddings", embeddings),
-            web.get("/v1/models", models),
-            web.get("/v1/models/{model}", one_model),
-        ]
+    def close(self) -> None:
+        self.batcher.close()
+        self.searcher.shutdown(wait=False, cancel_futures=True)
+
+
+def make_app(model: Model, index: Index | None, options: HttpOptions, *, name: str = "cpt-ray") -> Starlette:
+    """The application; `index` None leaves searching out (404). `name` is the model's in /v1."""
+    endpoint = Endpoint(model, index, options, name)
+
+    def answered(route: str, handler: Handler) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Every refusal as JSON, under /v1 in OpenAI's shape; what nobody foresaw is a 500 and a line in the log."""
+
+        async def answer(request: Request) -> Response:
+            started = time.perf_counter()
+            try:
+                if route not in OPEN:
+                    _check_key(request)
+                response = await handler(request)
+            except (Refused, UserError, HTTPException) as error:
+                response = _refusal(request.url.path, error)
+            except asyncio.CancelledError:  # the server stops, and has waited as long as it may
+                response = _refusal(request.url.path, Refused(503, "the server is being stopped; ask again"))
+            except ClientDisconnect:
+                response = Response(status_code=GONE)
+            except Exception as error:  # noqa: BLE001 - the server answers, and goes on
+                number = uuid.uuid4().hex
+                log.error("500 on %s %s, request %s: %s", request.method, route, number, _place(error))
+                response = _refusal(
+                    request.url.path, Refused(500, f"a fault of the server; its log has it as {number}")
+                )
+            endpoint.metrics.answered(route, response.status_code, time.perf_counter() - started)
+            return response
+
+        return answer
+
+    async def elsewhere(request: Request, error: Exception) -> Response:
+        """No such route, or not by this method."""
+        response = _refusal(request.url.path, error)
+        endpoint.metrics.answered("other", response.status_code, 0.0)
+        return response
+
+    app = Starlette(
+        routes=[Route(call.path, answered(call.path, call.handler), methods=[call.method]) for call in endpoint.calls],
+        exception_handlers={HTTPException: elsewhere},
     )
-    app.on_cleanup.append(close)
+    app.state.endpoint = endpoint
     return app
 
 
-def serve(model: Model, index: Index | None, options: HttpOptions, *, name: str) -> None:
-    """Listen until interrupted; requests under way are finished first. UserError where the address cannot be had."""
-    try:
-        web.run_app(
-            make_app(model, index, options, name=name), host=options.host, port=options.port, shutdown_timeout=10
-        )
-    except OSError as error:
-        raise UserError(
-            f"cannot listen there: {error.strerror or error}",
-            where=f"http.host={options.host} http.port={options.port}",
-            fix="end what listens there, or choose another (http.port=0 takes a free one)",
-        ) from error
+SHORT = ("score", "where", "name", "summary", "row")
+"""Of an answer, what GET /search gives."""
 
 
-def _cut(model: Model, texts: Sequence[str], side: Side) -> dict[str, list[int]]:
+def _shown(answer: Answer) -> dict[str, Any]:
+    """An answer with where it comes from: path and lines, or url, as far as the index has them."""
+    lines = {"line": answer.row.get("start_line") or answer.row.get("line"), "end_line": answer.row.get("end_line")}
+    place = {"path": answer.row.get("path") or None, **lines, "url": answer.row.get("url") or None}
+    shown = {"score": answer.score, "where": answer.where, "name": answer.name, "summary": answer.summary}
+    return {**shown, **place, "row": answer.row}
+
+
+def _truncated(made: Embedded) -> dict[str, list[int]]:
     """`truncated`: positions of the texts that are longer than the model takes, where there are any."""
-    beyond = np.flatnonzero(model.lengths(list(texts)) > model.limit(side)).tolist()
-    return {"truncated": beyond} if beyond else {}
+    return {"truncated": made.cut} if made.cut else {}
 
 
-async def _read(request: web.Request, kind: type[Body]) -> Body:
-    """The body as `kind`. Refused where it is none."""
-    try:
-        text = await request.text()
-    except UnicodeError as error:
-        raise Refused(400, f"the body is not {request.charset or 'UTF-8'}") from error
-    except LookupError as error:  # what Content-Type names is no encoding of text
-        raise Refused(415, f"there is no charset {request.charset!r}; send UTF-8") from error
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        param = str(first["loc"][0]) if first["loc"] else None
-        raise Refused(400, f"{place}: {first['msg']}" if place else str(first["msg"]), param) from error
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    # Rust's: a request of 2,048 vectors as numbers would hold up all others for a third of a second.
+    body = to_json(value, bytes_mode="base64", inf_nan_mode="null", serialize_unknown=True)
+    return Response(body, status, headers, "application/json")
 
 
-@web.middleware
-async def _errors(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
-    """Every refusal as JSON, under /v1 in OpenAI's shape; what nobody foresaw stays a 500 with its traceback in the log."""
-    try:
-        response: web.StreamResponse = await handler(request)
-        return response
-    except Refused as error:
-        refused = error
-    except UserError as error:
-        refused = Refused(400, str(error))
-    except web.HTTPException as error:
-        refused = Refused(error.status, error.reason)
-    body = openai.error(refused) if request.path.startswith("/v1/") else {"error": str(refused)}
-    headers = {"Retry-After": str(SECONDS_TO_WAIT)} if refused.status == 503 else {}
-    return web.json_response(body, status=refused.status, headers=headers)
+def _refusal(path: str, error: Exception) -> Response:
+    if isinstance(error, UserError):
+        error = Refused(400, str(error))
+    elif isinstance(error, HTTPException):
+        error = Refused(error.status_code, error.detail)
+    if not isinstance(error, Refused):
+        raise error
+    body = openai.error(error) if path.startswith("/v1/") else {"error": str(error)}
+    headers = {"retry-after": str(error.retry or 1)} if error.status in (429, 503) else {}
+    headers |= {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    return _json(body, error.status, headers)
+
+
+def _check_key(request: Request) -> None:
+    """Refused with 401 unless the request has the key, where there is one."""
+    if not (key := os.environ.get(API_KEY)):
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), key.encode()):
+        raise Refused(401, "the API key is missing or wrong", code="invalid_api_key")
+
+
+def _place(error: BaseException) -> str:
+    """An error's type and where in the code it came up; its message may quote a text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__name__ + "".join(
+        f" < {os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames[::-1]
+    )
+
+
+def _charset(content_type: str) -> str:
+    header = Message()
+    header["content-type"] = content_type or "application/json"
+    return header.get_content_charset() or "utf-8"
+
+
+async def _bytes(request: Request, most: int) -> bytes:
+    """The body. Refused with 413 for one of more than `most` bytes."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= most:
+            parts.append(part)
+        elif size > DISCARDED * most:
+            break
+    if size > most:
+        raise Refused(413, f"the body is too large: at most {most:,} bytes", code="too_large")
+    return b"".join(parts)
+
+
+async def _disconnected(request: Request) -> None:
+    with suppress(RuntimeError):
+        while (await request.receive())["type"] != "http.disconnect":
+            pass

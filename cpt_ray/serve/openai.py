@@ -2,13 +2,14 @@
 
 A model has two sides, which that API does not know. It stands under three names: `<name>` and `<name>-passage` embed
 documents and code (y, as SentenceTransformer's default does), `<name>-query` embeds queries; `input_type` says it too.
+`/v1/similarity` and `/v1/search` are ours, in the same manner.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,26 +17,44 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt_ray.model.options import Side
 
 SIDES: dict[str, Side] = {"": "y", "-passage": "y", "-query": "x"}
+SPOKEN: dict[Side, str] = {"x": "query", "y": "passage"}
 MAX_ITEMS, MAX_ITEM_TOKENS, MAX_TOKENS = 2048, 8192, 300_000
 """Of one request, as the API has them."""
 
+# The first wrong item is enough: a report on each of four million would take the memory that the limits are there to save.
+FIRST = Field(fail_fast=True)
+Texts = Annotated[list[str], FIRST]
+Ids = Annotated[list[int], FIRST]
+
 
 class Refused(Exception):
-    """A request that is turned away: HTTP status, what is wrong, and the field that is."""
+    """A request that is turned away: HTTP status, what is wrong, the field that is, and after how many seconds it may
+    come again."""
 
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None, retry: int | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.param, self.code = status, param, code
+        self.status, self.param, self.code, self.retry = status, param, code, retry
 
 
-class EmbeddingRequest(BaseModel):
+class Body(BaseModel):
+    """What all requests have; what else a client sends is ignored, as the API does."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
+
+
+class EmbeddingRequest(Body):
     """Body of POST /v1/embeddings; `input_type` is NVIDIA's and Cohere's."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
-    input: str | list[str] | list[int] | list[list[int]]
-    model: str
+    input: str | Texts | Ids | Annotated[list[Ids], FIRST] = Field(
+        description="a text, a list of texts, the token ids of a text, or a list of them"
+    )
+    model: str = Field(description="<name> or <name>-passage for documents and code, <name>-query for queries")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1)
+    dimensions: int | None = Field(
+        None, ge=1, description="of the vectors: their first so many values, scaled to length 1 again"
+    )
     input_type: Literal["query", "passage", "document", "search_query", "search_document"] | None = None
     user: str | None = None
 
@@ -43,22 +62,58 @@ class EmbeddingRequest(BaseModel):
         """The items of the input. Refused where there are none, too many, or one is empty."""
         given: Any = self.input
         items = [given] if isinstance(given, str) or (given and isinstance(given[0], int)) else list(given)
-        if not 1 <= len(items) <= MAX_ITEMS:
-            raise Refused(400, f"input has {len(items)} items; 1 to {MAX_ITEMS} are possible", "input")
-        for at, item in enumerate(items):
-            if not len(item):
-                raise Refused(400, f"item {at} of input is empty", "input")
-        return items
+        return checked(items, "input")
 
     def side(self, name: str) -> Side:
-        """What the model's name or `input_type` asks for. Refused with 404 for a name that is not served."""
-        by_name = {name + suffix: side for suffix, side in SIDES.items()}
-        if self.model not in by_name:
-            known = ", ".join(by_name)
-            raise Refused(404, f"there is no model {self.model!r}; there are {known}", "model", "model_not_found")
+        """What the model's name or `input_type` asks for. Refused with 404 for a name that is not served, and with 422 where
+        both say a side and not the same."""
+        by_name = side_of(self.model, name)
         if self.input_type is None:
-            return by_name[self.model]
-        return "x" if self.input_type.endswith("query") else "y"
+            return by_name
+        asked: Side = "x" if self.input_type.endswith("query") else "y"
+        if self.model != name and asked != by_name:
+            raise Refused(422, f"{self.model!r} does not embed input_type {self.input_type!r}", "input_type")
+        return asked
+
+
+class SimilarityRequest(Body):
+    """Body of POST /v1/similarity: the cosine of each of `queries` with each of `documents`."""
+
+    queries: str | Texts
+    documents: str | Texts
+    model: str | None = None
+
+
+class SearchRequest(Body):
+    """Body of POST /v1/search."""
+
+    query: str
+    k: int | None = Field(None, description="a number of answers; 10 where it is left out")
+    model: str | None = None
+
+
+def checked(items: list[Any], param: str) -> list[Any]:
+    """The items. Refused where there are none, too many, or one is empty."""
+    if not 1 <= len(items) <= MAX_ITEMS:
+        raise Refused(400, f"{param} has {len(items)} items; 1 to {MAX_ITEMS} are possible", param)
+    for at, item in enumerate(items):
+        if not len(item):
+            raise Refused(400, f"item {at} of {param} is empty", param)
+    return items
+
+
+def listed(given: str | list[str], param: str) -> list[str]:
+    """One text or several, as several."""
+    return checked([given] if isinstance(given, str) else given, param)
+
+
+def side_of(model: str, name: str) -> Side:
+    """The side that `model` embeds, one of the names of `name`. Refused with 404 for another."""
+    by_name = {name + suffix: side for suffix, side in SIDES.items()}
+    if model not in by_name:
+        known = ", ".join(by_name)
+        raise Refused(404, f"there is no model {model[:200]!r}; there are {known}", "model", "model_not_found")
+    return by_name[model]
 
 
 def check_tokens(lengths: Sequence[int]) -> None:
@@ -70,6 +125,16 @@ def check_tokens(lengths: Sequence[int]) -> None:
         raise Refused(400, f"the items have {sum(lengths):,} tokens; at most {MAX_TOKENS:,} together", "input")
 
 
+def shortened(vectors: np.ndarray, dimensions: int | None) -> np.ndarray:
+    """The first `dimensions` values of `vectors` (n, D), scaled to length 1 again. Refused where there are not so many."""
+    if dimensions is None or dimensions == vectors.shape[1]:
+        return vectors
+    part = vectors[:, :dimensions]
+    length = np.linalg.norm(part, axis=1, keepdims=True)
+    short: np.ndarray = part / np.maximum(length, np.finfo(np.float32).tiny)
+    return short
+
+
 def embeddings(request: EmbeddingRequest, vectors: np.ndarray, lengths: Sequence[int], limit: int) -> dict[str, Any]:
     """The answer. An item that was cut to the model's `limit` of tokens says so by `"truncated": true`."""
     data = []
@@ -79,20 +144,30 @@ def embeddings(request: EmbeddingRequest, vectors: np.ndarray, lengths: Sequence
         cut = {"truncated": True} if length > limit else {}
         data.append({"object": "embedding", "index": at, "embedding": written, **cut})
     used = int(np.minimum(lengths, limit).sum())
-    return {
-        "object": "list",
-        "data": data,
-        "model": request.model,
-        "usage": {"prompt_tokens": used, "total_tokens": used},
-    }
+    return {"object": "list", "data": data, "model": request.model, "usage": usage(used)}
 
 
-def models(name: str, created: int) -> list[dict[str, Any]]:
-    """What is served, by each of its names."""
-    return [{"id": name + suffix, "object": "model", "created": created, "owned_by": "cpt-ray"} for suffix in SIDES]
+def usage(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def models(name: str, created: int, limit: dict[Side, int]) -> list[dict[str, Any]]:
+    """What is served, by each of its names, with the side it embeds and the tokens it reads."""
+    return [
+        {
+            "id": name + suffix,
+            "object": "model",
+            "created": created,
+            "owned_by": "cpt-ray",
+            "input_type": SPOKEN[side],
+            "max_model_len": limit[side],
+        }
+        for suffix, side in SIDES.items()
+    ]
 
 
 def error(refused: Refused) -> dict[str, Any]:
     """The body of an error."""
-    kind = "server_error" if refused.status >= 500 else "invalid_request_error"
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(refused.status, "invalid_request_error")
+    kind = "server_error" if refused.status >= 500 else kind
     return {"error": {"message": str(refused), "type": kind, "param": refused.param, "code": refused.code}}

@@ -19,7 +19,10 @@ class HttpOptions(Options):
     max_texts: int = Field(256, ge=1, description="texts in one request to /embed")
     max_characters: int = Field(20_000, ge=1, description="characters of one text of /embed or /search")
     max_answers: int = Field(100, ge=1, description="answers of one search")
-    max_waiting: int = Field(32, ge=1, description="requests that may wait for the model; further ones get 503")
+    max_waiting: int = Field(512, ge=1, description="requests that may wait for the model; further ones get 429")
+    max_waiting_tokens: int = Field(1_000_000, ge=1, description="tokens that may wait, all requests together")
+    batch_tokens: int = Field(8192, ge=1, description="tokens of all requests that are run through the model at once")
+    body_seconds: float = Field(30, gt=0, description="in which a request's body must have come")
 
 
 class EmbedOptions(Options):

@@ -14,6 +14,8 @@ from cpt_ray.errors import UserError
 from cpt_ray.serve.indexes import Index
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cpt_ray.evaluate.embed import Embed
 
 FUNCTION_COLUMNS = ["group", "version", "path", "start_line", "end_line", "qualname", "summary", "licence"]
@@ -62,11 +64,21 @@ def answer_columns(columns: Sequence[str], text: str) -> list[str]:
 
 def search(query: str, index: Index, embed: Embed, k: int = 10) -> list[Answer]:
     """The k rows nearest to the query, best first. Raises UserError for a blank or an overlong query."""
+    check_query(query)
+    return nearest(embed([query], "x"), index, k)
+
+
+def check_query(query: str) -> None:
+    """UserError for a blank or an overlong query."""
     if not query.strip():
         raise UserError("the query is empty", fix='ask something: cpt-ray search "parse an ISO date"')
     if len(query) > MAX_QUERY_CHARACTERS:
         raise UserError(f"the query has {len(query):,} characters", fix=f"at most {MAX_QUERY_CHARACTERS:,}")
-    scores, rows = index.search(embed([query], "x"), k)
+
+
+def nearest(query: np.ndarray, index: Index, k: int) -> list[Answer]:
+    """The k rows nearest to the vector `query` (1, D), best first."""
+    scores, rows = index.search(query, k)
     # By slices: `take` makes an array of the numbers, for which pyarrow imports pandas, a third of a second.
     found = [index.rows.slice(int(row), 1).to_pylist()[0] for row in rows[0]]
     return [Answer(float(score), row) for score, row in zip(scores[0], found, strict=True)]
