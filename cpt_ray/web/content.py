@@ -280,7 +280,11 @@ _FLAT = frozenset(
 )
 _FEW_TAGS = 3000
 MAX_DEPTH = 500
-MAX_ATTRIBUTES = 1000
+MAX_ATTRIBUTES = 10_000
+"""Of one element, or of several as costly together: the sum of their squares counts."""
+_LONG_TAG = 1000
+_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'")
+_BETWEEN = re.compile(r"[\s/=]+")
 
 
 def trap(html: str) -> str | None:
@@ -292,10 +296,13 @@ def trap(html: str) -> str | None:
     """
     if html.count("<") < _FEW_TAGS and len(html) < 100_000:
         return None
-    depth = 0
+    depth = cost = 0
     for match in _TAG.finditer(html):
-        if match.end(3) - match.start(3) > MAX_ATTRIBUTES and len(match[3].split()) > MAX_ATTRIBUTES:
-            return "too_many_attributes"
+        if match.end(3) - match.start(3) > _LONG_TAG:
+            # What stands in quotes is a value, and may be a page of its own; scripts have what looks like long tags.
+            cost += len(_BETWEEN.split(_VALUE.sub("", match[3]))) ** 2
+            if cost > MAX_ATTRIBUTES**2:
+                return "too_many_attributes"
         if match[2].lower() in _FLAT or match[3].endswith("/"):
             continue
         depth = max(0, depth - 1) if match[1] else depth + 1

@@ -187,4 +187,4 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-EXTRACT = Stage("documents", version=3, gives=DOCUMENTS, unit="records", run=extract_shard)
+EXTRACT = Stage("documents", version=4, gives=DOCUMENTS, unit="records", run=extract_shard)

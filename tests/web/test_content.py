@@ -91,7 +91,14 @@ def test_traps() -> None:
     assert trap("<x-y>" * 30_000) == "nested_too_deep"
     assert trap("<p " + " ".join(f"a{i}=1" for i in range(30_000)) + ">") == "too_many_attributes"
     assert time.thread_time() - started < 1
+    assert trap("<p a='1'" + "".join(f"b{i}='1'" for i in range(30_000)) + ">") == "too_many_attributes"
+    assert trap("<p " + "/".join(f"c{i}" for i in range(30_000)) + ">") == "too_many_attributes"
+    several = "<p " + " ".join(f"a{i}" for i in range(4_000)) + ">"
+    assert trap(several * 2 + "x" * 100_000) is None
+    assert trap(several * 8) == "too_many_attributes"
     assert trap("<p>word<br>" * 20_000) is None
+    assert trap("<div data-state='" + "a word " * 50_000 + "'>") is None  # a value, however long, is one attribute
+    assert trap("<script>" + "if (a<b) { f(c, d + 1) } " * 1_000 + "</script>" + "x" * 100_000) is None
     assert trap("<div><span>a</span><img src=x></div>" * 5_000) is None
     assert trap("<div>" * (MAX_DEPTH - 1) + "</div>" * (MAX_DEPTH - 1) + "<p>" * 3000) is None
 
