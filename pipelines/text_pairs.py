@@ -9,26 +9,36 @@ if __name__ == "__main__":
 
 import os
 import posixpath
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
-from cpt_ray.artifacts import Manifest, Wanted, check_flow, fingerprint, read_manifest, run_flow
+from cpt_ray.artifacts import Manifest, Wanted, check_flow, fingerprint, read_manifest, read_table, run_flow
 from cpt_ray.artifacts.places import locate
 from cpt_ray.cluster import connect
 from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
-from cpt_ray.errors import UserError
 from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
-from cpt_ray.web.archive import endings
 from cpt_ray.web.extract import DOCUMENTS, EXTRACT
-from cpt_ray.web.options import ExtractOptions
+from cpt_ray.web.index import SELECT
+from cpt_ray.web.index import select as make_selected
+from cpt_ray.web.options import ExtractOptions, NetworkOptions, SelectOptions
+from cpt_ray.web.remote import Remote, is_remote
+from cpt_ray.web.sources import Sources, find_sources, join
 
 from .options.text_pairs import PipelineOptions, Steps
 from .summary import print_artifacts
 
+_SELECT, _NETWORK = SelectOptions(), NetworkOptions()
+SHARD_RECORDS = 1_000
+"""Records in a shard that are read one by one: some minutes from a distant server."""
+
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
-    archive_files(options.archive)
-    wanted = flow(options.cluster.folder(options.output), options.archive, options)
+    sources = find_sources(options.archive, options.select.base, Remote(options.network))
+    wanted = flow(
+        options.cluster.folder(options.output), options.archive, options, options.select, options.network, sources
+    )
     with connect(options.cluster) as resources:
         check_flow(wanted, resources)
         made = run_flow(wanted)
@@ -36,14 +46,30 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     return made
 
 
-def flow(out: str, archive: str, steps: Steps) -> list[Wanted]:
+def flow(
+    out: str,
+    archive: str,
+    steps: Steps,
+    select: SelectOptions = _SELECT,
+    network: NetworkOptions = _NETWORK,
+    sources: Sources | None = None,
+) -> list[Wanted]:
     """`documents` (as extracted), `clean_documents`, `document_clusters` and `text_pairs` (of the clean ones) under
-    `out`."""
-    raw, clean, clusters, pairs = (
-        posixpath.join(out, name) for name in ("documents", "clean_documents", "document_clusters", "text_pairs")
+    `out`; before them `selected`, where an index says what is read."""
+    chosen, raw, clean, clusters, pairs = (
+        posixpath.join(out, name)
+        for name in ("selected", "documents", "clean_documents", "document_clusters", "text_pairs")
     )
+    if sources is not None and sources.by_index:
+        base = sources.base
+        first = [
+            Wanted(chosen, SELECT, lambda: make_selected(chosen, sources.files, options=select, network=network)),
+            Wanted(raw, EXTRACT, lambda: extract_selected(raw, chosen, base, steps.extract, network), (chosen,)),
+        ]
+    else:
+        first = [Wanted(raw, EXTRACT, lambda: extract(raw, archive, steps.extract, network, sources))]
     return [
-        Wanted(raw, EXTRACT, lambda: extract(raw, archive, steps.extract)),
+        *first,
         Wanted(clean, CLEAN, lambda: clean_documents(clean, raw, options=steps.clean), (raw,), gives=DOCUMENTS),
         Wanted(
             clusters,
@@ -63,29 +89,49 @@ def flow(out: str, archive: str, steps: Steps) -> list[Wanted]:
     ]
 
 
-def archive_files(archive: str) -> list[str]:
-    """The archive's files by name in its file system, sorted; UserError when there are none."""
-    fs, root = locate(archive)
-    files = sorted(name for name in fs.find(root) if name.endswith(endings()))
-    if not files:
-        fix = "give a crawl artifact or a folder of archives"
-        raise UserError("no WARC, WET or ARC files here", where=f"archive={archive}", fix=fix)
-    return files
-
-
-def extract(path: str, archive: str, options: ExtractOptions) -> Manifest:
+def extract(
+    path: str,
+    archive: str,
+    options: ExtractOptions,
+    network: NetworkOptions = _NETWORK,
+    sources: Sources | None = None,
+) -> Manifest:
     """The documents artifact of an archive, a part for each of its files."""
-    fs, root = locate(archive)
-    files = archive_files(archive)
-    if fs.exists(posixpath.join(root, "manifest.json")):
-        source = read_manifest(archive).digest
-    else:  # somebody else's archives: their names and sizes stand for their content
-        source = fingerprint([[posixpath.relpath(name, root), fs.size(name)] for name in files])
+    files = (sources or find_sources(archive, "", Remote(network))).files
     return EXTRACT.map(
         path,
         params=options,
-        inputs={"archive": source},
-        shards=[{"warc": fs.unstrip_protocol(name) if "://" in archive else name} for name in files],
+        inputs={"archive": _identity(archive, files)},
+        shards=[{"warc": name} for name in files],
         options=options,
+        network=network,
         extra={"archive": archive if "://" in archive else os.path.abspath(archive)},
     )
+
+
+def extract_selected(path: str, selected: str, base: str, options: ExtractOptions, network: NetworkOptions) -> Manifest:
+    """The documents artifact of the records that an index named, a part for each SHARD_RECORDS of them."""
+    table = read_table(selected, ["file", "offset", "length"])
+    records = [
+        [join(base, name), offset, length] for name, offset, length in zip(*table.to_pydict().values(), strict=True)
+    ]
+    return EXTRACT.map(
+        path,
+        params=options,
+        inputs={"selected": read_manifest(selected)},
+        shards=[{"records": records[at : at + SHARD_RECORDS]} for at in range(0, len(records), SHARD_RECORDS)],
+        options=options,
+        network=network,
+        extra={"archive": base if "://" in base else os.path.abspath(base)},
+    )
+
+
+def _identity(archive: str, files: Sequence[str]) -> str:
+    """The digest of a crawl artifact; of somebody else's archives names and sizes stand for their content, and on a web
+    server, where files of one name do not change, names alone."""
+    if is_remote(files[0]):
+        return fingerprint([urlsplit(name).path for name in files])
+    fs, root = locate(archive)
+    if fs.exists(posixpath.join(root, "manifest.json")):
+        return read_manifest(archive).digest
+    return fingerprint([[posixpath.relpath(name, root), fs.size(name)] for name in files])

@@ -25,7 +25,7 @@ def run(options: PipelineOptions) -> int:
         raise UserError("what is to be traced?", where="pair", fix="give a pair_id, or sample=<how many>")
     ids = [options.pair] if options.pair else random_ids(options.pairs, options.sample)
     problems: Counter[str | None] = Counter()
-    for found in trace(options.pairs, ids, options.archive):
+    for found in trace(options.pairs, ids, options.archive, options.network):
         problems[found.problem] += 1
         if options.pair or not found.same:
             _print(found)

@@ -6,10 +6,10 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import fsspec
 from pydantic import ValidationError
 
 from cpt_ray.artifacts import Manifest, read_manifest
+from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.store import MANIFEST
 from cpt_ray.errors import UserError
 
@@ -61,7 +61,7 @@ def _made(path: str, manifest: Manifest, known: dict[str, str]) -> Made:
 
 def _beside(path: str) -> Iterator[tuple[str, Manifest]]:
     """The artifacts of the folder that `path` lies in, and of those on the way to them."""
-    fs, target = fsspec.core.url_to_fs(path)
+    fs, target = locate(path)
     folder = posixpath.dirname(target)
     names = fs.ls(folder, detail=False) if fs.exists(folder) else []
     ways = [inner for name in names if name.rstrip("/").endswith(PHASES) for inner in fs.ls(name, detail=False)]

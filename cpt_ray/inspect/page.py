@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray import __version__
 from cpt_ray.artifacts import Sampler, examples, parts
 from cpt_ray.artifacts.examples import Example, Examples
+from cpt_ray.artifacts.places import locate, write
 from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.inspect.lineage import Made, lineage
 from cpt_ray.inspect.survey import MOST_SHARES, Histogram, Survey, kind_of, survey, unit_histogram
@@ -65,10 +65,8 @@ class Step(NamedTuple):
 def write_page(path: str, to: str) -> None:
     """Write the page about the artifact at `path` into the file `to` (any fsspec URI), whole or not at all."""
     text = page(path)
-    fs, target = fsspec.core.url_to_fs(to)
-    with fs.open(target + ".tmp", "wb") as sink:
-        sink.write(text.encode("utf-8", "replace"))
-    fs.mv(target + ".tmp", target)
+    fs, target = locate(to)
+    write(fs, target, text.encode("utf-8", "replace"))
 
 
 def page(path: str) -> str:

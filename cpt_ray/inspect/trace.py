@@ -8,18 +8,16 @@ a repository at a commit or of an installed distribution, which is mined again.
 from __future__ import annotations
 
 import itertools
-import posixpath
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import parts
+from cpt_ray.artifacts import parts, read_table
 from cpt_ray.code.functions import Origin, Source, mine_source
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.repositories import opened
@@ -28,10 +26,13 @@ from cpt_ray.errors import UserError
 from cpt_ray.inspect.lineage import Made, lineage
 from cpt_ray.inspect.survey import order_of
 from cpt_ray.installed import Distribution, distributions
-from cpt_ray.web.archive import read_at
+from cpt_ray.web.archive import Place, read_at
 from cpt_ray.web.extract import document
-from cpt_ray.web.options import ExtractOptions
+from cpt_ray.web.options import ExtractOptions, NetworkOptions
+from cpt_ray.web.remote import Remote, base_name
+from cpt_ray.web.sources import find_sources, join
 
+_NETWORK = NetworkOptions()
 Span = tuple[int, int]
 Row = Mapping[str, Any]
 
@@ -59,7 +60,9 @@ def random_ids(path: str, count: int) -> list[str]:
     return found
 
 
-def trace(path: str, ids: Collection[str], archive: str | None = None) -> Iterator[Traced]:
+def trace(
+    path: str, ids: Collection[str], archive: str | None = None, network: NetworkOptions = _NETWORK
+) -> Iterator[Traced]:
     """The pairs of these ids in the artifact at `path`, by where they stand.
 
     `archive` is where the WARC files are, if they are not beside the artifact or where they were read from. UserError for
@@ -77,7 +80,7 @@ def trace(path: str, ids: Collection[str], archive: str | None = None) -> Iterat
     if code:
         yield from _of_code(pairs.values(), sources, rows)
     else:
-        yield from _of_text(pairs.values(), sources, rows, archive)
+        yield from _of_text(pairs.values(), sources, rows, archive, Remote(network))
 
 
 def _rows(made: Made, column: str, wanted: Collection[str]) -> dict[str, Row]:
@@ -93,14 +96,16 @@ def _rows(made: Made, column: str, wanted: Collection[str]) -> dict[str, Row]:
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def _of_text(pairs: Iterable[Row], documents: Mapping[str, Row], rows: Made, archive: str | None) -> Iterator[Traced]:
+def _of_text(
+    pairs: Iterable[Row], documents: Mapping[str, Row], rows: Made, archive: str | None, remote: Remote
+) -> Iterator[Traced]:
     made = rows.of("documents")
     if made is None:
         raise UserError("the documents as extracted are not beside these", where=rows.path, fix="put them back there")
     raw = _rows(made, "doc_id", documents.keys())
     options = _extract_options(made)
     separator = str(rows.manifest.params.get("separator", "\n\n"))
-    files = _archive_files(made, archive)
+    files = _archive_files(made, archive, remote)
     of_file: dict[str, list[Row]] = defaultdict(list)
     for pair in pairs:
         of_file[documents[pair["x_doc"]]["warc_file"]].append(pair)
@@ -113,16 +118,18 @@ def _of_text(pairs: Iterable[Row], documents: Mapping[str, Row], rows: Made, arc
             if name not in files:
                 problem = f"{name} is not in the archive"
             else:
-                text, problem = _read_again(files[name], offset, raw.get(doc_id), options)
+                text, problem = _read_again(files[name], offset, raw.get(doc_id), options, remote)
             for pair in of_document:
                 yield _text_place(pair, clean, text, separator, files.get(name, name), problem)
 
 
-def _read_again(path: str, offset: int, row: Row | None, options: ExtractOptions) -> tuple[str | None, str | None]:
+def _read_again(
+    path: str, offset: int, row: Row | None, options: ExtractOptions, remote: Remote
+) -> tuple[str | None, str | None]:
     """The text of the record at an offset, or what is wrong with it."""
     if row is None:
         return None, "its document is not among those extracted"
-    (record,) = read_at(path, [offset], max_bytes=options.max_html_bytes)
+    (record,) = read_at(path, [Place(offset)], max_bytes=options.max_html_bytes, remote=remote)
     if record.reason is not None:
         return None, f"the record cannot be read: {record.reason}"
     again = document(record, row["url"], options).row
@@ -177,15 +184,19 @@ def _extract_options(made: Made) -> ExtractOptions:
     return ExtractOptions.model_validate({name: v for name, v in made.manifest.params.items() if name != "filters"})
 
 
-def _archive_files(documents: Made, archive: str | None) -> dict[str, str]:
+def _archive_files(documents: Made, archive: str | None, remote: Remote) -> dict[str, str]:
     """Paths of the archive's files by their names."""
+    selected, extra = documents.inputs.get("selected"), documents.manifest.extra.get("archive")
+    if selected is not None and not archive:
+        names = read_table(selected.path, ["file"])["file"].unique().to_pylist()
+        return {base_name(name): join(str(extra), name) for name in names}
     beside = documents.inputs.get("archive")
-    places = [archive] if archive else [beside.path if beside else None, documents.manifest.extra.get("archive")]
+    places = [archive] if archive else [beside.path if beside else None, extra]
     for place in filter(None, places):
-        fs, root = fsspec.core.url_to_fs(place)
-        if fs.exists(root):
-            names = [fs.unstrip_protocol(name) if "://" in place else name for name in fs.find(root)]
-            return {posixpath.basename(name): name for name in names}
+        try:
+            return {base_name(name): name for name in find_sources(place, "", remote).files}
+        except UserError:
+            continue
     raise UserError(
         "the archive of these pairs is not where it was",
         where=str(places[-1] or documents.path),

@@ -11,15 +11,16 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
-from typing import BinaryIO, NamedTuple, Protocol, cast
+from functools import cache, lru_cache
+from typing import NamedTuple, Protocol, cast
 
 from zstandard import ZstdCompressionDict
 
-from cpt_ray.artifacts.places import locate
 from cpt_ray.web import readers
 from cpt_ray.web.container import Stream, dictionary_of, first_bytes, next_start
+from cpt_ray.web.options import NetworkOptions
 from cpt_ray.web.record import Damage, Record
+from cpt_ray.web.remote import Remote, base_name, opened, window
 
 __all__ = ["Record", "endings", "read_archive"]
 
@@ -47,57 +48,69 @@ def endings() -> tuple[str, ...]:
     return tuple(sorted(ending + packed for one in formats().values() for ending in one.ENDINGS for packed in _PACKED))
 
 
-def read_at(path: str, offsets: Iterable[int], *, max_bytes: int = 10_000_000) -> Iterator[Record]:
-    """The records that begin at these byte offsets of the archive at `path`, in that order, each found by a seek.
+class Place(NamedTuple):
+    """Where a record is said to be: its first byte, and how many there are (None: not known)."""
 
-    Where none begins there is a record with its reason, as in `read_archive`.
+    offset: int
+    length: int | None = None
+
+
+def read_at(
+    path: str, spans: Iterable[Place], *, max_bytes: int = 10_000_000, remote: Remote | None = None
+) -> Iterator[Record]:
+    """The records at these places of the archive at `path`, in that order, each found by a seek.
+
+    Of a length that is given, no byte beyond is read. Where no record begins there is one with its reason, as in
+    `read_archive`; "not_found" where there is no such file.
     """
-    fs, target = locate(path)
-    name = target.rsplit("/", 1)[-1]
-    with fs.open(target, "rb") as source:
-        opened = _opened(source)
-        for offset in offsets:
-            stream = Stream(source, offset, opened.format.START, opened.dictionary)
-            try:
-                record = opened.format.read(stream, name, max_bytes)
-                yield record or Record(name, offset, reason="truncated")
-            except Damage as damage:
-                yield Record(name, offset, reason=damage.reason, **damage.known)  # type: ignore[arg-type]
+    remote, name = remote or Remote(NetworkOptions()), base_name(path)
+    for span in spans:
+        try:
+            dictionary = _dictionary(path, remote)
+            length = span.length
+            near = opened(path, remote) if length is None else window(path, span.offset, length, remote)
+            with near as source:
+                head = first_bytes(source, span.offset, 4096, dictionary)
+                found = _format(head)
+                record = found.read(Stream(source, span.offset, found.START, dictionary), name, max_bytes)
+                yield record or Record(name, span.offset, reason="truncated")
+        except Damage as damage:
+            yield Record(name, span.offset, reason=damage.reason, **damage.known)  # type: ignore[arg-type]
+        except FileNotFoundError:
+            yield Record(name, span.offset, reason="not_found")
 
 
-class _Opened(NamedTuple):
-    format: Format
-    dictionary: ZstdCompressionDict | None
-    damage: str | None
+@lru_cache(maxsize=8)
+def _dictionary(path: str, remote: Remote) -> ZstdCompressionDict | None:
+    """That of a `.zst` file; of any other nothing is read."""
+    if not path.endswith(".zst"):
+        return None
+    with opened(path, remote, ahead=0) as source:
+        return dictionary_of(source)
 
 
-def _opened(source: BinaryIO) -> _Opened:
-    """What format an archive is of, by its first bytes, and its zstd dictionary or why that cannot be read."""
-    dictionary, reason = None, None
-    try:
-        dictionary = dictionary_of(source)
-    except Damage as damage:
-        reason = damage.reason
-    head = first_bytes(source, 0, 4096, dictionary)
+def _format(head: bytes) -> Format:
+    """The format that an archive's first bytes are of."""
     known = formats()
-    found = next((one for one in known.values() if one.START.match(head.lstrip(b"\r\n"))), known["warc"])
-    return _Opened(found, dictionary, reason)
+    return next((one for one in known.values() if one.START.match(head.lstrip(b"\r\n"))), known["warc"])
 
 
-def read_archive(path: str, *, max_bytes: int = 10_000_000) -> Iterator[Record]:
+def read_archive(path: str, *, max_bytes: int = 10_000_000, remote: Remote | None = None) -> Iterator[Record]:
     """Every record of the archive at `path` (any fsspec URI), in order, the bad ones with their reason.
 
     A response's body is dechunked and unpacked, and dropped ("too_large") beyond `max_bytes`. Raises OSError when the
     file itself cannot be read.
     """
-    fs, target = locate(path)
-    name = target.rsplit("/", 1)[-1]
-    with fs.open(target, "rb") as source:
+    name = base_name(path)
+    with opened(path, remote or Remote(NetworkOptions())) as source:
         if not source.read(1):
             return
-        read, dictionary, damaged = _opened(source)
-        if damaged:
-            yield Record(name, 0, reason=damaged)
+        try:
+            dictionary = dictionary_of(source)
+        except Damage as damage:
+            yield Record(name, 0, reason=damage.reason)
+            dictionary = None
+        read = _format(first_bytes(source, 0, 4096, dictionary))
         at: int | None = 0
         while at is not None:
             stream = Stream(source, at, read.START, dictionary)

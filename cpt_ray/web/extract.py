@@ -6,9 +6,10 @@ One WARC (or ARC) file is one shard. Every record is accounted for: under "recor
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,13 +18,14 @@ import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Sampler, Stage
-from cpt_ray.web.archive import Record, read_archive
+from cpt_ray.web.archive import Place, Record, read_archive, read_at
 from cpt_ray.web.content import decode, trap
 from cpt_ray.web.filters import Document
 from cpt_ray.web.language import identify
-from cpt_ray.web.options import ExtractOptions
+from cpt_ray.web.options import ExtractOptions, NetworkOptions
 from cpt_ray.web.page import Page, noindex, read_page, tidy
 from cpt_ray.web.quality import quality
+from cpt_ray.web.remote import Remote
 from cpt_ray.web.url import normalise, origin
 
 DOCUMENTS = pa.schema(
@@ -49,11 +51,15 @@ DOCUMENTS = pa.schema(
 `content_hash`: xxh3_64 of the text with whitespace collapsed. `warc_file` (name without folder) and `warc_offset`
 (bytes) say where the page stands."""
 
+_NETWORK = NetworkOptions()
 _HTML = ("text/html", "application/xhtml+xml")
 
 
-def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa.Table, Ledger]:
-    """The documents of one archive, `{"warc": path}`, sorted by URL; each URL once, the latest capture that is one.
+def extract_shard(
+    shard: Mapping[str, Any], options: ExtractOptions, network: NetworkOptions = _NETWORK
+) -> tuple[pa.Table, Ledger]:
+    """The documents of one archive, `{"warc": path}`, or of some records, `{"records": [[path, offset, length], ...]}`,
+    sorted by URL; each URL once, the latest capture that is one.
 
     Pages are judged one by one as they are read, and only what becomes of them is held. A URL in several archives has a
     document for each (`dedup.clean_documents` keeps the latest).
@@ -62,7 +68,7 @@ def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa
     documents: Counter[str | None] = Counter()
     rows: dict[str, dict[str, Any]] = {}
     dropped = Sampler()
-    for record in read_archive(shard["warc"], max_bytes=options.max_html_bytes):
+    for record in _records(shard, options.max_html_bytes, Remote(network)):
         reason, url = _page(record)
         if reason is not None:
             records[reason] += 1
@@ -84,6 +90,16 @@ def extract_shard(shard: Mapping[str, Any], options: ExtractOptions) -> tuple[pa
     table = pa.Table.from_pylist([rows[url] for url in sorted(rows)], schema=DOCUMENTS)
     ledger = Ledger.count("records", records.elements()) + Ledger.count("documents", documents.elements())
     return table, ledger.showing(dropped)
+
+
+def _records(shard: Mapping[str, Any], max_bytes: int, remote: Remote) -> Iterator[Record]:
+    if "warc" in shard:
+        yield from read_archive(shard["warc"], max_bytes=max_bytes, remote=remote)
+        return
+    for path, several in itertools.groupby(shard["records"], key=lambda one: one[0]):
+        yield from read_at(
+            path, [Place(offset, length) for _, offset, length in several], max_bytes=max_bytes, remote=remote
+        )
 
 
 class Judged(NamedTuple):

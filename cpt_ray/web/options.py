@@ -92,6 +92,47 @@ class ExtractOptions(Options):
         return pattern
 
 
+class NetworkOptions(Options):
+    """How files on web servers are read; nothing of it decides what comes out."""
+
+    allow_private: How[tuple[str, ...]] = Field(
+        default=(), description="networks (CIDR) that are not public but may be read from, such as 127.0.0.0/8"
+    )
+    timeout: How[float] = Field(default=60.0, gt=0, description="seconds to connect, and to wait for the next bytes")
+    retries: How[int] = Field(default=5, ge=0, description="attempts after the first, where a server or network fails")
+    backoff: How[float] = Field(
+        default=1.0, ge=0, description="pause before the second attempt in seconds; then doubled"
+    )
+    max_wait: How[float] = Field(default=120.0, ge=0, description="longest pause in seconds, Retry-After included")
+
+
+class SelectOptions(Options):
+    """Which records of an index (Common Crawl's CDX, CDXJ or columnar one) are read."""
+
+    domains: tuple[str, ...] = Field(default=(), description="domains, each with all hosts below it; empty: every host")
+    languages: tuple[str, ...] = Field(
+        default=(), description="languages as the index has them (ISO 639-3, as eng): one of those listed; empty: any"
+    )
+    mime: tuple[str, ...] = Field(
+        default=("text/html", "application/xhtml+xml"), description="media types, detected or else declared; empty: any"
+    )
+    status: tuple[int, ...] = Field(default=(200,), description="HTTP status codes; empty: any")
+    count: int = Field(
+        default=100_000, ge=1, description="records at most: the first in the order of their URLs' hashes"
+    )
+    base: str = Field(
+        default="", description="what file names in the index are relative to; empty: the root of the index's server"
+    )
+
+    @field_validator("domains")
+    @classmethod
+    def _plain_domains(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = tuple(domain.strip().strip(".").lower() for domain in domains)
+        if wrong := [domain for domain in chosen if not domain or "/" in domain or ":" in domain]:
+            raise ValueError(f"no domain: {wrong[0]!r}; give example.org, without scheme and path")
+        return chosen
+
+
 class CrawlOptions(Options):
     """What to crawl, and how politely."""
 

@@ -12,7 +12,7 @@ from cpt_ray.cluster import ClusterOptions
 from cpt_ray.dedup.options import CleanOptions, DedupOptions
 from cpt_ray.options import Options
 from cpt_ray.pairs.options import NeighbourOptions, SplitOptions
-from cpt_ray.web.options import ExtractOptions
+from cpt_ray.web.options import ExtractOptions, NetworkOptions, SelectOptions
 
 
 class Steps(Options):
@@ -29,5 +29,10 @@ class PipelineOptions(Steps):
     """Options of `cpt-ray text-pairs`."""
 
     cluster: ClusterOptions = ClusterOptions()
-    archive: str = Field(description="a crawl artifact, or a folder of WARC or ARC files (any fsspec URI)")
+    archive: str = Field(
+        description="a crawl artifact; a folder of WARC, WET or ARC files, one of them, or a pattern (any fsspec URI);"
+        " a list of paths, as warc.paths.gz; or an index of records, as CDX, CDXJ or Common Crawl's columnar one"
+    )
+    select: SelectOptions = SelectOptions()
+    network: NetworkOptions = NetworkOptions()
     output: str = Field("web", description="folder under cluster.outputs")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cpt_ray.options import Options
+from cpt_ray.web.options import NetworkOptions
 
 FREE = "pair"
 READS = {"pairs": "pairs"}
@@ -21,4 +22,5 @@ class PipelineOptions(Options):
     archive: str | None = Field(
         None, description="folder of the WARC files; null: beside the documents, or where they were read from"
     )
+    network: NetworkOptions = NetworkOptions()
     sample: int = Field(0, ge=0, description="trace so many random pairs instead, and count those that read the same")

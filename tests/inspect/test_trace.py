@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cpt_ray.artifacts import read_table
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.trace import random_ids, span_before, trace
-from cpt_ray.web.archive import read_archive, read_at
+from cpt_ray.web.archive import Place, read_archive, read_at
 from pipelines import cli, code_pairs
 from pipelines.options.code_pairs import RepositoryOptions, Steps
 
@@ -28,7 +28,7 @@ def test_every_text_pair_reads_the_same_again(corpus: Path) -> None:
     assert [one.problem for one in found if not one.same] == []
     moved = 0
     for one in found[:: len(found) // 40]:
-        (record,) = read_at(one.places["WARC file"], [int(one.places["offset"])])
+        (record,) = read_at(one.places["WARC file"], [Place(int(one.places["offset"]))])
         assert record.url == one.places["URL"]
         moved += "x, characters of the page" in one.places
     assert moved  # paragraphs were taken out of some
@@ -38,8 +38,8 @@ def test_a_record_is_found_by_its_offset_alone(corpus: Path) -> None:
     """As the reader that goes from front to end has it, in any order."""
     for file in sorted((corpus / "crawl").iterdir()):
         records = list(read_archive(str(file)))
-        assert list(read_at(str(file), [one.offset for one in reversed(records)])) == records[::-1]
-        assert [one.reason for one in read_at(str(file), [file.stat().st_size])] == ["truncated"]
+        assert list(read_at(str(file), [Place(one.offset) for one in reversed(records)])) == records[::-1]
+        assert [one.reason for one in read_at(str(file), [Place(file.stat().st_size)])] == ["truncated"]
 
 
 def test_an_archive_that_changed_is_said(corpus: Path, tmp_path: Path) -> None:

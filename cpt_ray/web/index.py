@@ -1,0 +1,241 @@
+"""Which records of archives to read, by an index of them: CDX, CDXJ, or Common Crawl's columnar one (Parquet).
+
+A shard is one file of the index. Its records that are asked for become rows, of which the first `count` by the hash of
+their URLs are kept: what is chosen depends neither on the order of the index nor on how it is cut. Of a columnar index
+the columns alone are read that are asked about, and of its row groups those that may hold a domain.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import io
+import json
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from cpt_ray.artifacts import Ledger, Manifest, Sampler, Stage, fingerprint, parquet, read_table
+from cpt_ray.errors import UserError
+from cpt_ray.web.options import NetworkOptions, SelectOptions
+from cpt_ray.web.remote import Remote, base_name, opened
+
+SELECTED = pa.schema(
+    [
+        ("order", pa.uint64()),
+        ("url", pa.string()),
+        ("file", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+    ]
+)
+"""A record that is to be read; `order` is the xxh3_64 of its URL, `file` as the index names it, the rest in bytes."""
+
+ENDINGS = (".cdx", ".cdxj", ".cdx.gz", ".cdxj.gz", ".parquet")
+_COMMON_CRAWL = re.compile(r"cdx-\d+\.gz")
+_CDX = {"a": "url", "m": "mime", "s": "status", "S": "length", "V": "offset", "g": "filename"}
+"""Letters of a CDX header (https://archive.org/web/researcher/cdx_legend.php)."""
+_USUAL = "N b a m s k r M S V g"
+
+
+class Entry(NamedTuple):
+    """A record as an index has it."""
+
+    url: str
+    host: str
+    mime: str
+    status: str
+    languages: str
+    file: str
+    offset: int
+    length: int
+
+
+def is_index(path: str) -> bool:
+    """Whether a file is an index, by its name."""
+    name = base_name(path)
+    return name.endswith(ENDINGS) or _COMMON_CRAWL.fullmatch(name) is not None
+
+
+def reason(entry: Entry, options: SelectOptions) -> str | None:
+    """Why a record is not asked for."""
+    if options.domains and not any(entry.host == one or entry.host.endswith(f".{one}") for one in options.domains):
+        return "domain"
+    if options.status and entry.status not in map(str, options.status):
+        return "status"
+    if options.mime and entry.mime not in options.mime:
+        return "mime"
+    if options.languages and not set(entry.languages.split(",")) & set(options.languages):
+        return "language"
+    return None
+
+
+def select_shard(shard: Mapping[str, Any], options: SelectOptions, network: NetworkOptions) -> tuple[pa.Table, Ledger]:
+    """SELECTED of one file of an index, `{"index": path}`, by order and place."""
+    counts: Counter[str | None] = Counter()
+    dropped = Sampler()
+
+    def wanted() -> Iterator[tuple[int, str, str, int, int]]:
+        for entry in entries(shard["index"], options, Remote(network)):
+            if isinstance(entry, str):
+                counts["malformed"] += 1
+                dropped.add("entries", "malformed", entry, text=entry)
+                continue
+            if entry is _ELSEWHERE:
+                counts["domain"] += 1
+                continue
+            why = reason(entry, options)
+            if why is None:
+                counts[None] += 1
+                order = xxhash.xxh3_64_intdigest(entry.url.encode("utf-8", "replace"))
+                yield order, entry.url, entry.file, entry.offset, entry.length
+            else:
+                counts[why] += 1
+                dropped.add("entries", why, f"{entry.file}:{entry.offset}", url=entry.url)
+
+    rows = heapq.nsmallest(options.count, wanted())
+    counts["beyond_count"] = counts[None] - len(rows)
+    counts[None] = len(rows)
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[] for _ in SELECTED]
+    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, SELECTED, strict=True)], schema=SELECTED)
+    return table, Ledger.count("entries", counts.elements()).showing(dropped)
+
+
+def entries(path: str, options: SelectOptions, remote: Remote) -> Iterator[Entry | str]:
+    """The records of an index file; a line that is none is given as it is. OSError where it cannot be read."""
+    with opened(path, remote, ahead=0 if path.endswith(".parquet") else 1 << 20) as source:
+        if path.endswith(".parquet"):
+            yield from _columnar(path, source, options)
+        else:
+            yield from _lines(_unpacked(source))
+
+
+def _unpacked(source: BinaryIO) -> Iterator[str]:
+    packed = source.read(2) == b"\x1f\x8b"
+    source.seek(0)
+    plain: Any = gzip.GzipFile(fileobj=source) if packed else source
+    for line in io.BufferedReader(plain, 1 << 20):
+        yield line.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _lines(lines: Iterable[str]) -> Iterator[Entry | str]:
+    letters = _USUAL.split()
+    for line in lines:
+        if line.lstrip().startswith("CDX "):
+            letters = line.split()[1:]
+            continue
+        if not line.strip():
+            continue
+        brace = line.find("{")
+        try:
+            if brace >= 0:
+                found = json.loads(line[brace:])
+            else:
+                values = line.split(" ")
+                found = {_CDX[letter]: v for letter, v in zip(letters, values, strict=True) if letter in _CDX}
+            yield _entry(found)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            yield line
+
+
+def _entry(found: Mapping[str, Any]) -> Entry:
+    url = str(found["url"])
+    host = (urlsplit(url).hostname or "").lower()
+    mime = str(found.get("mime-detected") or found.get("mime") or "").lower()
+    place = (str(found["filename"]), int(found["offset"]), int(found["length"]))
+    if place[1] < 0 or place[2] <= 0:
+        raise ValueError("no place")
+    return Entry(url, host, mime, str(found.get("status", "")), str(found.get("languages") or ""), *place)
+
+
+_URL, _HOST = "url", "url_host_name"
+_DOMAIN = "url_host_registered_domain"
+_PLACE = ("warc_filename", "warc_record_offset", "warc_record_length")
+_ASKED = ("fetch_status", "content_mime_detected", "content_mime_type", "content_languages")
+
+
+def _columnar(path: str, source: BinaryIO, options: SelectOptions) -> Iterator[Entry | str]:
+    """Entries of a columnar index (https://github.com/commoncrawl/cc-index-table)."""
+    try:
+        file = pq.ParquetFile(source, pre_buffer=False)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"this is no Parquet file: {error}", where=path, fix="give an index of Common Crawl") from None
+    names = file.schema_arrow.names
+    if missing := [name for name in (_URL, *_PLACE) if name not in names]:
+        raise UserError(f"this index has no column {missing[0]!r}", where=path, fix="give an index of Common Crawl")
+    columns = [name for name in (_URL, _HOST, *_ASKED, *_PLACE) if name in names]
+    for group in range(file.num_row_groups):
+        if not _may_hold(file.metadata.row_group(group), options.domains):
+            # Counted without being read: none of it is of a domain that is asked for.
+            for _ in range(file.metadata.row_group(group).num_rows):
+                yield _ELSEWHERE
+            continue
+        for batch in file.iter_batches(16_384, row_groups=[group], columns=columns, use_threads=False):
+            for row in batch.to_pylist():
+                mime = row.get("content_mime_detected") or row.get("content_mime_type") or ""
+                host = row.get(_HOST) or urlsplit(row[_URL]).hostname or ""
+                status, languages = row.get("fetch_status"), row.get("content_languages")
+                place = (row[name] for name in _PLACE)
+                said = "" if status is None else str(status)
+                yield Entry(row[_URL], host.lower(), mime.lower(), said, languages or "", *place)
+
+
+_ELSEWHERE = Entry("", "", "", "", "", "", 0, 0)
+"""An entry of a row group that no wanted domain can be in."""
+
+
+def _may_hold(group: Any, domains: Iterable[str]) -> bool:
+    """Whether the statistics of a row group leave room for one of the domains."""
+    wanted = list(domains)
+    if not wanted:
+        return True
+    for at in range(group.num_columns):
+        column = group.column(at)
+        if column.path_in_schema != _DOMAIN or column.statistics is None or not column.statistics.has_min_max:
+            continue
+        low, high = column.statistics.min, column.statistics.max
+        # A domain that is asked for may lie below a registered one, or be one.
+        ends = {".".join(parts[i:]) for parts in (one.split(".") for one in wanted) for i in range(len(parts))}
+        return any(low <= end <= high for end in ends)
+    return True
+
+
+LIST = Stage("index_entries", version=1, gives=SELECTED, unit="entries", run=select_shard)
+SELECT = Stage("selected", version=1, gives=SELECTED, unit="entries")
+
+
+def select(path: str, files: Sequence[str], *, options: SelectOptions, network: NetworkOptions) -> Manifest:
+    """Publish at `path` which records of all `files` of an index are to be read: SELECTED, by file and offset.
+
+    What each file of the index gives stays in `<path>.phases`.
+    """
+    remote = Remote(network)
+    listed = LIST.map(
+        at := posixpath.join(path.rstrip("/") + ".phases", "index_entries"),
+        params=options,
+        inputs={"index": fingerprint([[name, _size(name, remote)] for name in files])},
+        shards=[{"index": name} for name in files],
+        options=options,
+        network=network,
+    )
+    with SELECT.build(path, params=options, inputs={"index_entries": listed}) as work:
+        if work.manifest is not None:
+            return work.manifest
+        found = read_table(at).sort_by([(name, "ascending") for name in SELECTED.names])
+        chosen = found.slice(0, options.count).sort_by([("file", "ascending"), ("offset", "ascending")])
+        parquet.write_table(posixpath.join(work.path, "part-00000.parquet"), chosen)
+        beyond = {"beyond_count": len(found) - len(chosen)}
+        ledger = listed.balance + Ledger.of("records", read=len(found), kept=len(chosen), dropped=beyond)
+        return work.publish(ledger, rows=len(chosen), schema=SELECTED)
+
+
+def _size(path: str, remote: Remote) -> int:
+    with opened(path, remote, ahead=0) as source:
+        return source.seek(0, io.SEEK_END)
