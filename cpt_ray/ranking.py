@@ -63,12 +63,13 @@ class Judgement:
 @dataclass(frozen=True)
 class Places:
     """For each of the R entries of `judgement`: `better` and `tied` (int64; tied counts the entry itself), `score`
-    float64."""
+    float64. For each of the Q queries: `first` (int64), the best candidate, of tied ones the one that stands first."""
 
     judgement: Judgement
     better: npt.NDArray[np.int64]
     tied: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
+    first: npt.NDArray[np.int64]
 
 
 def cosine_tiles(queries: Floats, candidates: Floats, tile_bytes: int = TILE_BYTES) -> Iterator[Floats]:
@@ -90,6 +91,7 @@ def place(tiles: Iterable[Floats], judgement: Judgement) -> Places:
     """
     entries = len(judgement.query)
     better, tied, score = np.zeros(entries, np.int64), np.zeros(entries, np.int64), np.zeros(entries, np.float64)
+    first = np.zeros(judgement.queries, np.int64)
     start = 0
     for tile in tiles:
         if np.isnan(tile).any():
@@ -99,6 +101,7 @@ def place(tiles: Iterable[Floats], judgement: Judgement) -> Places:
                 where=f"query {row}",
                 fix="look for NaN in the embeddings or the model's weights",
             )
+        first[start : start + len(tile)] = tile.argmax(axis=1)
         low, high = np.searchsorted(judgement.query, [start, start + len(tile)])
         for entry in range(low, high):
             scores = tile[judgement.query[entry] - start]
@@ -109,13 +112,17 @@ def place(tiles: Iterable[Floats], judgement: Judgement) -> Places:
         start += len(tile)
     if start != judgement.queries:
         raise ValueError(f"the tiles hold {start} queries, the judgement {judgement.queries}")
-    return Places(judgement, better, tied, score)
+    return Places(judgement, better, tied, score, first)
 
 
 def metrics(places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False) -> dict[str, float]:
-    """Means over the queries that have a relevant candidate: `mrr` (no cut-off), `recall_at_<k>` (share of the
-    relevant candidates among the first k), and on demand `ndcg_at_<k>` (linear gain, log2 discount, as in BEIR's
-    pytrec_eval)."""
+    """Means over the queries that have a relevant candidate, of what `per_query` gives."""
+    return {name: float(np.mean(values)) for name, values in per_query(places, ks, ndcg).items()}
+
+
+def per_query(places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False) -> dict[str, npt.NDArray[np.float64]]:
+    """(queries that have a relevant candidate,) each: `mrr` (no cut-off), `recall_at_<k>` (share of the relevant
+    candidates among the first k), and on demand `ndcg_at_<k>` (linear gain, log2 discount, as in BEIR's pytrec_eval)."""
     judgement, better, tied = places.judgement, places.better, places.tied
     query, starts = np.unique(judgement.query, return_index=True)
     if len(query) == 0:
@@ -123,11 +130,11 @@ def metrics(places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False) -> 
             "no query has a relevant candidate", fix="look at the judgements: the ids must occur among the candidates"
         )
     sizes = np.diff(np.append(starts, len(judgement.query)))
-    result = {"mrr": float(np.mean(_reciprocal_ranks(places, starts, sizes)))}
+    result = {"mrr": _reciprocal_ranks(places, starts, sizes)}
     for k in ks:
         # The chance that a place drawn from better + 1 .. better + tied is at most k.
         within = np.clip((k - better) / tied, 0.0, 1.0)
-        result[f"recall_at_{k}"] = float(np.mean(np.add.reduceat(within, starts) / sizes))
+        result[f"recall_at_{k}"] = np.add.reduceat(within, starts) / sizes
     if ndcg:
         for k in ks:
             discounts = np.zeros(int((better + tied).max()) + 1)
@@ -135,7 +142,7 @@ def metrics(places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False) -> 
             summed = np.cumsum(discounts)
             gained = np.add.reduceat(judgement.gain * (summed[better + tied] - summed[better]) / tied, starts)
             ideal = [_ideal(judgement.gain[a : a + n], k) for a, n in zip(starts, sizes, strict=True)]
-            result[f"ndcg_at_{k}"] = float(np.mean(gained / np.array(ideal)))
+            result[f"ndcg_at_{k}"] = gained / np.array(ideal)
     return result
 
 

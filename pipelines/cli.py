@@ -31,7 +31,7 @@ GROUPS = {
     "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup"],
     "Look": ["inspect", "trace", "explain"],
     "Models": ["pretrain", "train", "sweep", "plan"],
-    "Use": ["evaluate", "embed", "search", "serve"],
+    "Use": ["evaluate", "compare", "embed", "search", "serve"],
 }
 
 
@@ -76,11 +76,13 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
         return 0
     rest = [word for word in words if word not in flags]
     overrides = [word for word in rest if OVERRIDE.match(word)]
-    free = " ".join(word for word in rest if word not in overrides)
+    free = [word for word in rest if word not in overrides]
+    text = " ".join(free)
     takes = getattr(sys.modules[options.__module__], "FREE", None)
     if free and takes is None:
-        raise UserError(f"{_word(name)} takes no free text: {free!r}", fix="options are written key=value")
-    composed = config.load(name, options, overrides, {takes: free} if takes and free else {})
+        raise UserError(f"{_word(name)} takes no free text: {text!r}", fix="options are written key=value")
+    value = free if takes and config.takes_many(options, takes) else text
+    composed = config.load(name, options, overrides, {takes: value} if takes and free else {})
     if "--print-config" in flags:
         print(config.show(composed), end="")
         return 0

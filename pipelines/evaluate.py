@@ -7,17 +7,18 @@ from .cli import script
 if __name__ == "__main__":
     script("evaluate")  # ends here, before the imports below, which may take seconds
 
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from rich.table import Table
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_manifest
 from cpt_ray.evaluate.candidates import EVALUATE
 from cpt_ray.evaluate.embed import Embed
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import compare
-from cpt_ray.evaluate.suite import SUITE, measure
+from cpt_ray.evaluate.suite import QUERIES, SUITE, by_query, measure
 from cpt_ray.evaluate.tasks import digest
 from cpt_ray.model.options import Device, Inference, ModelOptions
 from cpt_ray.pairs.splits import HELDOUT, read_side
@@ -87,7 +88,7 @@ def make_suite(
     device: Device = "auto",
     precision: Inference = "auto",
 ) -> Manifest:
-    """The suite artifact; its manifest holds a row per task and method."""
+    """The suite artifact: what became of each query; its manifest holds a row per task and method."""
     from cpt_ray.model.weights import weights_identity
 
     inputs = {f"data {number}: {task.title}": digest(task) for number, task in enumerate(tasks)}
@@ -103,8 +104,13 @@ def make_suite(
         models = _models(model, initial, device, chosen)
         with progress("suite", total=len(tasks), unit="tasks") as bar:
             rows = measure(tasks, models, done=lambda: bar.advance(1))
+        queries = by_query(tasks, rows)
+        parquet.write_table(posixpath.join(work.path, "part-00000.parquet"), queries)
         return work.publish(
-            Ledger.of("tasks", read=len(tasks), kept=len(tasks)), rows=len(tasks), extra={"rows": rows, **told}
+            Ledger.of("tasks", read=len(tasks), kept=len(tasks)),
+            rows=queries.num_rows,
+            schema=QUERIES,
+            extra={"rows": rows, **told},
         )
 
 
@@ -158,7 +164,7 @@ def print_search(tasks: dict[str, dict[str, Any]]) -> None:
 
 
 def print_suite(rows: Sequence[dict[str, Any]]) -> None:
-    """A line per task, a column per method: the figure that stands for the task."""
+    """A line per task, a column per method: the figure that stands for the task, and half the width of its interval."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("task")
@@ -167,6 +173,12 @@ def print_suite(rows: Sequence[dict[str, Any]]) -> None:
         table.add_column(method.replace("_", "-"), justify="right")
     for title in dict.fromkeys(row["task"] for row in rows):
         of = {row["method"]: row for row in rows if row["task"] == title}
-        values = [f"{of[method]['value']:.4f}" if method in of else "" for method in methods]
+        values = [figure(of[method]) if method in of else "" for method in methods]
         table.add_row(title, next(iter(of.values()))["metric"].replace("_at_", "@"), *values)
     console().print(table, highlight=False)
+
+
+def figure(row: Mapping[str, Any]) -> str:
+    """ "0.4120 ±0.031": half the width of the 95 % interval, where there is one."""
+    sure = f" ±{(row['high'] - row['low']) / 2:.3f}" if "low" in row else ""
+    return f"{row['value']:.4f}{sure}"

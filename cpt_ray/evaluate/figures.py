@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 INK, GRID = "#1b2027", "#d9dde3"
 COLOURS = {"code": "#3567d6", "text": "#d9782d"}
+ORDERED = ("#3567d6", "#d9782d", "#2a9d8f", "#8e5bd0", "#6b7280", "#b8336a")
 OTHER = ("#2a9d8f", "#8e5bd0", "#6b7280")
 HEAT = LinearSegmentedColormap.from_list("cpt_ray", ["#e7eefb", "#3567d6", "#16306f"])
 FONT = "DejaVu Sans"  # what matplotlib measures with; the page shows its own
@@ -166,6 +167,33 @@ def contrast(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str, x:
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def intervals(
+    groups: Mapping[str, Mapping[str, tuple[float, float, float]]], title: str, x: str, zero: bool = False
+) -> Figure:
+    """For each group a dot (value) and a bar (low to high) for each name; `zero` draws the line of no difference."""
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    height = 0.16 + 0.17 * len(names)
+    figure = Figure(figsize=(11, 1.1 + (height + 0.12) * len(groups)), layout="constrained")
+    axes = figure.subplots()
+    for row, group in enumerate(groups.values()):
+        for number, name in enumerate(names):
+            if name not in group:
+                continue
+            value, low, high = group[name]
+            at, colour = row + 0.62 * ((number + 0.5) / len(names) - 0.5), ORDERED[number % len(ORDERED)]
+            axes.plot([low, high], [at, at], color=colour, linewidth=2.2, solid_capstyle="round", alpha=0.55)
+            axes.plot([value], [at], "o", color=colour, markersize=5.5, label=name if row == 0 else None)
+    if zero:
+        axes.axvline(0, color=INK, linewidth=1)
+    _plain(axes, title, x, "")
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

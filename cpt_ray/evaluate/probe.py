@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpt_ray.errors import UserError
+from cpt_ray.evaluate.statistics import Figure
 from cpt_ray.ranking import Floats
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # weight of ||W||^2 / 2 beside the mean log loss
@@ -57,9 +58,16 @@ def fit(features: Floats, labels: Labels, classes: int, penalty: float) -> Float
 
 def accuracy(
     train: Floats, train_labels: Labels, test: Floats, test_labels: Labels, dev: tuple[Floats, Labels] | None = None
-) -> float:
+) -> Figure:
     """Share of the test rows (M, D) that a probe fitted on the train rows (N, D) puts into the right class."""
-    classes = int(max(train_labels.max(), test_labels.max())) + 1
+    found = predicted(train, train_labels, test, int(max(train_labels.max(), test_labels.max())) + 1, dev)
+    return Figure.of(found == test_labels, [str(label) for label in found.tolist()])
+
+
+def predicted(
+    train: Floats, train_labels: Labels, test: Floats, classes: int, dev: tuple[Floats, Labels] | None = None
+) -> Labels:
+    """(M,) int64: the classes in which a probe fitted on the train rows (N, D) puts the test rows (M, D)."""
     mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     deviation[deviation == 0] = 1.0
 
@@ -74,16 +82,19 @@ def accuracy(
     else:
         fitting, checking = (inputs, train_labels), (standard(dev[0]), dev[1])
     penalty = max(PENALTIES, key=lambda value: _right(fit(*fitting, classes, value), *checking))
-    return _right(fit(inputs, train_labels, classes, penalty), standard(test), test_labels)
+    return _classes(fit(inputs, train_labels, classes, penalty), standard(test))
 
 
-def cross_validated(vectors: Floats, labels: Labels, folds: int = 10) -> float:
+def cross_validated(vectors: Floats, labels: Labels, folds: int = 10) -> Figure:
     """Mean accuracy over `folds` parts, each tested by a probe fitted on the others."""
     part = _fold(len(vectors), folds)
-    values = [
-        accuracy(vectors[part != k], labels[part != k], vectors[part == k], labels[part == k]) for k in range(folds)
-    ]
-    return float(np.mean(values))
+    found = np.empty_like(labels)
+    for k in range(folds):
+        rest = part != k
+        found[~rest] = predicted(vectors[rest], labels[rest], vectors[~rest], int(labels.max()) + 1)
+    # Parts differ by a row at most; each counts the same.
+    weight = len(labels) / folds / np.bincount(part, minlength=folds)
+    return Figure.of((found == labels) * weight[part], [str(label) for label in found.tolist()])
 
 
 def vote(queries: Floats, known: Floats, labels: Labels, k: int) -> Labels:
@@ -103,4 +114,9 @@ def _fold(n: int, folds: int) -> Labels:
 
 
 def _right(weights: Floats, features: Floats, labels: Labels) -> float:
-    return float(np.mean(np.argmax(features @ weights[:-1] + weights[-1], axis=1) == labels))
+    return float(np.mean(_classes(weights, features) == labels))
+
+
+def _classes(weights: Floats, features: Floats) -> Labels:
+    found: Labels = np.argmax(features @ weights[:-1] + weights[-1], axis=1)
+    return found

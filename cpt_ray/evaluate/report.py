@@ -15,9 +15,13 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.evaluate.page import duration, page, size
+from cpt_ray.evaluate.page import write as write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["DemoReport", "duration", "figures", "html", "machine", "size", "write"]
 
 METHODS = ("model", "initial", "bm25", "chance")
 
@@ -194,48 +198,20 @@ def figures(report: DemoReport) -> dict[str, Figure]:
 
 def html(report: DemoReport) -> str:
     """The page."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    from cpt_ray.evaluate import figures as draw
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"duration": duration, "size": size, "words": lambda name: name.replace("_", " ")}
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
-    plots = {name: Markup(draw.svg(figure, name)) for name, figure in figures(report).items()}
     tasks = [
         ("Code search", "docstring to code", report.code_search),
         ("Text search", "piece to neighbour", report.text_search),
     ]
-    return template.render(r=report, plots=plots, tasks=tasks, methods=METHODS, names=_NAMES)
+    return page("report.html.j2", figures(report), r=report, tasks=tasks, methods=METHODS, names=_NAMES)
 
 
 def write(report: DemoReport, folder: str) -> tuple[str, str]:
     """Write `report.json` and `report.html` into a local folder; each appears whole. Returns both paths."""
     os.makedirs(folder, exist_ok=True)
     paths = os.path.join(folder, "report.json"), os.path.join(folder, "report.html")
-    for path, text in zip(paths, (report.model_dump_json(indent=1) + "\n", html(report)), strict=True):
-        with open(path + ".tmp", "w", encoding="utf-8") as sink:
-            sink.write(text)
-        os.replace(path + ".tmp", path)
+    write_page(paths[0], report.model_dump_json(indent=1) + "\n")
+    write_page(paths[1], html(report))
     return paths
-
-
-def duration(seconds: float) -> str:
-    """ "0.4 s", "12 s", "3 min 05 s", "2 h 10 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def size(count: float) -> str:
-    """Bytes in GiB or MiB."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 _NAMES = {"model": "trained model", "initial": "initial weights", "bm25": "BM25", "chance": "chance"}

@@ -21,7 +21,8 @@ from cpt_ray.evaluate.baselines import bm25_tiles, chance
 from cpt_ray.evaluate.candidates import Block, draw
 from cpt_ray.evaluate.embed import Embed
 from cpt_ray.evaluate.options import CandidateOptions
-from cpt_ray.ranking import Floats, Judgement, cosine_tiles, metrics, place
+from cpt_ray.evaluate.statistics import Figure
+from cpt_ray.ranking import Floats, Judgement, Places, cosine_tiles, per_query, place
 
 
 def search_blocks(pairs: pa.Table, blocks: Sequence[Block], embed: Embed) -> dict[str, float]:
@@ -33,9 +34,9 @@ def search_blocks(pairs: pa.Table, blocks: Sequence[Block], embed: Embed) -> dic
     results, start = [], 0
     for block in blocks:
         part = slice(start, start + len(block.rows))
-        results.append(metrics(place(cosine_tiles(queries[part], answers[part]), Judgement.diagonal(len(block.rows)))))
+        results.append(place(cosine_tiles(queries[part], answers[part]), Judgement.diagonal(len(block.rows))))
         start = part.stop
-    return _mean(results)
+    return _pooled(results, chosen.column("y").to_pylist())
 
 
 def bm25_blocks(pairs: pa.Table, blocks: Sequence[Block]) -> dict[str, float]:
@@ -44,8 +45,9 @@ def bm25_blocks(pairs: pa.Table, blocks: Sequence[Block]) -> dict[str, float]:
     for block in blocks:
         chosen = pairs.select(["x", "y"]).take(pa.array(block.rows))
         tiles = bm25_tiles(chosen.column("x").to_pylist(), chosen.column("y").to_pylist())
-        results.append(metrics(place(tiles, Judgement.diagonal(len(block.rows)))))
-    return _mean(results)
+        results.append(place(tiles, Judgement.diagonal(len(block.rows))))
+    rows = np.concatenate([block.rows for block in blocks])
+    return _pooled(results, pairs.column("y").take(pa.array(rows)).to_pylist())
 
 
 def compare(pairs: pa.Table, options: CandidateOptions, models: Mapping[str, Embed]) -> dict[str, Any]:
@@ -77,6 +79,15 @@ class BeirTask:
     queries: list[str]
     corpus: list[str]
     judgement: Judgement
+
+    def items(self) -> list[tuple[str, str]]:
+        """(query, an answer of the highest gain) of each query that has one."""
+        best: dict[int, tuple[float, int]] = {}
+        j = self.judgement
+        for query, candidate, gain in zip(j.query.tolist(), j.candidate.tolist(), j.gain.tolist(), strict=True):
+            if gain > best.get(query, (0.0, 0))[0]:
+                best[query] = gain, candidate
+        return [(self.queries[query], self.corpus[candidate]) for query, (_, candidate) in sorted(best.items())]
 
     def merged(self) -> "BeirTask":
         """The same with each distinct text of the corpus once: copies of an answer answer too (the best gain counts).
@@ -130,11 +141,14 @@ def bm25_beir(task: BeirTask) -> dict[str, float]:
 
 def chance_beir(task: BeirTask) -> dict[str, float]:
     """What a random order of the corpus scores, exactly: that of a scorer for whom all candidates are alike."""
-    return _beir_metrics((np.zeros((1, len(task.corpus)), np.float32) for _ in task.queries), task)
+    places = place((np.zeros((1, len(task.corpus)), np.float32) for _ in task.queries), task.judgement)
+    return {name: Figure.of(each) for name, each in per_query(places, ks=(1, 10, 100), ndcg=True).items()}
 
 
 def _beir_metrics(tiles: Iterable[Floats], task: BeirTask) -> dict[str, float]:
-    return metrics(place(tiles, task.judgement), ks=(1, 10, 100), ndcg=True)
+    places = place(tiles, task.judgement)
+    said = [task.corpus[at] for at in places.first[np.unique(task.judgement.query)].tolist()]
+    return {name: Figure.of(each, said) for name, each in per_query(places, ks=(1, 10, 100), ndcg=True).items()}
 
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:
@@ -146,6 +160,14 @@ def _checked(vectors: Floats, rows: int) -> Floats:
     if vectors.ndim != 2 or len(vectors) != rows:
         raise ValueError(f"embed gave {vectors.shape} for {rows} texts")
     return vectors
+
+
+def _pooled(blocks: Sequence[Places], answers: Sequence[str]) -> dict[str, float]:
+    """The figures of all blocks' queries; `answers` are the candidates of the blocks one after another."""
+    found = [per_query(places) for places in blocks]
+    starts = np.cumsum([0, *(len(places.first) for places in blocks[:-1])])
+    said = [answers[start + at] for start, one in zip(starts, blocks, strict=True) for at in one.first.tolist()]
+    return {name: Figure.of(np.concatenate([one[name] for one in found]), said) for name in found[0]}
 
 
 def _mean(results: Sequence[Mapping[str, float]]) -> dict[str, float]:

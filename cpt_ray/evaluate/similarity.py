@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.embed import Embed
+from cpt_ray.evaluate.statistics import Figure
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,4 @@ def similarity(task: SimilarityTask, embed: Embed) -> float:
     sentence-transformers' `encode` and with it mteb take the published model's default route, `document`."""
     first, second = embed(task.first, "y"), embed(task.second, "y")
     cosine = np.einsum("nd,nd->n", first, second, dtype=np.float64)
-    if np.ptp(cosine) == 0:
-        return 0.0  # a model that gives every pair the same cosine ranks nothing
-    return float(spearmanr(cosine, task.score).statistic)
+    return Figure.of(np.stack([cosine, task.score], axis=1), [f"{value:.3f}" for value in cosine])

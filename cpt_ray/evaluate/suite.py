@@ -1,37 +1,59 @@
-"""A suite: many tasks, frozen models and what they have to beat, one table of rows."""
+"""A suite: many tasks, frozen models and what they have to beat, one table of rows, and what became of each query."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.evaluate.baselines import tfidf_svd
 from cpt_ray.evaluate.embed import Embed
+from cpt_ray.evaluate.statistics import Figure, interval
 from cpt_ray.evaluate.tasks import Task, digest
 
-SUITE = Stage("suite", version=3, unit="tasks")
+QUERIES = pa.schema(
+    [
+        ("task", pa.string()),
+        ("method", pa.string()),
+        ("query", pa.int32()),
+        ("text", pa.string()),
+        ("right", pa.string()),
+        ("said", pa.string()),
+        ("score", pa.float64()),
+        ("wanted", pa.float64()),
+    ]
+)
+"""A row for each query of each task and method, of the figure that stands for the task: its text, the right answer and the
+one given (their first SHOWN characters), what it scored; of a correlation `score` is the cosine and `wanted` people's."""
+SUITE = Stage("suite", version=4, gives=QUERIES, unit="tasks")
 TFIDF = "tfidf_svd"
+SHOWN = 600
 
 
 def measure(
     tasks: Sequence[Task], models: Mapping[str, Embed], done: Callable[[], None] = lambda: None
 ) -> list[dict[str, Any]]:
-    """A row per task and method: task, kind, method, metric, value, all scores, seconds, and the data's digest."""
+    """A row per task and method: task, kind, method, metric, value, all scores, seconds, and the data's digest; where the
+    task tells its queries apart, also how many `queries` and the 95 % interval `low` to `high`."""
     rows = []
-    for task in tasks:
+    for title, task in zip(titles(tasks), tasks, strict=True):
         data = digest(task)
         for method, seconds, scores in _methods(task, models):
+            value = scores[task.metric]
             rows.append(
                 {
-                    "task": task.title,
+                    "task": title,
                     "kind": getattr(task, "kind", ""),
                     "method": method,
                     "metric": task.metric,
-                    "value": scores[task.metric],
+                    "value": value,
+                    **_sure(value),
                     "scores": scores,
                     "seconds": round(seconds, 3),
                     "data": data,
@@ -39,6 +61,63 @@ def measure(
             )
         done()
     return rows
+
+
+def titles(tasks: Sequence[Task]) -> list[str]:
+    """The tasks' titles; a further task of the same title has a number."""
+    seen: Counter[str] = Counter()
+    found = []
+    for task in tasks:
+        seen[task.title] += 1
+        found.append(task.title if seen[task.title] == 1 else f"{task.title} ({seen[task.title]})")
+    return found
+
+
+def by_query(tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """What `measure(tasks, ...)` found, query by query (QUERIES)."""
+    tables = [QUERIES.empty_table()]
+    for title, task in zip(titles(tasks), tasks, strict=True):
+        items: list[tuple[str, str]] = getattr(task, "items", list)()
+        for row in rows:
+            if row["task"] == title and isinstance(row["value"], Figure):
+                tables.append(_queries(title, row["method"], row["value"], items))
+    return pa.concat_tables(tables)
+
+
+def figure(queries: pa.Table, task: str, method: str) -> Figure:
+    """What `measure` computed, again from the rows of the queries. KeyError where there are none."""
+    asked = pc.and_(pc.equal(queries.column("task"), task), pc.equal(queries.column("method"), method))
+    rows = queries.filter(asked)
+    if not rows.num_rows:
+        raise KeyError((task, method))
+    score, wanted = rows.column("score").to_numpy(), rows.column("wanted")
+    each = score if wanted.null_count else np.stack([score, wanted.to_numpy()], axis=1)
+    return Figure.of(each, rows.column("said").to_pylist())
+
+
+def _sure(value: float) -> dict[str, Any]:
+    if not isinstance(value, Figure):
+        return {}
+    low, high = interval(value)
+    return {"low": low, "high": high, "queries": len(value.each)}
+
+
+def _queries(task: str, method: str, value: Figure, items: Sequence[tuple[str, str]]) -> pa.Table:
+    n = len(value.each)
+    texts, right = zip(*items, strict=True) if len(items) == n else ([""] * n, [""] * n)
+    scores = value.each if value.each.ndim == 1 else value.each[:, 0]
+    columns = [
+        [task] * n,
+        [method] * n,
+        np.arange(n, dtype=np.int32),
+        *(
+            pa.array([text[:SHOWN] for text in column], pa.string())
+            for column in (texts, right, value.said or [""] * n)
+        ),
+        scores,
+        [None] * n if value.each.ndim == 1 else value.each[:, 1],
+    ]
+    return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, QUERIES, strict=True)], QUERIES)
 
 
 def _methods(task: Task, models: Mapping[str, Embed]) -> Iterator[tuple[str, float, dict[str, float]]]:

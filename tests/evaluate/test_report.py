@@ -48,7 +48,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def _page(text: str) -> Page:
+def page_of(text: str) -> Page:
     page = Page()
     page.feed(text)
     page.close()
@@ -58,7 +58,7 @@ def _page(text: str) -> Page:
 
 def test_the_page_needs_nothing_else() -> None:
     """Whatever is referred to is on the page itself: an element by a unique id, or data."""
-    page = _page(html(sample_report()))
+    page = page_of(html(sample_report()))
     assert max(page.ids.values()) == 1
     assert page.references
     for reference in page.references:
@@ -78,7 +78,7 @@ def test_figures_follow_the_page() -> None:
 def test_numbers_and_foreign_text_stand_on_the_page() -> None:
     """Metrics with three digits, ledgers with their reasons, and text from outside escaped."""
     report = sample_report()
-    page = _page(html(report))
+    page = page_of(html(report))
     for wanted in ("0.412", "0.513", "0.007", "55.0", "no docstring", "214,002", "17 min 23 s", "6.1 GiB", "0.204"):
         assert wanted in page.text, wanted
     assert "Strip <b>tags</b> & comments." in page.text
@@ -118,7 +118,7 @@ def test_a_report_without_the_optional_parts() -> None:
     bare["code_search"]["setting"] = None
     report = DemoReport.model_validate(bare)
     assert set(figures(report)) == {"funnel"}
-    assert "Sweep" not in _page(html(report)).text
+    assert "Sweep" not in page_of(html(report)).text
 
 
 def test_the_same_report_gives_the_same_page() -> None:

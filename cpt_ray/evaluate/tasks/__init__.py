@@ -5,8 +5,12 @@ A task is a class of options with `kind` (kinds.py) and
 - `metric`: the name of the figure that stands for the task,
 - `files()`: the files it reads, which are its identity,
 - `texts()`: what a baseline without labels may learn from,
-- `scores(embed)`: {metric: value} of a model, a function as `evaluate.search.Embed` describes it,
-- `fixed()`: {method: {metric: value}} of what needs no vectors, such as BM25 and chance.
+- `scores(embed)`: {metric: value} of a model, a function as `evaluate.embed.Embed` describes it,
+- `fixed()`: {method: {metric: value}} of what needs no vectors, such as BM25 and chance,
+- maybe `items()`: (text, right answer) of each query.
+
+A value that is a `statistics.Figure`, which knows what each query scored, gets an interval, can be tested against
+another model's and is shown query by query; a plain number is a number.
 """
 
 from __future__ import annotations

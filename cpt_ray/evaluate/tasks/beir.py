@@ -44,6 +44,9 @@ class Beir(Options):
 
         return {"bm25": self._both(bm25_beir), "chance": self._both(chance_beir)}
 
+    def items(self) -> list[tuple[str, str]]:
+        return self._read().items()
+
     def _both(self, search: Callable[[BeirTask], dict[str, float]]) -> dict[str, float]:
         """The figures of the corpus as it is, and as `merged_<metric>` those with its duplicates as one document."""
         task = self._read()

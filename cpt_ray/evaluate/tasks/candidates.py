@@ -44,6 +44,14 @@ class Candidates(CandidateOptions):
         found = compare(self._heldout(), self, {})
         return {"bm25": found["bm25"], "chance": found["chance"]}
 
+    def items(self) -> list[tuple[str, str]]:
+        from cpt_ray.evaluate.candidates import draw
+
+        held = self._heldout()
+        rows = [row for block in draw(held, self) for row in block.rows.tolist()]
+        chosen = held.select(["x", "y"]).take(rows)
+        return list(zip(chosen.column("x").to_pylist(), chosen.column("y").to_pylist(), strict=True))
+
     def _heldout(self) -> Any:
         from cpt_ray.pairs.splits import HELDOUT, read_side
 

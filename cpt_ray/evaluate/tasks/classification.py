@@ -53,6 +53,10 @@ class Classification(Options):
         labels = self._read(min(1, len(self.files()) - 1))[1]
         return {"chance": {"accuracy": float(np.bincount(labels).max() / len(labels))}}
 
+    def items(self) -> list[tuple[str, str]]:
+        texts, labels = self._read(min(1, len(self.files()) - 1))
+        return [(text, str(label)) for text, label in zip(texts, labels.tolist(), strict=True)]
+
     def _read(self, number: int) -> tuple[list[str], np.ndarray]:
         from cpt_ray.evaluate.probe import read_classification
 

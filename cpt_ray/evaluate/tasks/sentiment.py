@@ -41,13 +41,15 @@ class Sentiment(Options):
         import numpy as np
 
         from cpt_ray.evaluate.probe import vote
+        from cpt_ray.evaluate.statistics import Figure
 
         (known, classes), (texts, labels) = self._read(0), self._read(1)
         wanted, prompts = embed(texts, "x"), embed(list(self.prompts), "x")
-        return {
-            "zero_shot": float(np.mean(np.argmax(wanted @ prompts.T, axis=1) == labels)),
-            "neighbours": float(np.mean(vote(wanted, embed(known, "x"), classes, self.neighbours) == labels)),
+        found = {
+            "zero_shot": np.argmax(wanted @ prompts.T, axis=1),
+            "neighbours": vote(wanted, embed(known, "x"), classes, self.neighbours),
         }
+        return {name: Figure.of(said == labels, [str(label) for label in said]) for name, said in found.items()}
 
     def fixed(self) -> dict[str, dict[str, float]]:
         import numpy as np
@@ -55,6 +57,10 @@ class Sentiment(Options):
         labels = self._read(1)[1]
         share = float(np.bincount(labels).max() / len(labels))
         return {"chance": {"zero_shot": share, "neighbours": share}}
+
+    def items(self) -> list[tuple[str, str]]:
+        texts, labels = self._read(1)
+        return [(text, str(label)) for text, label in zip(texts, labels.tolist(), strict=True)]
 
     def _read(self, number: int) -> tuple[list[str], np.ndarray]:
         from cpt_ray.evaluate.probe import read_classification

@@ -38,5 +38,11 @@ class Similarity(Options):
 
         return {"spearman": similarity(read_similarity(self.file), embed)}
 
+    def items(self) -> list[tuple[str, str]]:
+        from cpt_ray.evaluate.similarity import read_similarity
+
+        task = read_similarity(self.file)
+        return [(f"{a}\n{b}", f"{s:g}") for a, b, s in zip(task.first, task.second, task.score.tolist(), strict=True)]
+
     def fixed(self) -> dict[str, dict[str, float]]:
         return {"chance": {"spearman": 0.0}}
