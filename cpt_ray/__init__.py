@@ -6,3 +6,18 @@ batches become a model, and the model is measured, tracked and used.
 """
 
 __version__ = "0.1.0"
+
+_STEPS = ("Artifact", "read_archives", "extract", "mine", "clean", "deduplicate", "pair_texts", "pair_code", "store")
+"""What `cpt_ray.corpus` offers by the name of the package; it is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _STEPS:
+        raise AttributeError(f"module 'cpt_ray' has no attribute {name!r}")
+    from cpt_ray import corpus
+
+    return getattr(corpus, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_STEPS])

@@ -9,12 +9,10 @@ if __name__ == "__main__":
 
 import os
 import posixpath
-from collections.abc import Sequence
-from urllib.parse import urlsplit
 
-from cpt_ray.artifacts import Manifest, Wanted, check_flow, fingerprint, read_manifest, read_table, run_flow
-from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts import Manifest, Wanted, check_flow, read_manifest, read_table, run_flow
 from cpt_ray.cluster import connect
+from cpt_ray.corpus import extract_archives
 from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
 from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
@@ -22,7 +20,7 @@ from cpt_ray.web.extract import DOCUMENTS, EXTRACT
 from cpt_ray.web.index import SELECT
 from cpt_ray.web.index import select as make_selected
 from cpt_ray.web.options import ExtractOptions, NetworkOptions, SelectOptions
-from cpt_ray.web.remote import Remote, is_remote
+from cpt_ray.web.remote import Remote
 from cpt_ray.web.sources import Sources, find_sources, join
 
 from .options.text_pairs import PipelineOptions, Steps
@@ -67,7 +65,7 @@ def flow(
             Wanted(raw, EXTRACT, lambda: extract_selected(raw, chosen, base, steps.extract, network), (chosen,)),
         ]
     else:
-        first = [Wanted(raw, EXTRACT, lambda: extract(raw, archive, steps.extract, network, sources))]
+        first = [Wanted(raw, EXTRACT, lambda: extract_archives(raw, archive, steps.extract, network, sources))]
     return [
         *first,
         Wanted(clean, CLEAN, lambda: clean_documents(clean, raw, options=steps.clean), (raw,), gives=DOCUMENTS),
@@ -89,26 +87,6 @@ def flow(
     ]
 
 
-def extract(
-    path: str,
-    archive: str,
-    options: ExtractOptions,
-    network: NetworkOptions = _NETWORK,
-    sources: Sources | None = None,
-) -> Manifest:
-    """The documents artifact of an archive, a part for each of its files."""
-    files = (sources or find_sources(archive, "", Remote(network))).files
-    return EXTRACT.map(
-        path,
-        params=options,
-        inputs={"archive": _identity(archive, files)},
-        shards=[{"warc": name} for name in files],
-        options=options,
-        network=network,
-        extra={"archive": archive if "://" in archive else os.path.abspath(archive)},
-    )
-
-
 def extract_selected(path: str, selected: str, base: str, options: ExtractOptions, network: NetworkOptions) -> Manifest:
     """The documents artifact of the records that an index named, a part for each SHARD_RECORDS of them."""
     table = read_table(selected, ["file", "offset", "length"])
@@ -124,14 +102,3 @@ def extract_selected(path: str, selected: str, base: str, options: ExtractOption
         network=network,
         extra={"archive": base if "://" in base else os.path.abspath(base)},
     )
-
-
-def _identity(archive: str, files: Sequence[str]) -> str:
-    """The digest of a crawl artifact; of somebody else's archives names and sizes stand for their content, and on a web
-    server, where files of one name do not change, names alone."""
-    if is_remote(files[0]):
-        return fingerprint([urlsplit(name).path for name in files])
-    fs, root = locate(archive)
-    if fs.exists(posixpath.join(root, "manifest.json")):
-        return read_manifest(archive).digest
-    return fingerprint([[posixpath.relpath(name, root), fs.size(name)] for name in files])

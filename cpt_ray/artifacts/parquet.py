@@ -15,20 +15,37 @@ from cpt_ray.errors import UserError
 ROW_GROUP = 65_536
 
 
+def encoded(table: pa.Table, *, row_group_size: int = ROW_GROUP) -> bytes:
+    """The bytes of a file with these rows; schema metadata is dropped."""
+    # Chunk boundaries of the table must not show in the file: rows alone decide its bytes.
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    buffer = pa.BufferOutputStream()
+    pq.write_table(plain, buffer, compression="zstd", compression_level=3, row_group_size=row_group_size)
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
+
+
 def write_table(path: str, table: pa.Table, *, row_group_size: int = ROW_GROUP) -> File:
     """Write `table` to `path` (any fsspec URI), whole or not at all; schema metadata is dropped.
 
     Returns its size and digest, as the manifest has them, under the last part of the path.
     """
     fs, target = locate(path)
-    # Chunk boundaries of the table must not show in the file: rows alone decide its bytes.
-    plain = table.replace_schema_metadata(None).combine_chunks()
-    buffer = pa.BufferOutputStream()
-    pq.write_table(plain, buffer, compression="zstd", compression_level=3, row_group_size=row_group_size)
-    written = buffer.getvalue()
-    write(fs, target, written.to_pybytes())
-    digest = hashlib.sha256(written).hexdigest()[:DIGEST]
-    return File(path=posixpath.basename(target), size=written.size, digest=digest)
+    content = encoded(table, row_group_size=row_group_size)
+    write(fs, target, content)
+    return File(path=posixpath.basename(target), size=len(content), digest=digest_of(content))
+
+
+def digest_of(content: bytes) -> str:
+    """The digest of a file's bytes, as the manifest has it."""
+    return hashlib.sha256(content).hexdigest()[:DIGEST]
+
+
+def read_schema(path: str) -> pa.Schema:
+    """The columns of a Parquet file."""
+    fs, target = locate(path)
+    with fs.open(target, "rb") as source:
+        return pq.ParquetFile(source).schema_arrow.remove_metadata()
 
 
 def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.Table:

@@ -110,6 +110,12 @@ class Judged(NamedTuple):
     page: Page
 
 
+def judge(record: Record, options: ExtractOptions) -> Judged:
+    """What becomes of any record: a page is judged by `document`, another has the reason that it is none."""
+    reason, url = _page(record)
+    return document(record, url, options) if reason is None else Judged(None, reason, Page())
+
+
 def place(record: Record) -> str:
     """Where a record stands, as file:offset."""
     return f"{record.file}:{record.offset}"

@@ -1,0 +1,241 @@
+"""From archives to batches at 1, 4 and 16 times one input: seconds of every step, their growth, and peak memory. Run as
+`make bench-scale` (`--sizes 1 4` for a part of it; `--bucket` adds the smallest size written to an S3 server on loopback).
+
+The input is real: the 481 pages of `wcxb` and `article-extraction`. An edition of them has four in ten words replaced by
+other words of the pages (seeded) and hosts of its own, so that no page is a copy; the size 1 is two editions. Each size
+runs in a process of its own, by the functions that `cpt-ray text-pairs` and `cpt-ray train` stand on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from cpt_ray.artifacts import run_flow
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.evaluate.report import machine
+from cpt_ray.memory import _pss
+from cpt_ray.model.encoding import encoder
+from cpt_ray.model.options import TokenizerOptions
+from cpt_ray.model.tokenizer import train_tokenizer
+from cpt_ray.pairs.batches_across import make_batches
+from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.splits import TRAIN
+from cpt_ray.web.archive import read_archive
+from cpt_ray.web.content import decode
+from pipelines import text_pairs
+from pipelines.options.text_pairs import Steps
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "scale.json"
+DATA = HERE.parents[1] / "shared" / "data"
+EDITIONS = 2
+"""Of the size 1."""
+BATCH = 256
+"""Of different pages, as a batch has no two pairs of a duplicate cluster."""
+_BETWEEN = re.compile(r">[^<]+<")
+_WORD = re.compile(r"[a-z]{3,}")
+
+
+def pages() -> list[tuple[str, str]]:
+    """(url, html) of the real pages."""
+    found = [(r.url, decode(r.body, r.charset)) for r in read_archive(str(DATA / "web" / "wcxb" / "pages.warc.gz"))]
+    folder = DATA / "web" / "article-extraction"
+    for name in sorted(json.loads((folder / "ground-truth.json").read_text())):
+        html = decode(gzip.decompress((folder / "html" / f"{name}.html.gz").read_bytes()), None)
+        found.append((f"https://news{int(name[:4], 16) % 40}.example/{name}", html))
+    return found
+
+
+def write_edition(number: int, path: Path) -> int:
+    """An edition of the pages as a WARC file; returns its bytes of HTML."""
+    real, chosen, total = pages(), random.Random(number), 0
+    words = sorted({word for _, html in real for text in _BETWEEN.findall(html) for word in _WORD.findall(text)})
+    packed = io.BytesIO()
+    writer = WARCWriter(packed, gzip=False)
+    with gzip.open(path, "wb", compresslevel=1) as sink:
+        for url, html in real:
+            said = _BETWEEN.sub(lambda text: _WORD.sub(lambda w: other(w, words, chosen), text[0]), html)
+            body = said.encode("utf-8", "replace")
+            total += len(body)
+            headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.0")
+            uri = re.sub(r"^https?://([^/]+)", rf"https://e{number}.\1", url)
+            record = writer.create_warc_record(uri, "response", payload=io.BytesIO(body), http_headers=headers)
+            writer.write_record(record)
+            sink.write(packed.getvalue())
+            packed.seek(0)
+            packed.truncate()
+    return total
+
+
+def other(word: re.Match[str], words: list[str], chosen: random.Random) -> str:
+    return words[int(chosen.random() * len(words))] if chosen.random() < 0.4 else word[0]
+
+
+@contextmanager
+def used() -> Iterator[dict[str, float]]:
+    """MB (proportional) that the driver, and the largest of the workers, had at most, and CPU seconds of all of them."""
+    found, over = {"driver_mb": 0.0, "worker_mb": 0.0, "cpu": 0.0}, threading.Event()
+
+    def sample() -> None:
+        own, cpu = psutil.Process(), {}
+        while not over.wait(0.5):
+            for process in [own, *own.children(recursive=True)]:
+                try:
+                    name, times = process.name(), process.cpu_times()
+                except psutil.Error:
+                    continue
+                cpu[process.pid] = times.user + times.system
+                who = "driver_mb" if process.pid == own.pid else "worker_mb" if name.startswith("ray::") else None
+                if who:
+                    found[who] = max(found[who], _pss(process.pid) / 1e6)
+            found["cpu"] = sum(cpu.values())
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
+def run(archive: str, out: str, cpus: int) -> dict[str, Any]:
+    """Archives to batches; seconds by step, and what came out."""
+    with gzip.open(DATA / "text" / "peps.jsonl.gz", "rt") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    encode = encoder(train_tokenizer(texts, TokenizerOptions()))
+    seconds: dict[str, float] = {}
+    with connect(ClusterOptions(cpus=cpus)), used() as usage:
+        started = time.monotonic()
+
+        def ended(wanted: Any, manifest: Any) -> None:
+            seconds[wanted.path.rpartition("/")[2]] = time.monotonic() - started - sum(seconds.values())
+
+        made = run_flow(text_pairs.flow(out, archive, Steps()), ended=ended)
+        pairs = f"{out}/text_pairs"
+        inputs: dict[str, Any] = {"pairs": made[pairs], "tokenizer": "benchmark"}
+        options = BatchOptions(batch_size=BATCH)
+        batches = make_batches(f"{out}/batches", pairs, encode, options, inputs=inputs, split=TRAIN)
+        seconds["batches"] = time.monotonic() - started - sum(seconds.values())
+    return {
+        "documents": made[f"{out}/documents"].rows,
+        "pairs": made[pairs].rows,
+        "batches": batches.extra["batches"],
+        "digest": batches.digest,
+        "seconds": seconds,
+        "wall": sum(seconds.values()),
+        **usage,
+    }
+
+
+def in_own_process(*arguments: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@contextmanager
+def bucket() -> Iterator[str]:
+    """A bucket of moto's server, in a process of its own, named by the environment."""
+    import boto3
+
+    code = (
+        "import sys; from moto.server import ThreadedMotoServer as S; s = S('127.0.0.1', 0, verbose=False); s.start();"
+        "print(s.get_host_and_port()[1], flush=True); sys.stdin.read()"
+    )
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as server:
+        assert server.stdout is not None
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(server.stdout.readline())}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="scale")
+        yield "s3://scale/out"
+        server.terminate()
+
+
+def exponent(rows: dict[int, dict[str, Any]], of: str) -> float:
+    """Of the growth of seconds with size: the slope of the line through their logarithms."""
+    x, y = [math.log(size) for size in rows], [math.log(row[of]) for row in rows.values()]
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--bucket", action="store_true", help="the smallest size once more, to S3 on loopback")
+    parser.add_argument("--one", nargs=2, metavar=("ARCHIVE", "OUT"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(run(*given.one, given.cpus)))
+        return
+    console, cpus = Console(), ["--cpus", str(given.cpus)]
+    if not DATA.is_dir():
+        raise SystemExit(f"the data is not there: {DATA}")
+    rows: dict[int, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"edition-{number:03d}.warc.gz") for number in range(EDITIONS * max(given.sizes))]
+        with ProcessPoolExecutor(given.cpus) as pool:
+            html = list(pool.map(write_edition, range(len(files)), files))
+        for size in sorted(given.sizes):
+            archive = Path(folder, f"archive-{size}")
+            archive.mkdir()
+            for file in files[: EDITIONS * size]:
+                (archive / file.name).symlink_to(file)
+            rows[size] = in_own_process("--one", str(archive), f"{folder}/out-{size}", *cpus)
+            rows[size]["html_gb"] = sum(html[: EDITIONS * size]) / 1e9
+            console.print(f"{size}: {rows[size]}")
+        smallest = min(rows)
+        if given.bucket:
+            with bucket() as place:
+                rows[smallest]["bucket"] = in_own_process("--one", f"{folder}/archive-{smallest}", place, *cpus)
+            assert rows[smallest]["bucket"]["digest"] == rows[smallest]["digest"]
+    last = ("wall s", "CPU s", "driver MB", "worker MB")
+    table = Table("size", "HTML GB", "documents", "pairs", *rows[smallest]["seconds"], *last)
+    for size, row in rows.items():
+        steps = [f"{value:.1f}" for value in row["seconds"].values()]
+        peak = [f"{row[who]:,.0f}" for who in ("cpu", "driver_mb", "worker_mb")]
+        counts = [f"{row['html_gb']:.2f}", f"{row['documents']:,}", f"{row['pairs']:,}"]
+        table.add_row(str(size), *counts, *steps, f"{row['wall']:.1f}", *peak)
+    console.print(table)
+    result: dict[str, Any] = {"machine": machine(), "sizes": rows}
+    if len(rows) > 1:
+        result["exponents"] = {of: exponent(rows, of) for of in ("wall", "cpu")}
+        console.print("seconds grow with size to the power of", result["exponents"])
+    if given.bucket:
+        ratio = rows[smallest]["bucket"]["wall"] / rows[smallest]["wall"]
+        console.print(f"to a bucket on loopback: {ratio:.2f} times the folder's time")
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    console.print(f"written to {RESULT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The data path from Python: the documents of the command line, Ray Data between the steps, and the examples as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import cpt_ray
+from cpt_ray import corpus
+from cpt_ray.artifacts import Ledger, build, shards
+from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.code.functions import FUNCTIONS
+from cpt_ray.errors import UserError
+from cpt_ray.web.extract import DOCUMENTS
+from cpt_ray.web.options import ExtractOptions
+from tests.pipelines.test_bucket import write_archive
+
+PAGE = (Path(__file__).parent.parent / "docs" / "data-engineer.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.partition("## From Python")[2].partition("\n## ")[0], re.S)
+DATES = '''
+def parse_date(text):
+    """Read a date as people write it, and give year, month and day as numbers."""
+    day, month, year = text.split(".")
+    numbers = int(year), int(month), int(day)
+    if not all(numbers):
+        raise ValueError(text)
+    return numbers
+'''
+
+
+@pytest.mark.path
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("artifacts_on_ray", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_examples_run_and_their_documents_are_those_of_the_command(tmp_path, monkeypatch, artifacts_on_ray):
+    """The code of the page, in order; then a Dataset is the rows of the artifact, with what the command extracts."""
+    if not artifacts_on_ray:  # they are published here, shard by shard, and Datasets alone are Ray's
+        monkeypatch.setattr(shards, "_ray_is_up", lambda: False)
+    (tmp_path / "archives").mkdir()
+    write_archive(tmp_path / "archives" / "a.warc.gz")
+    (tmp_path / "dates.py").write_text(DATES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with connect(ClusterOptions(cpus=2)):
+        names: dict[str, object] = {}
+        for code in EXAMPLES:
+            # One session serves the page and the rest of this test.
+            exec(code.replace("ray.init(num_cpus=2, include_dashboard=False)", ""), names)
+        pairs, code_pairs, lengths = (names[name] for name in ("pairs", "code_pairs", "lengths"))
+        assert isinstance(pairs, cpt_ray.Artifact)
+        assert pairs.manifest.rows > 0
+        found = sorted(row["characters"] for row in lengths.take_all())  # type: ignore[attr-defined]
+        assert found == sorted(map(len, pairs.table(["y"])["y"].to_pylist()))
+        assert isinstance(code_pairs, cpt_ray.Artifact)
+        (pair,) = code_pairs.table(["x", "y"]).to_pylist()
+        assert pair["x"].startswith("Read a date as people write it")
+        assert "int(month)" in pair["y"]
+        by_command = cpt_ray.extract("archives", to=str(tmp_path / "documents"))
+        assert isinstance(by_command, cpt_ray.Artifact)
+        given = names["records"]
+        frame = corpus.extract(given).to_pandas().sort_values("url", ignore_index=True)  # type: ignore[arg-type, union-attr]
+        assert frame["doc_id"].tolist() == by_command.table()["doc_id"].to_pylist()
+        assert frame.columns.tolist() == DOCUMENTS.names
+        again = cpt_ray.store(by_command.dataset(), to=str(tmp_path / "again"))
+        assert again.table().sort_by("url").equals(by_command.table())
+        assert cpt_ray.store(by_command.dataset(), to=str(tmp_path / "again")).manifest == again.manifest
+        assert not (tmp_path / "again.blocks").exists()
+
+
+def test_columns_that_are_not_there_are_said(tmp_path):
+    """Of an artifact before anything runs, of a batch when it comes; and archives need a place for what becomes of them."""
+    with build(str(tmp_path / "rows"), step="toy", version=1, params={}) as work:
+        work.write("part-00000.parquet", pa.table({"id": ["a"]}))
+        work.publish(Ledger.of("rows", read=1, kept=1), rows=1, schema=pa.schema([("id", pa.string())]))
+    rows = cpt_ray.Artifact(str(tmp_path / "rows"))
+    with pytest.raises(UserError, match="no column 'doc_id'"):
+        cpt_ray.deduplicate(rows, to=str(tmp_path / "clusters"))
+    with pytest.raises(UserError, match="no column 'text'"):
+        cpt_ray.deduplicate(rows, id_column="id", to=str(tmp_path / "clusters"))
+    with pytest.raises(UserError, match="extract reads the column 'file'"):
+        corpus._documents(pa.table({"url": ["x"]}), options=ExtractOptions())
+    with pytest.raises(UserError, match="mine reads the column 'content'"):
+        corpus._functions(pa.table({"group": ["g"], "path": ["p"]}), options=corpus.MineOptions())
+    with pytest.raises(UserError, match="name a path"):
+        cpt_ray.extract(str(tmp_path))
+    assert not (tmp_path / "clusters.phases").exists()
+
+
+def test_batches_of_files_are_mined_as_they_are_alone():
+    """Files of several groups and licences in one batch; without any, the columns all the same."""
+    rows = {"group": ["a", "b", "a"], "path": ["x.py", "x.py", "y.txt"], "content": [DATES.encode()] * 3}
+    table = corpus._functions(pa.table({**rows, "licence": ["MIT", "", "MIT"]}), options=corpus.MineOptions())
+    assert sorted(zip(*(table[name].to_pylist() for name in ("group", "path", "licence")), strict=True)) == [
+        ("a", "x.py", "MIT"),
+        ("b", "x.py", "unknown"),
+    ]
+    assert (
+        corpus._functions(pa.table(rows, schema=corpus.FILES).slice(0, 0), options=corpus.MineOptions()).schema
+        == FUNCTIONS
+    )
+
+
+def test_names_of_the_package_are_found_when_they_are_asked_for():
+    assert {"extract", "pair_code", "__version__"} <= set(dir(cpt_ray))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        cpt_ray.nothing  # noqa: B018
