@@ -238,7 +238,8 @@ def _identity(archive: str, files: Sequence[str]) -> str:
     fs, root = locate(archive)
     if fs.exists(posixpath.join(root, "manifest.json")):
         return read_manifest(archive).digest
-    return fingerprint([[posixpath.relpath(name, root), fs.size(name)] for name in files])
+    names = [locate(name)[1] for name in files]
+    return fingerprint([[posixpath.relpath(name, root), fs.size(name)] for name in names])
 
 
 def _over(shards: Sequence[Mapping[str, Any]], run: Any) -> Dataset:
