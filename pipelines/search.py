@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import Device, Inference
-from cpt_ray.serve.index import read_index
+from cpt_ray.serve import served
 from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.search import Answer, search, show
 
@@ -41,17 +41,17 @@ def open_index(
     folder: str, index: str | None, model: str | None, device: Device = "auto", precision: Inference = "fp32"
 ) -> tuple[Index, Embedder]:
     """The index and the model that made it. UserError where another one did."""
+    at = index_at(folder, index)
+    trained = model or os.path.join(folder, "code_model")
+    reads.check("trained", "trained", trained)
+    return served.open_index(at, trained, device, precision)
+
+
+def index_at(folder: str, index: str | None) -> str:
+    """The index that is meant. UserError where there is none."""
     at = index or os.path.join(folder, "index")
     if not os.path.isdir(at):
         raise UserError(
             "there is no index here", where=f"index={at}", fix="make one with `make run`, or `cpt-ray embed`"
         )
-    trained = model or os.path.join(folder, "code_model")
-    reads.check("trained", "trained", trained)
-    opened = read_index(at)
-
-    from cpt_ray.model.embedder import Embedder  # seconds, so only when there is an index to search
-    from cpt_ray.model.weights import weights_identity
-
-    opened.check_model(weights_identity(trained), f"trained={trained}")
-    return opened, Embedder(trained, device=device, precision=precision)
+    return at

@@ -8,25 +8,54 @@ if __name__ == "__main__":
     script("serve")  # ends here, before the imports below, which may take seconds
 
 import os
+from pathlib import Path
 
-from cpt_ray.serve.http import make_app
+import yaml
+
+from cpt_ray.cluster import connect
+from cpt_ray.errors import UserError
 from cpt_ray.serve.listen import listen
+from cpt_ray.serve.served import Served, application
 
 from . import reads
 from .options.serve import PipelineOptions
-from .search import open_index
+from .search import index_at
 
 
 def run(options: PipelineOptions) -> None:
-    """Serve until interrupted."""
-    trained = options.trained or os.path.join(options.folder, "code_model")
-    if options.index is None:
-        reads.check("trained", "trained", trained)
-        from cpt_ray.model.embedder import Embedder
+    """Serve until interrupted, here or by replicas of Ray Serve; or write down what `serve deploy` takes."""
+    served = what(options)
+    if not options.replicas and options.config is None:
+        listen(application(served), served.http.host, served.http.port)
+        return
+    try:
+        from cpt_ray.serve import replicas
+    except ImportError as error:
+        raise UserError(
+            f"Ray Serve is not installed: {error}", where="replicas", fix="pip install 'cpt-ray[serve]'"
+        ) from error
+    several = replicas.Replicas(
+        served=served, replicas=max(options.replicas, 1), cpus=options.cluster.threads, gpus=float(options.cluster.gpu)
+    )
+    if options.config is not None:
+        Path(options.config).write_text(yaml.safe_dump(replicas.config(several), sort_keys=False))
+        return
+    with connect(options.cluster):
+        replicas.run(several)
 
-        index, embedder = None, Embedder(trained, device=options.device, precision=options.precision)
-    else:
-        at = None if options.index == "auto" else options.index
-        index, embedder = open_index(options.folder, at, trained, options.device, options.precision)
-    name = options.name or os.path.basename(os.path.abspath(trained))
-    listen(make_app(embedder, index, options.http, name=name), options.http.host, options.http.port)
+
+def what(options: PipelineOptions) -> Served:
+    """The model and the index that are meant, by whole paths: replicas have working directories of their own."""
+    trained = options.trained or os.path.join(options.folder, "code_model")
+    reads.check("trained", "trained", trained)
+    index = None
+    if options.index is not None:
+        index = os.path.abspath(index_at(options.folder, None if options.index == "auto" else options.index))
+    return Served(
+        trained=os.path.abspath(trained),
+        index=index,
+        name=options.name or os.path.basename(os.path.abspath(trained)),
+        device=options.device,
+        precision=options.precision,
+        http=options.http,
+    )

@@ -58,7 +58,7 @@ def top_k(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray,
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         block = np.ascontiguousarray(queries[start : start + QUERIES_AT_ONCE], np.float32)
         for i, candidates in enumerate(_in_the_running(block, vectors, k)):
-            exact = _rescore(block[i], vectors, candidates)
+            exact = rescored(block[i], vectors, candidates)
             best = np.lexsort((candidates, -exact))[:k]
             scores[start + i], rows[start + i] = exact[best], candidates[best]
     return scores, rows
@@ -94,7 +94,7 @@ def _in_the_running(queries: np.ndarray, vectors: np.ndarray, k: int) -> list[np
         for i in np.flatnonzero(np.bincount(owner[stays], minlength=count) > MANY + k):
             own = np.flatnonzero(stays & (owner == i))
             ordered = own[np.argsort(row[own], kind="stable")]
-            best = np.argsort(-_rescore(queries[i], vectors, row[ordered]), kind="stable")[:k]
+            best = np.argsort(-rescored(queries[i], vectors, row[ordered]), kind="stable")[:k]
             stays[own] = False
             stays[ordered[best]] = True
         owner, row, score = owner[stays], row[stays], score[stays]
@@ -133,7 +133,7 @@ def _widen(vectors: np.ndarray, wide: np.ndarray) -> np.ndarray:
     return wide[: len(vectors)]
 
 
-def _rescore(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def rescored(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n,) float32 scores summed in float64, the same for equal vectors."""
     exact = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), RESCORED_AT_ONCE):

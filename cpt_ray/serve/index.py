@@ -71,8 +71,9 @@ def build_index(
             )
         rows = described.take(found)
         write_table(os.path.join(work.path, ROWS), rows)
-        kind.build(work.path)
+        measured = kind.build(work.path)
         extra: dict[str, Any] = {"index": kind.model_dump(mode="json")}
+        extra |= {"measured": measured} if measured else {}
         extra |= {"model": inputs["embeddings"].inputs["model"]} if "model" in inputs["embeddings"].inputs else {}
         extra |= {name: value for name, value in inputs["embeddings"].params.items() if name == "precision"}
         ledger = Ledger.of("vectors", read=count, kept=count)

@@ -68,7 +68,7 @@ def test_a_new_index_is_one_file(
     """Typed and told apart by `kind`; built, published and searched as all others are; its options are its identity."""
     (tmp_path / "signs.py").write_text(SIGNS)
     monkeypatch.setattr(cpt_ray.serve.indexes, "__path__", [*cpt_ray.serve.indexes.__path__, str(tmp_path)])
-    assert set(kinds("cpt_ray.serve.indexes")) == {"exact", "signs"}
+    assert set(kinds("cpt_ray.serve.indexes")) == {"exact", "hnsw", "signs"}
 
     class Chosen(Options):
         index: one_of("cpt_ray.serve.indexes") = Exact()  # type: ignore[valid-type]
@@ -114,7 +114,7 @@ def test_an_index_of_before_there_were_kinds_is_exact(
 def test_the_kind_is_a_key_of_embed(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = config.load("embed", PipelineOptions, ["source=a", "trained=b", "index.kind=exact"])
     assert chosen.index == Exact()
-    with pytest.raises(UserError, match=r"index\.kind"):
+    with pytest.raises(UserError, match=r"index: .*'exact', 'hnsw'"):
         config.load("embed", PipelineOptions, ["source=a", "trained=b", "index.kind=nothing"])
     assert cli.main(["embed", "--help"]) == 0
     shown = capsys.readouterr().out

@@ -10,6 +10,7 @@ import httpx2
 import numpy as np
 from starlette.applications import Starlette
 
+from cpt_ray.errors import UserError
 from cpt_ray.serve.http import make_app
 from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.options import HttpOptions
@@ -26,7 +27,10 @@ class Toy:
         return 10
 
     def token_ids(self, texts: list) -> list[Sequence[int]]:
-        return [[ord(letter) for letter in text] if isinstance(text, str) else text for text in texts]
+        rows = [[ord(letter) for letter in text] if isinstance(text, str) else text for text in texts]
+        if any(not 0 <= number <= 0x10FFFF for row in rows for number in row):
+            raise UserError("a token id is not of this model's")
+        return rows
 
     def wrap(self, rows: list, side: str) -> list[np.ndarray]:
         return [np.array([1 if side == "x" else -1, *row[:10]]) for row in rows]

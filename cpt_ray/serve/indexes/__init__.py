@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -47,8 +47,9 @@ class Kind(Options):
     """What a module of this folder gives."""
 
     @abstractmethod
-    def build(self, folder: str) -> None:
-        """Add to `folder` what searching needs beside VECTORS, the matrix (N, D) float16 or float32 that lies there."""
+    def build(self, folder: str) -> dict[str, Any] | None:
+        """Add to `folder` what searching needs beside VECTORS, the matrix (N, D) float16 or float32 that lies there. What it
+        gives, such as a recall, is kept in the manifest as `measured`."""
 
     @abstractmethod
     def open(self, folder: str, rows: pa.Table, model: str) -> Index:

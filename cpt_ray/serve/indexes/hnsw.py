@@ -1,0 +1,51 @@
+"""Approximate search by graphs of neighbours (HNSW: Malkov and Yashunin 2016; usearch), scored exactly (serve/graph.py)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from cpt_ray.serve.indexes import VECTORS, Index, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Hnsw(Kind):
+    """Graphs of neighbours on disk: a part of the vectors is looked at, and most of the nearest are found."""
+
+    kind: Literal["hnsw"] = "hnsw"
+    values: Literal["int8", "float16", "float32"] = Field(
+        "int8", description="of the vectors in the graphs; what they find is scored by the vectors as they are"
+    )
+    breadth: int = Field(64, ge=10, description="vectors that a search keeps in view: more find more and take longer")
+    links: int = Field(16, ge=4, le=128, description="neighbours of a vector in the graph")
+    build_breadth: int = Field(128, ge=10, description="as breadth, while the graph is built")
+    rows_per_graph: int = Field(1_000_000, ge=1, description="vectors of one graph; several are built at once")
+
+    def build(self, folder: str) -> dict[str, Any]:
+        """The graphs, and the share of the ten nearest that they find."""
+        import numpy as np
+
+        from cpt_ray.serve.graph import build, recall
+
+        vectors = np.load(os.path.join(folder, VECTORS), mmap_mode="r", allow_pickle=False)
+        build(
+            folder,
+            vectors,
+            values=self.values,
+            links=self.links,
+            breadth=self.build_breadth,
+            rows_per_graph=self.rows_per_graph,
+        )
+        return recall(folder, vectors, self.breadth)
+
+    def open(self, folder: str, rows: pa.Table, model: str) -> Index:
+        import numpy as np
+
+        from cpt_ray.serve.graph import GraphIndex
+
+        vectors = np.load(os.path.join(folder, VECTORS), mmap_mode="r", allow_pickle=False)
+        return GraphIndex(rows, model, vectors, folder, self.breadth)

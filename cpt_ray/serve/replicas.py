@@ -1,0 +1,112 @@
+"""The endpoint on Ray Serve: several replicas of one application behind its proxy, here or by a config for `serve deploy`.
+
+A replica runs the same ASGI application as a process on a laptop does (serve/served.py), with a queue and counts of its
+own. Ray Serve picks the replica, drains one that is to go, and starts another for one that died; a request that is in a
+replica when it dies is a 5xx.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import serve
+from ray.serve.schema import LoggingConfig
+
+from cpt_ray.cluster import gpus
+from cpt_ray.options import Options
+from cpt_ray.serve.served import Served
+from cpt_ray.serve.served import application as endpoint
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+log = logging.getLogger("cpt_ray")
+
+NAME = "cpt-ray"
+DRAIN_SECONDS = 5
+"""For the requests of a replica that is to go; a command that is told to stop is given six."""
+
+
+class Replicas(Options):
+    """What the application is built of; the `args` of a config."""
+
+    served: Served
+    replicas: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@serve.ingress()
+class Model:
+    """A replica."""
+
+    def __init__(self, served: dict[str, Any]) -> None:
+        self._served = Served.model_validate(served)
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return endpoint(self._served)
+
+
+def application(args: Replicas) -> serve.Application:
+    """What `import_path` of a config names."""
+    return serve.deployment(name="Model", **settings(args))(Model).bind(args.served.model_dump(mode="json"))
+
+
+def settings(args: Replicas) -> dict[str, Any]:
+    """Of the deployment. A replica takes more at once than its own queue holds, so that what is too much is refused by it,
+    with 429 and how long to wait; and Ray Serve writes down no addresses, which hold queries."""
+    return {
+        "num_replicas": args.replicas,
+        "max_ongoing_requests": 2 * args.served.http.max_waiting,
+        "graceful_shutdown_timeout_s": DRAIN_SECONDS,
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "health_check_period_s": 2,
+        "ray_actor_options": {"num_cpus": args.cpus, "num_gpus": args.gpus},
+        "logging_config": {"enable_access_log": False},
+    }
+
+
+def config(args: Replicas) -> dict[str, Any]:
+    """What `serve deploy` takes: the application by its import path, and where it listens on every node."""
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": args.served.http.host, "port": args.served.http.port},
+        "logging_config": {"enable_access_log": False},
+        "applications": [
+            {
+                "name": NAME,
+                "route_prefix": "/",
+                "import_path": f"{__name__}:application",
+                "args": args.model_dump(mode="json"),
+                "deployments": [{"name": "Model", **settings(args)}],
+            }
+        ],
+    }
+
+
+def start(args: Replicas) -> None:
+    """Have the application run on the Ray session of this process; ready when it returns."""
+    if args.served.device != "cpu" and not args.gpus:
+        args = args.model_copy(update={"gpus": min(gpus(), 1.0)})
+    http = {"host": args.served.http.host, "port": args.served.http.port}
+    serve.start(proxy_location="EveryNode", http_options=http, logging_config=LoggingConfig(enable_access_log=False))
+    serve.run(application(args), name=NAME, route_prefix="/", logging_config=LoggingConfig(enable_access_log=False))
+
+
+def run(args: Replicas) -> None:
+    """Serve until interrupted; then the replicas answer what they have, and are gone."""
+    start(args)
+    at = args.served.http
+    log.info("%d replicas behind http://%s:%d", args.replicas, at.host, at.port)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        serve.delete(NAME)
+        if ray.is_initialized():
+            serve.shutdown()
+    log.info("stopped; every request that was under way is answered")

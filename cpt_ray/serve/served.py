@@ -1,0 +1,52 @@
+"""What is served, as one value: the same makes a process on a laptop and each replica on a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cpt_ray.model.options import Device, Inference
+from cpt_ray.options import Options
+from cpt_ray.serve.indexes import Index
+from cpt_ray.serve.options import HttpOptions
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from cpt_ray.model.embedder import Embedder
+
+
+class Served(Options):
+    """A model's folder, the folder of an index that it made or None, and how both answer."""
+
+    trained: str
+    index: str | None = None
+    name: str
+    device: Device = "auto"
+    precision: Inference = "auto"
+    http: HttpOptions = Field(default_factory=HttpOptions)
+
+
+def open_index(at: str, trained: str, device: Device, precision: Inference) -> tuple[Index, Embedder]:
+    """The index and the model that made it. UserError where another one did."""
+    from cpt_ray.model.embedder import Embedder  # seconds, so only when it is known what is to be opened
+    from cpt_ray.model.weights import weights_identity
+    from cpt_ray.serve.index import read_index
+
+    opened = read_index(at)
+    opened.check_model(weights_identity(trained), f"trained={trained}")
+    return opened, Embedder(trained, device=device, precision=precision)
+
+
+def application(served: Served) -> Starlette:
+    """The endpoint, with the model loaded."""
+    from cpt_ray.model.embedder import Embedder
+    from cpt_ray.serve.http import make_app
+
+    index: Index | None
+    if served.index is None:
+        index, embedder = None, Embedder(served.trained, device=served.device, precision=served.precision)
+    else:
+        index, embedder = open_index(served.index, served.trained, served.device, served.precision)
+    return make_app(embedder, index, served.http, name=served.name)
