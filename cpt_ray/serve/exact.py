@@ -39,6 +39,9 @@ class ExactIndex(Index):
 
     vectors: np.ndarray
 
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
+        return self.vectors[rows]
+
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         return top_k(queries, self.vectors, k)
 

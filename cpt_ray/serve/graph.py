@@ -48,6 +48,9 @@ class GraphIndex(Index):
         found = (Graph.restore(str(path), view=True) for path in sorted(Path(self.folder).glob("graph-*.usearch")))
         return [graph for graph in found if graph is not None]
 
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
+        return self.vectors[rows]
+
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As of Index; ties by row. UserError where the widths differ or a query is not finite."""
         k = min(k, len(self.vectors))

@@ -4,6 +4,7 @@
     GET  /v1/models, /v1/models/{id}  the names it goes by there
     POST /v1/similarity               {"queries": [...], "documents": [...]} -> the cosine of each with each
     POST /v1/search                   {"query": "...", "k": 10} -> answers with path, line or url, and the row
+    GET  /, /v1/map                   a page to search by, and its map: rows of the index, each with a place
     GET  /health, /healthz            {"status": "ok", "dimension": D, "rows": N}
     GET  /metrics, /openapi.json      Prometheus' text; what all this takes and gives
     POST /embed                       {"texts": [...], "side": "x"} -> {"vectors": [[...], ...], "dimension": D}
@@ -28,8 +29,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.message import Message
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from starlette.applications import Starlette
@@ -48,7 +51,8 @@ from cpt_ray.serve.metrics import CONTENT_TYPE, Metrics
 from cpt_ray.serve.openai import Refused
 from cpt_ray.serve.openapi import Call, document
 from cpt_ray.serve.options import HttpOptions
-from cpt_ray.serve.search import Answer, check_query, nearest
+from cpt_ray.serve.plane import Plane, plane_of
+from cpt_ray.serve.search import Answer, answers_of, check_query, nearest
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 Result = TypeVar("Result")
@@ -57,8 +61,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger("cpt_ray")
 
 API_KEY = "CPT_RAY_API_KEY"
-OPEN = {"/health", "/healthz", "/metrics", "/openapi.json"}
+OPEN = {"/", "/health", "/healthz", "/metrics", "/openapi.json"}
 """Routes that no key is asked for: those of whoever runs the machine, and what says how to use it."""
+PAGE = {
+    "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+"""Headers of the page: it loads nothing, from nowhere."""
 ENCODINGS = {"utf-8", "ascii", "iso8859-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
 """Of a body; Python knows others that take hours for some megabytes."""
 GONE = 499
@@ -90,6 +101,7 @@ class Endpoint:
         )
         self.metrics.watch(lambda: self.batcher.waiting)
         self.searcher = ThreadPoolExecutor(1, "search")
+        self._planes: list[Plane | None] = []  # the map, once it was asked for
         self.few = min(10, options.max_answers)  # answers where nobody says how many
         self.calls = [
             Call(
@@ -99,6 +111,8 @@ class Endpoint:
             Call("GET", "/v1/models/{model:path}", self.one_model, "One of them"),
             Call("POST", "/v1/similarity", self.similarity, "Cosine of each with each", openai.SimilarityRequest),
             Call("POST", "/v1/search", self.search, "The nearest rows of the index", openai.SearchRequest),
+            Call("GET", "/v1/map", self.map, "Rows of the index on its map"),
+            Call("GET", "/", self.page, "A page to search by"),
             Call("GET", "/health", self.health, "Whether it answers"),
             Call("GET", "/healthz", self.health, "The same"),
             Call("GET", "/metrics", self.counts, "Counts for Prometheus"),
@@ -122,6 +136,19 @@ class Endpoint:
 
     async def description(self, _: Request) -> Response:
         return _json(document(self.calls, __version__, API_KEY if os.environ.get(API_KEY) else None))
+
+    async def page(self, _: Request) -> Response:
+        text = Path(__file__).with_name("page.html").read_bytes()
+        return Response(text, headers=PAGE, media_type="text/html; charset=utf-8")
+
+    async def map(self, _: Request) -> Response:
+        if (index := self.index) is None or (plane := await self._plane(index)) is None:
+            raise Refused(404, "there is no index, or one without a map")
+        shown = [
+            {"at": point.tolist(), "where": answer.where, "name": answer.name, "group": answer.row.get("group")}
+            for point, answer in zip(plane.points, answers_of(index, plane.rows, plane.rows), strict=True)
+        ]
+        return _json({"object": "map", "rows": index.rows.num_rows, "data": shown})
 
     async def models(self, _: Request) -> Response:
         return _json({"object": "list", "data": self._models()})
@@ -160,6 +187,11 @@ class Endpoint:
         answers, made = await self._search(request, body.query, body.k or self.few)
         data = [{"object": "answer", "index": at, **_shown(answer)} for at, answer in enumerate(answers)]
         found = {"object": "list", "data": data, "model": body.model or self.name, "usage": openai.usage(made.tokens)}
+        if body.map and self.index is not None and (plane := await self._plane(self.index)) is not None:
+            found["at"] = plane.place(made.vectors)[0].tolist()
+            vectors = self.index.vectors_of(np.array([answer.number for answer in answers], np.int64))
+            for shown, place in zip(data, plane.place(np.asarray(vectors)), strict=True):
+                shown["at"] = place.tolist()
         return _json(found | ({"truncated": True} if made.cut else {}))
 
     async def answer(self, request: Request) -> Response:
@@ -197,6 +229,16 @@ class Endpoint:
             return await loop.run_in_executor(self.searcher, lambda: nearest(made.vectors, index, k)), made
 
         return await self._waited(request, work())
+
+    async def _plane(self, index: Index) -> Plane | None:
+        """The map, found when it is first asked for."""
+
+        def find() -> Plane | None:
+            if not self._planes:
+                self._planes.append(plane_of(index))
+            return self._planes[0]
+
+        return await asyncio.get_running_loop().run_in_executor(self.searcher, find)
 
     async def _waited(self, request: Request, work: Awaitable[Result]) -> Result:
         """What `work` gives, unless the client goes away first: then it is dropped, and what waits for the model with it."""

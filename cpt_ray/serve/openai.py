@@ -89,6 +89,7 @@ class SearchRequest(Body):
 
     query: str
     k: int | None = Field(None, description="a number of answers; 10 where it is left out")
+    map: bool = Field(False, description="whether to say where query and answers are on the map, as `at`")
     model: str | None = None
 
 

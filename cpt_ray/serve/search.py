@@ -30,6 +30,7 @@ class Answer:
 
     score: float
     row: dict[str, Any]
+    number: int = -1  # of the row, in its index
 
     @property
     def where(self) -> str:
@@ -79,9 +80,14 @@ def check_query(query: str) -> None:
 def nearest(query: np.ndarray, index: Index, k: int) -> list[Answer]:
     """The k rows nearest to the vector `query` (1, D), best first."""
     scores, rows = index.search(query, k)
+    return answers_of(index, rows[0], scores[0])
+
+
+def answers_of(index: Index, rows: np.ndarray, scores: np.ndarray) -> list[Answer]:
+    """These rows (n,) with these scores (n,)."""
     # By slices: `take` makes an array of the numbers, for which pyarrow imports pandas, a third of a second.
-    found = [index.rows.slice(int(row), 1).to_pylist()[0] for row in rows[0]]
-    return [Answer(float(score), row) for score, row in zip(scores[0], found, strict=True)]
+    found = (index.rows.slice(int(row), 1).to_pylist()[0] for row in rows)
+    return [Answer(float(score), row, int(at)) for score, row, at in zip(scores, found, rows, strict=True)]
 
 
 def show(query: str, answers: Sequence[Answer], console: Console | None = None) -> None:

@@ -31,6 +31,10 @@ class Index(ABC):
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(Q, D) float32 -> scores (Q, k) float32 falling, rows (Q, k) int64; k is at most N."""
 
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """(n, D) the vectors of these rows, for a map; None where the kind keeps none as they were."""
+        return None
+
     def check_model(self, digest: str, where: str) -> None:
         """UserError unless the model of this digest made the vectors: those of two models have nothing in common, however
         equal their width. `where` is what the model was named by."""
