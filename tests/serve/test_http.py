@@ -341,3 +341,31 @@ def test_told_to_stop_it_answers_what_it_was_asked() -> None:
         app.state.endpoint.close()
 
     asyncio.run(conversation())
+
+
+def test_the_page_and_its_map_need_nothing_from_elsewhere() -> None:
+    """The page names no other host and may load none; the map places rows, the query and its answers."""
+
+    async def steps(client: httpx2.AsyncClient) -> None:
+        page = await client.get("/")
+        assert page.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert set(re.findall(r"https?://[^\s\"']+", page.text)) == {"http://www.w3.org/2000/svg"}
+        shown = (await client.get("/v1/map")).json()
+        assert shown["rows"] == len(shown["data"]) == 20
+        assert shown["data"][3]["where"] == "pkg/mod3.py:4"
+        found = (await client.post("/v1/search", json={"query": "a", "k": 3, "map": True})).json()
+        for answer in found["data"]:
+            assert answer["at"] == pytest.approx(shown["data"][answer["row"]["start_line"] - 1]["at"])
+        assert len(found["at"]) == 2
+
+    ask(steps, INDEX)
+
+
+def test_without_vectors_there_is_no_map() -> None:
+    async def steps(client: httpx2.AsyncClient) -> None:
+        assert (await client.get("/v1/map")).status_code == 404
+        assert "at" not in (await client.post("/v1/search", json={"query": "a", "map": True})).json()
+
+    one = ExactIndex(functions(0, 1), "", INDEX.vectors[:1])
+    ask(steps, one)

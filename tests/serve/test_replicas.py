@@ -1,0 +1,118 @@
+"""The application on Ray Serve: a config for `serve deploy`, and replicas that may die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+import yaml
+
+from pipelines import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_config_is_what_serve_deploy_takes(tmp_path: Path, model_folder: str) -> None:
+    """Read by Ray Serve's own schema; it names our import path, whole paths, and no key."""
+    from ray.serve.schema import ServeDeploySchema
+
+    out = tmp_path / "serve.yaml"
+    os.environ.pop("CPT_RAY_API_KEY", None)
+    words = [f"trained={model_folder}", "index=null", "replicas=3", f"config={out}", "name=toy", "http.port=8123"]
+    assert cli.main(["serve", *words]) == 0
+    written = yaml.safe_load(out.read_text())
+    read = ServeDeploySchema.model_validate(written)
+    assert read.http_options.port == 8123
+    (application,) = read.applications
+    assert application.import_path == "cpt_ray.serve.replicas:application"
+    assert application.args["served"]["trained"] == model_folder
+    assert application.deployments[0].num_replicas == 3
+    from cpt_ray.serve import replicas
+
+    built = replicas.application(replicas.Replicas.model_validate(application.args))
+    assert built._bound_deployment.name == application.deployments[0].name
+
+
+@pytest.fixture
+def two_replicas(model_folder: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [f"trained={model_folder}", "index=null", "replicas=2", "name=toy", f"http.port={port}", "precision=fp32"]
+    process = subprocess.Popen([sys.executable, "-m", "pipelines.serve", *words], cwd=ROOT)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                if httpx2.get(f"{address}/health").status_code == 200:
+                    break
+            except httpx2.TransportError:
+                time.sleep(0.2)
+        yield address, process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def of_replicas(process: subprocess.Popen) -> list[psutil.Process]:
+    """Processes that run a replica of ours."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if "ServeReplica:cpt-ray:Model" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_a_replica_killed_under_load_loses_only_what_it_had(two_replicas: tuple[str, subprocess.Popen]) -> None:
+    """Every request is answered: 200, or a 5xx of those that were in the replica; then there are two again, and SIGTERM
+    ends all of it."""
+    address, process = two_replicas
+    body, clients = {"input": ["def parse(date): return date"], "model": "toy"}, 8
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def client() -> None:
+        with httpx2.Client(timeout=120) as session:
+            while not stop.is_set():
+                seen.append(session.post(f"{address}/v1/embeddings", json=body).status_code)
+
+    def until(count: int) -> None:
+        while len(seen) < count:
+            assert process.poll() is None
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    until(100)
+    killed = of_replicas(process)[0]
+    os.kill(killed.pid, signal.SIGKILL)
+    until(len(seen) + 400)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    counted = Counter(seen)
+    assert set(counted) <= {200, 500, 502, 503}, counted
+    assert sum(count for status, count in counted.items() if status != 200) <= clients, counted
+    while len(alive := of_replicas(process)) < 2 or killed in alive:
+        assert process.poll() is None
+        time.sleep(0.2)
+    assert httpx2.get(f"{address}/v1/models").status_code == 200
+    process.terminate()
+    assert process.wait(60) in (0, 143)
