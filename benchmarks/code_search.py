@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("pairs")
     parser.add_argument("--trained")
     parser.add_argument("--candidates", type=int, default=1000)
+    parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--group-share", type=float, default=0.05)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -60,7 +61,11 @@ def main() -> None:
         from cpt_ray.model.embedder import Embedder
 
         models["model"] = Embedder(given.trained).embed
-    rows = run(given.pairs, CandidateOptions(candidates=given.candidates, group_share=given.group_share), models)
+    rows = run(
+        given.pairs,
+        CandidateOptions(candidates=given.candidates, blocks=given.blocks, group_share=given.group_share),
+        models,
+    )
     shown = Table(
         "language",
         "repositories",

@@ -98,10 +98,11 @@ class Ledger:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Rows dropped by reason, all units together."""
+        """Rows dropped by reason, all units together; bytes are no rows."""
         reasons: Counter[str] = Counter()
-        for count in self.units.values():
-            reasons.update(count.dropped)
+        for unit, count in self.units.items():
+            if unit != "bytes":
+                reasons.update(count.dropped)
         return dict(sorted(reasons.items()))
 
     def whole(self) -> dict[str, object]:

@@ -30,7 +30,7 @@ from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
 from cpt_ray.code import filters
 from cpt_ray.code.grammar import Grammar, keyword_places
-from cpt_ray.code.grammars import GRAMMARS, language_of
+from cpt_ray.code.grammars import grammar_of, language_of
 from cpt_ray.code.licences import file_licence
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.sources import to_utf8
@@ -186,11 +186,11 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         reason = filters.generated_reason(data, language)
         if reason is not None:
             return Mined(reason, [], [])
-    grammar = GRAMMARS[language]
+    read_by, grammar = grammar_of(language, data)
     if grammar.keywords and next(keyword_places(data, grammar), None) is None:
         return Mined("no_functions", [], [])
     try:
-        tree = parse(parser_of(language), data)
+        tree = parse(parser_of(read_by), data)
     except TooSlow:
         return Mined("too_slow", [], [])
     found = definitions(tree, data, grammar)
@@ -415,4 +415,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=6, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=7, gives=FUNCTIONS, unit="files", run=mine_shard)

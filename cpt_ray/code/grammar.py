@@ -59,6 +59,7 @@ class Grammar:
     in it, is called as its binding.
     `tolerates`: whether a function with a place that the grammar cannot read is whole all the same, its name too.
     `docstring` finds the string literals that document, with the statement holding them; otherwise `style` does.
+    `dialect`: a file with this near its top is read by the grammar of that language, and keeps this one's name.
     `spills`: what is ended by its indentation holds the comments below it too, which are the next definition's.
     `keywords` are words of which every function holds one, where there are such: they lead to them faster than a query.
     `any_case`: they may be written in capitals too.
@@ -88,6 +89,7 @@ class Grammar:
     keywords: tuple[str, ...] = ()
     any_case: bool = False
     spills: bool = False
+    dialect: tuple[re.Pattern[bytes], str] | None = None
 
 
 @cache

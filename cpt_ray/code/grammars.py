@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 from cpt_ray.code.grammar import Grammar
@@ -27,6 +28,22 @@ GRAMMARS: dict[str, Grammar] = {
         *(TYPESCRIPT, TSX, C, CPP, CSHARP, RUST, KOTLIN, SCALA, SWIFT),
     )
 }
+
+
+HEADER_BYTES = 4_096
+
+
+def grammar_of(language: str, source: bytes) -> tuple[str, Grammar]:
+    """The language whose parser reads `source`, a file of `language`, and the row to read its tree by."""
+    grammar = GRAMMARS[language]
+    if grammar.dialect is not None and grammar.dialect[0].search(source, 0, HEADER_BYTES) is not None:
+        return grammar.dialect[1], _dialect(language, grammar.dialect[1])
+    return language, grammar
+
+
+@cache
+def _dialect(language: str, read_by: str) -> Grammar:
+    return dataclasses.replace(GRAMMARS[read_by], language=language)
 
 
 @cache

@@ -491,3 +491,17 @@ def test_a_damaged_place_costs_itself_alone_and_is_counted() -> None:
     assert ledger["functions"] == {"read": 3, "kept": 2, "dropped": {"syntax_error": 1}}
     assert 0 < ledger["bytes"]["dropped"]["syntax_error"] < 30
     assert ledger["bytes"]["read"] == len(source)
+
+
+def test_flow_is_read_by_the_grammar_that_knows_types_and_stays_javascript() -> None:
+    """To JavaScript's grammar an annotation is an error, and the functions around it are lost."""
+    source = (
+        "/**\n * @flow strict-local\n */\nimport type {A} from 'a';\n\n/** Adds one to the number given. */\n"
+        "export function inc(n: number, a?: A): number {\n  const b: Array<number> = [n];\n  return b[0] + 1;\n}\n"
+    )
+    options = MineOptions(languages=("javascript",))
+    table, ledger = mine([Source("a.js", source.encode())], Origin("g", "", ""), options)
+    assert table.select(["language", "qualname", "summary"]).to_pylist() == [
+        {"language": "javascript", "qualname": "inc", "summary": "Adds one to the number given."}
+    ]
+    assert "bytes" not in ledger.units

@@ -86,6 +86,7 @@ JAVASCRIPT = Grammar(
     binds=binds,
     unnamed=frozenset({"module.exports", "exports"}),
     inner=True,
+    dialect=(re.compile(rb"@flow\b"), "tsx"),  # Flow's types are nearly those of TypeScript
     style=Style(re.compile(rb"/\*\*(?![*/])"), javadoc),
     examples=(
         Example(
@@ -129,6 +130,7 @@ JAVASCRIPT = Grammar(
 
 TYPESCRIPT = dataclasses.replace(
     JAVASCRIPT,
+    dialect=None,
     language="typescript",
     extensions=(".ts", ".mts", ".cts"),
     module="tree_sitter_typescript",
