@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -18,6 +19,8 @@ from fsspec import AbstractFileSystem
 
 BUCKETS = ("s3", "gs", "az")
 """Schemes that obstore opens."""
+ATTEMPTS = 6
+"""Conditional writes of which nothing is known, but that they left no trace: obstore sends those once."""
 
 
 class Changed(Exception):
@@ -76,16 +79,31 @@ def read(fs: AbstractFileSystem, name: str) -> tuple[bytes, Any] | None:
 def put_over(fs: AbstractFileSystem, name: str, content: bytes, version: Any) -> Any:
     """Write an object in place of `version`, None for nothing; returns its own version. Changed if that is not what stands.
 
-    One of several writers succeeds. File systems other than buckets of obstore are asked first and written to then.
+    One of several writers succeeds, if each writes something of its own: who gets no answer, or one to a request that was
+    carried out and sent again, looks at what stands. File systems that are no bucket of obstore are asked first and
+    written to then.
     """
-    if (store := _of_obstore(fs, name)) is not None:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
+    if (store := _of_obstore(fs, name)) is None:
+        return _ask_and_write(fs, name, content, version)
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
 
+    for attempt in range(ATTEMPTS):
         try:
             return _version(obstore.put(*store, content, mode="create" if version is None else version))
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
-            raise Changed(name) from error
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError, GenericError) as error:
+            there = read(fs, name)
+            if there is not None and there[0] == content:
+                return there[1]
+            if (there[1] if there else None) != version or not isinstance(error, GenericError):
+                raise Changed(name) from error
+            if attempt == ATTEMPTS - 1:
+                raise
+        time.sleep(0.1 * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _ask_and_write(fs: AbstractFileSystem, name: str, content: bytes, version: Any) -> Any:
     there = read(fs, name)
     if (there[1] if there else None) != version:
         raise Changed(name)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import multiprocessing
 import os
+import random
 import signal
 import threading
 import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from obstore.fsspec import FsspecStore
 
 from cpt_ray.artifacts import Ledger, Manifest, build, lease, parts, places, read_manifest, read_table, run_shards
 from cpt_ray.artifacts.lease import Lease
@@ -151,6 +156,67 @@ def test_a_lost_lease_is_noticed_by_its_holder(place, monkeypatch):
         mine.check()
     mine.release()
     assert fs.exists(mine.name)
+
+
+@pytest.fixture
+def faulty(s3, monkeypatch) -> Iterator[list[int]]:
+    """The server behind one that answers 503 to some requests, half of the time after they were carried out."""
+    behind = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+    chosen, seen, lock = random.Random(0), [0, 0], threading.Lock()
+
+    class Faulty(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            with lock:
+                seen[0] += 1
+                fails, before = chosen.random() < 0.15, chosen.random() < 0.5
+                seen[1] += fails
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, headers, answer = 503, [], b""
+            if not (fails and before):
+                with contextlib.closing(http.client.HTTPConnection(behind)) as server:
+                    server.request(self.command, self.path, body, dict(self.headers))
+                    found = server.getresponse()
+                    status, headers, answer = found.status, found.getheaders(), found.read()
+            if fails:
+                status, headers, answer = 503, [], b""
+            self.send_response(status)
+            for name, value in headers:
+                if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                    self.send_header(name, value)
+            length = dict(headers).get("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", length or str(len(answer)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    FsspecStore.clear_instance_cache()  # a client reads its endpoint once
+    yield seen
+    FsspecStore.clear_instance_cache()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_store_that_fails_now_and_then_loses_nothing(tmp_path, place, faulty):
+    """Every seventh request or so is answered 503, some after they were carried out: the same artifact, once."""
+    there = run(place)
+    second = run(place, params={"p": 2})
+    assert faulty[1] > 0
+    assert there.digest == run(str(tmp_path / "one")).digest
+    assert second.digest == run(str(tmp_path / "two"), params={"p": 2}).digest
+    assert read_table(place).equals(read_table(str(tmp_path / "two")))
 
 
 @pytest.mark.parametrize("scheme", ["s3", "memory"])
