@@ -28,7 +28,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.artifacts.store import Work, parts
+from cpt_ray.artifacts.store import Work, parts, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.order import Pulled, Stream, content_keys, keyed_order, place, plan, ranges
@@ -141,20 +141,25 @@ class BatchReader:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._groups: list[tuple[str, int]] = []
-        for name in parts(path):
-            with _open(name) as file:
-                self._groups += [(name, group) for group in range(file.num_row_groups)]
-        if not self._groups:
+        self._parts, self._batches = parts(path), int(read_manifest(path).extra.get("batches", 0))
+        if not self._batches:
             raise UserError("no batches here", where=path, fix="give more pairs, or a smaller batch_size")
+        # Every part but the last has as many as the first, so that no rank opens them all.
+        with _open(self._parts[0]) as file:
+            self._of_a_part = file.num_row_groups
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return self._batches
 
     def __getitem__(self, step: int) -> pa.Table:
-        name, group = self._groups[step]
+        name, group = self._place(range(self._batches)[step])
         with _open(name) as file:
             return file.read_row_group(group)
+
+    def _place(self, step: int) -> tuple[str, int]:
+        """The part and the row group of a step."""
+        part, group = divmod(step, self._of_a_part)
+        return self._parts[part], group
 
     def follow(self, start: int = 0, stop: int | None = None, ahead: int = 2) -> Iterator[tuple[int, pa.Table]]:
         """(step, table) from `start` on, at most `ahead` of them read in advance by a thread of its own."""
@@ -173,10 +178,10 @@ class BatchReader:
 
         def read() -> None:
             try:
-                for name, steps in itertools.groupby(range(start, end), key=lambda step: self._groups[step][0]):
+                for name, steps in itertools.groupby(range(start, end), key=lambda step: self._place(step)[0]):
                     with _open(name) as file:
                         for step in steps:
-                            if not put((step, file.read_row_group(self._groups[step][1]))):
+                            if not put((step, file.read_row_group(self._place(step)[1]))):
                                 return
                 put(None)
             except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
