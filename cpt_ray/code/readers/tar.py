@@ -96,21 +96,40 @@ class Tar:
                     for info in tar:
                         tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                         yield info, tar
+                    if tar.damaged:
+                        raise Damage("damaged")
         except _BROKEN:
             raise Damage("damaged") from None
 
 
+class _Noticing(tarfile.TarFile):
+    damaged = False
+    zeros = 0
+
+
 class _Info(tarfile.TarInfo):
-    """tarfile takes a damaged header behind the first for the end of the archive; here it is damage."""
+    """tarfile takes a damaged header behind the first for the end of the archive; here it is noticed and passed over.
+
+    With `ignore_zeros` tarfile goes on at the next header there is, and past the end too: two blocks of zeros are the end.
+    """
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Info:
+        assert isinstance(tar, _Noticing)
         try:
-            return super().fromtarfile(tar)
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+            found = super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            tar.zeros += 1
+            if tar.zeros > 1:
+                raise tarfile.EmptyHeaderError("the end") from None  # type: ignore[attr-defined]
+            raise
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError:
-            raise Damage("damaged") from None
+            tar.damaged = True
+            raise
+        tar.zeros = 0
+        return found
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _DESCRIBING and self.size > _LARGEST_NAME:
@@ -131,8 +150,10 @@ class _Bounded:
         return data
 
 
-def _open(stream: Any) -> tarfile.TarFile:
-    return tarfile.open(fileobj=stream, mode="r|", tarinfo=_Info, errorlevel=1)
+def _open(stream: Any) -> _Noticing:
+    tar = _Noticing.open(fileobj=stream, mode="r|", tarinfo=_Info, errorlevel=1, ignore_zeros=True)
+    assert isinstance(tar, _Noticing)
+    return tar
 
 
 def _unpacked(raw: IO[bytes]) -> IO[bytes]:
