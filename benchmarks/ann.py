@@ -1,4 +1,4 @@
-"""Approximate search: graphs of usearch, hnswlib and faiss, and faiss's inverted lists, beside exact search. Run as
+"""Approximate search: graphs of ours, usearch, hnswlib and faiss, and faiss's inverted lists, beside exact search. Run as
 `make bench-ann [ROWS=1000000]`.
 
 Vectors lie as those of texts do: near a surface of few dimensions (32 here) in the space of 256, around centres. Each library
@@ -23,6 +23,7 @@ from rich.table import Table
 
 from cpt_ray.evaluate.report import machine
 from cpt_ray.serve.exact import top_k
+from cpt_ray.serve.graph import GraphIndex, build
 
 RESULT = Path(__file__).parent / "results" / "ann.json"
 K, WIDTH, LATENT = 10, 256, 32
@@ -44,6 +45,18 @@ def unit(rows: int, seed: int) -> np.ndarray:
         part[:] = latent @ surface + 0.3 * rng.standard_normal(part.shape, np.float32)
         part /= np.linalg.norm(part, axis=1, keepdims=True)
     return out
+
+
+def ours(vectors: np.ndarray, threads: int, folder: str) -> Iterator[Found]:
+    """`index.kind=hnsw`: usearch by one thread a graph, int8 by one factor, scored by the vectors as they are."""
+    for values in ("int8", "float32"):
+        started = time.perf_counter()
+        build(folder, vectors, values=values, links=LINKS, breadth=BREADTH, rows_per_graph=1_000_000)
+        took = time.perf_counter() - started
+        size = sum(path.stat().st_size for path in Path(folder).glob("graph-*"))
+        for breadth in (32, 64, 128):
+            made = GraphIndex(None, "", vectors, folder, breadth)  # type: ignore[arg-type]
+            yield f"ours {values}, breadth {breadth}", took, size, lambda q, made=made: made.search(q, K)[1]
 
 
 def usearch_graphs(vectors: np.ndarray, threads: int, folder: str) -> Iterator[Found]:
@@ -132,7 +145,7 @@ def main() -> None:
     block, single = per_second(exact, queries), per_second(lambda q: [exact(one[None]) for one in q], queries[:8])  # type: ignore[arg-type,return-value]
     lines = [line("exact", 0.0, vectors.nbytes, 1.0, block, single, block, single)]
     with tempfile.TemporaryDirectory() as folder:
-        for peer in (usearch_graphs, hnswlib_graphs, faiss_indexes):
+        for peer in (ours, usearch_graphs, hnswlib_graphs, faiss_indexes):
             try:
                 for name, took, size, search in peer(vectors, threads, folder):
                     recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(search(queries), want, strict=True)])
