@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cpt_ray.errors import UserError
 
@@ -21,6 +22,31 @@ DRAIN_SECONDS = 5
 """For requests under way when it is told to stop; a command is given six (pipelines/stopping.py)."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """SIGUSR1 is how a command asks the process that works for it."""
+
+
+MAX_HEAD = 64 << 10
+"""Bytes of a request line and its headers."""
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, which by itself keeps headers of any length."""
+
+    _head: int | None = 0  # bytes so far, None once the head is whole
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head += len(data)
+        super().data_received(data)
+        if self._head is not None and self._head > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response("the head of the request is too large")
 
 
 class Server(uvicorn.Server):
@@ -43,7 +69,12 @@ def server(app: Starlette) -> Server:
     """uvicorn without its logs, which hold the addresses that were asked for, and so the queries."""
     return Server(
         uvicorn.Config(
-            app, access_log=False, log_level="critical", lifespan="off", timeout_graceful_shutdown=DRAIN_SECONDS
+            app,
+            http=Protocol,
+            access_log=False,
+            log_level="critical",
+            lifespan="off",
+            timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
 
