@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.serve.conftest import model_folder
+
+__all__ = ["model_folder"]
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "eval"
 
 
