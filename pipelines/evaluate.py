@@ -9,13 +9,15 @@ if __name__ == "__main__":
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_manifest
+from cpt_ray.errors import UserError
 from cpt_ray.evaluate.candidates import EVALUATE
-from cpt_ray.evaluate.embed import Embed
+from cpt_ray.evaluate.embed import Embed, sentence_transformer
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import compare
 from cpt_ray.evaluate.suite import QUERIES, SUITE, by_query, measure
@@ -124,6 +126,8 @@ def _settled(
     device: Device,
 ) -> tuple[Inference, dict[str, Any]]:
     """The precision that is measured in, here in the driver with all its threads."""
+    if not _ours(model):
+        return "fp32", {}
     import torch
 
     from cpt_ray.model.embedder import device_of, shape_of
@@ -141,6 +145,14 @@ def _settled(
 
 def _models(model: str, initial: str | None, device: Device, precision: Inference) -> dict[str, Embed]:
     """The trained model and, where they are given, the weights that it started from."""
+    if not _ours(model):
+        if initial is not None:
+            raise UserError(
+                "the first weights are read as a model of cpt-ray train reads texts",
+                where="initial",
+                fix="leave it out",
+            )
+        return {"model": sentence_transformer(model, None if device == "auto" else device)}
     from cpt_ray.model.embedder import Embedder
 
     trained = Embedder(model, device=device, precision=precision)
@@ -148,6 +160,10 @@ def _models(model: str, initial: str | None, device: Device, precision: Inferenc
     if initial is not None:
         models["initial"] = Embedder(initial, untrained=trained.info, device=device, precision=precision).embed
     return models
+
+
+def _ours(model: str) -> bool:
+    return Path(model, "cpt_ray.json").is_file()
 
 
 def print_search(tasks: dict[str, dict[str, Any]]) -> None:
@@ -174,7 +190,11 @@ def print_suite(rows: Sequence[dict[str, Any]]) -> None:
     for title in dict.fromkeys(row["task"] for row in rows):
         of = {row["method"]: row for row in rows if row["task"] == title}
         values = [figure(of[method]) if method in of else "" for method in methods]
-        table.add_row(title, next(iter(of.values()))["metric"].replace("_at_", "@"), *values)
+        metric = next(iter(of.values()))["metric"]
+        table.add_row(title, metric.replace("_at_", "@"), *values)
+        for variant in (name for name in next(iter(of.values()))["scores"] if name.endswith(f"_{metric}")):
+            others = [f"{of[method]['scores'][variant]:.4f}" if method in of else "" for method in methods]
+            table.add_row(f"  {variant.removesuffix(f'_{metric}')}", "", *others)
     console().print(table, highlight=False)
 
 

@@ -45,6 +45,13 @@ def check(key: str, kind: str, value: str) -> None:
     elif kind == "trained":
         if not Path(value, "cpt_ray.json").is_file():
             raise UserError("this is no trained model: it has no cpt_ray.json", where=where, fix="see cpt-ray train")
+    elif kind == "encoder":
+        if not (Path(value, "cpt_ray.json").is_file() or Path(value, "modules.json").is_file()):
+            raise UserError(
+                "no model here: neither cpt_ray.json nor modules.json",
+                where=where,
+                fix="give a folder of cpt-ray train, or one of sentence-transformers",
+            )
     elif kind == "weights":
         _weights(where, value)
     else:

@@ -309,6 +309,19 @@ def code_without(definition: Definition, found: Documentation, source: bytes) ->
     return text.replace("\r\n", "\n") if "\r" in text else text
 
 
+def undocumented(code: str, language: str) -> str:
+    """`code` without the documentation of the first function in it that has one; what cannot be read stays as it is."""
+    grammar, source = GRAMMARS[language], code.encode()
+    try:
+        tree = parse(parser_of(language), source)
+    except TooSlow:
+        return code
+    for definition in definitions(tree, source, grammar):
+        if found := documentation(definition, source, grammar):
+            return code_without(definition, found, source)
+    return code
+
+
 _WRITTEN_LINE = re.compile(r"\S[^\n]*")
 _REST_OF_LINE = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?(?:#[^\n]*)?(?:\r?\n|$)")
 _SEMICOLON = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?")

@@ -89,6 +89,12 @@ class BeirTask:
                 best[query] = gain, candidate
         return [(self.queries[query], self.corpus[candidate]) for query, (_, candidate) in sorted(best.items())]
 
+    def undocumented(self, language: str) -> "BeirTask":
+        """The same with the functions of the corpus without their documentation, which may hold the query's very words."""
+        from cpt_ray.code.functions import undocumented
+
+        return BeirTask(self.queries, [undocumented(code, language) for code in self.corpus], self.judgement)
+
     def merged(self) -> "BeirTask":
         """The same with each distinct text of the corpus once: copies of an answer answer too (the best gain counts).
 

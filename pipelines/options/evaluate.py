@@ -15,14 +15,14 @@ from cpt_ray.evaluate.suite_options import SuiteOptions
 from cpt_ray.model.options import Device, Inference
 from cpt_ray.options import Options
 
-READS = {"pairs": "pairs", "trained": "trained", "initial": "weights", "data": "folder"}
+READS = {"pairs": "pairs", "trained": "encoder", "initial": "weights", "data": "folder"}
 
 
 class PipelineOptions(Options):
     """Options of `cpt-ray evaluate`."""
 
     cluster: ClusterOptions = ClusterOptions()
-    trained: str = Field(description="the trained model's folder")
+    trained: str = Field(description="the trained model's folder, or one of sentence-transformers")
     initial: str | None = Field(None, description="the weights it started from, measured beside it")
     pairs: str | None = Field(None, description="a pairs artifact; its held-out part is searched")
     candidates: CandidateOptions = CandidateOptions()

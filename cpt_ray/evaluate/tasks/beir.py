@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cpt_ray.options import Options
 
@@ -23,6 +23,10 @@ class Beir(Options):
     folder: str = Field(description="folder with corpus.jsonl, queries.jsonl and qrels/")
     split: str = Field("test", description="qrels file; its queries alone are searched")
 
+    language: str | None = Field(
+        None, description="of a corpus of functions, such as python: they are searched without documentation too"
+    )
+
     @property
     def title(self) -> str:
         return Path(self.folder).name
@@ -30,6 +34,15 @@ class Beir(Options):
     def files(self) -> list[Path]:
         root = Path(self.folder)
         return [root / "corpus.jsonl", root / "queries.jsonl", root / "qrels" / f"{self.split}.tsv"]
+
+    @field_validator("language")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        from cpt_ray.code.grammars import GRAMMARS
+
+        if value is not None and value not in GRAMMARS:
+            raise ValueError(f"a language is one of {', '.join(GRAMMARS)}, not {value!r}")
+        return value
 
     def texts(self) -> list[str]:
         return self._read().corpus
@@ -48,11 +61,17 @@ class Beir(Options):
         return self._read().items()
 
     def _both(self, search: Callable[[BeirTask], dict[str, float]]) -> dict[str, float]:
-        """The figures of the corpus as it is, and as `merged_<metric>` those with its duplicates as one document."""
+        """The figures of the corpus as it is; `merged_<metric>` those with its duplicates as one document, and
+        `undocumented_<metric>` those of code without its documentation."""
         task = self._read()
-        scores, merged = search(task), task.merged()
+        others, merged = {}, task.merged()
         if len(merged.corpus) < len(task.corpus):
-            scores |= {f"merged_{name}": value for name, value in search(merged).items()}
+            others["merged"] = merged
+        if self.language is not None:
+            others["undocumented"] = task.undocumented(self.language)
+        scores = search(task)
+        for name, other in others.items():
+            scores |= {f"{name}_{metric}": value for metric, value in search(other).items()}
         return scores
 
     def _read(self) -> BeirTask:
