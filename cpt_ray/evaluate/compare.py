@@ -148,8 +148,10 @@ def html(found: Comparison) -> str:
         for task in found.tasks
     }
     plots = {
-        "values": draw.intervals(values, "Figures and their 95 % intervals", ""),
-        "differences": draw.intervals(differences, f"Difference from {found.names[0]}, 95 % interval", "", zero=True),
+        "values": draw.intervals(values, found.names, "Figures and their 95 % intervals"),
+        "differences": draw.intervals(
+            differences, found.names, f"Difference from {found.names[0]}, 95 % interval", zero=True
+        ),
     }
     return page("compare.html.j2", plots, c=found, sure=SURE)
 

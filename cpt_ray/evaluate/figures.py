@@ -171,10 +171,10 @@ def contrast(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str, x:
 
 
 def intervals(
-    groups: Mapping[str, Mapping[str, tuple[float, float, float]]], title: str, x: str, zero: bool = False
+    groups: Mapping[str, Mapping[str, tuple[float, float, float]]], names: Sequence[str], title: str, zero: bool = False
 ) -> Figure:
-    """For each group a dot (value) and a bar (low to high) for each name; `zero` draws the line of no difference."""
-    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    """For each group a dot (value) and a bar (low to high) for each of the names it has; their order gives their colours.
+    `zero` draws the line of no difference."""
     height = 0.16 + 0.17 * len(names)
     figure = Figure(figsize=(11, 1.1 + (height + 0.12) * len(groups)), layout="constrained")
     axes = figure.subplots()
@@ -185,10 +185,11 @@ def intervals(
             value, low, high = group[name]
             at, colour = row + 0.62 * ((number + 0.5) / len(names) - 0.5), ORDERED[number % len(ORDERED)]
             axes.plot([low, high], [at, at], color=colour, linewidth=2.2, solid_capstyle="round", alpha=0.55)
-            axes.plot([value], [at], "o", color=colour, markersize=5.5, label=name if row == 0 else None)
+            label = name if name not in axes.get_legend_handles_labels()[1] else None
+            axes.plot([value], [at], "o", color=colour, markersize=5.5, label=label)
     if zero:
         axes.axvline(0, color=INK, linewidth=1)
-    _plain(axes, title, x, "")
+    _plain(axes, title, "", "")
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
