@@ -311,9 +311,10 @@ def code_without(definition: Definition, found: Documentation, source: bytes) ->
 
 def undocumented(code: str, language: str) -> str:
     """`code` without the documentation of the first function in it that has one; what cannot be read stays as it is."""
-    grammar, source = GRAMMARS[language], code.encode()
+    source = code.encode()
+    spoken, grammar = grammar_of(language, source)
     try:
-        tree = parse(parser_of(language), source)
+        tree = parse(parser_of(spoken), source)
     except TooSlow:
         return code
     for definition in definitions(tree, source, grammar):
