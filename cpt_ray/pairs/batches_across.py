@@ -73,7 +73,7 @@ EPOCHS = 4
 """Epochs whose order one task makes of a range of ids."""
 OF = "of "
 """Before the name of a source, where a ledger counts its pairs."""
-ONE_TABLE = 50_000
+ONE_TABLE = 100_000
 """Pairs that are ordered as one table, in memory."""
 ROOM = 1 / 8
 """Of a source: how much of it is made ready behind what the quotas ask for, because some pairs wait."""

@@ -21,8 +21,9 @@ ROWS_PER_PART = 50_000
 TEXT_PAIRS = Stage("text_pairs", version=3, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
 CODE_PAIRS = Stage("code_pairs", version=3, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
-ONE_TABLE = 50_000
-"""Documents or functions that are made into pairs as one table, in memory; more go through exchanges to the same rows."""
+ONE_TABLE = {"text_pairs": 10_000, "code_pairs": 50_000}
+"""Documents and functions that are made into pairs as one table, in memory: below 1 GB of it, at 80 kB a document with all
+its pieces. More go through exchanges, to the same rows."""
 
 Maker = Callable[[pa.Table, pa.Table], tuple[pa.Table, Ledger]]
 
@@ -86,7 +87,7 @@ def _make(
     if evaluation is not None:
         inputs["evaluation"] = fingerprint([sorted(map(list, evaluation.files)), sorted(evaluation.hashes)])
     params = {**options, "split": split.result()}
-    if read_manifest(rows).rows > ONE_TABLE and stage.begun(path, params=params, inputs=inputs) != "done":
+    if read_manifest(rows).rows > ONE_TABLE[stage.name] and stage.begun(path, params=params, inputs=inputs) != "done":
         last = {"params": params, "inputs": inputs, "split": split, "evaluation": evaluation}
         return across(path, stage, rows, clusters, **last)
     with stage.build(path, params=params, inputs=inputs) as work:
