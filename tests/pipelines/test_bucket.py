@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import uuid
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from warcio.warcwriter import WARCWriter
 
 from cpt_ray.artifacts import Manifest, parts, read_manifest, run_flow
 from cpt_ray.artifacts.places import locate
-from pipelines import config, text_pairs
+from cpt_ray.pairs.batches_across import make_batches
+from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.tokens import listed
+from pipelines import config, reads, text_pairs
 
 WORDS = [
     "rain",
@@ -39,10 +43,9 @@ def write_archive(path: Path) -> None:
     with path.open("wb") as sink:
         writer = WARCWriter(sink, gzip=True)
         for i in range(20):
-            text = " ".join(
-                f"The {WORDS[(i % 14 + j) % 15]} of the {WORDS[(j * 7 + i % 14) % 15]} was seen on day {j} by many people."
-                for j in range(40)
-            )
+            chosen = random.Random(i - (i % 5 == 4))
+            said = [chosen.sample(WORDS, 3) for _ in range(40)]
+            text = " ".join(f"The {a} of the {b} was seen by the {c} on day {j}." for j, (a, b, c) in enumerate(said))
             body = f"<html><body><article><h1>Page {i}</h1><p>{text}</p></article></body></html>".encode()
             headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.0")
             uri = f"https://site{i % 4}.example/page{i}"
@@ -74,4 +77,12 @@ def test_text_pairs_in_a_bucket_are_those_of_a_folder(tmp_path, s3, run):
         assert read_manifest(two).digest == here[one].digest
         for local, remote in zip(parts(one), parts(two), strict=True):
             assert fs.cat_file(locate(remote)[1]) == Path(local).read_bytes()
-    assert here[next(reversed(here))].rows > 0
+    made_here, made_there = (f"{place}/text/text_pairs" for place in made)
+    assert read_manifest(made_here).rows > 0
+    reads.check("pairs", "pairs", made_there)
+    for name, pairs in (("one", made_here), ("two", made_there)):
+        inputs = {"pairs": read_manifest(pairs)}
+        size = BatchOptions(batch_size=2, steps=2, homogeneous=False)
+        encode = listed(lambda texts: [list(text.encode()) for text in texts])
+        make_batches(str(tmp_path / name), pairs, encode, size, inputs=inputs, split="train")
+    assert read_manifest(str(tmp_path / "one")).digest == read_manifest(str(tmp_path / "two")).digest
