@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
+from cpt_ray.compat.ray import started_too_slowly
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
@@ -142,7 +143,7 @@ def _start(**arguments: Any) -> None:
             ray.init(**arguments)
         except Exception as error:
             ray.shutdown()
-            if "timed out during startup" not in str(error) or attempt == ATTEMPTS:
+            if not started_too_slowly(error) or attempt == ATTEMPTS:
                 raise
             log.info("ray did not start within 30 s, trying again")
         else:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "cpt_ray"
 
 FLOORS = [
-    {"errors", "options", "kinds", "progress", "memory", "machine", "ranking", "words", "addresses"},
+    {"compat", "errors", "options", "kinds", "progress", "memory", "machine", "ranking", "words", "addresses"},
     {"artifacts", "tracking", "cluster"},
     {"installed"},
     {"web", "code", "dedup"},
@@ -85,6 +85,29 @@ LIGHT = [
     *sorted((ROOT / "pipelines" / "options").glob("[a-z]*.py")),
     *(ROOT / "pipelines" / f"{name}.py" for name in ("cli", "config", "compose")),
 ]
+
+
+INNER = ("deepspeed.runtime", "transformers.models", "transformers.modeling_utils", "ray._", "torch._", "aiohttp._")
+"""Beginnings of the names of other libraries' own modules."""
+PROMISED = {"_replace", "_asdict", "_fields"}
+"""Of named tuples, which the standard library documents."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_internals_of_other_libraries_are_used_in_one_room(path: Path) -> None:
+    """What is private to a library stands in `compat`, with the version it is true for and a test."""
+    if path.parent == LIBRARY / "compat":
+        return
+    inner = {module for module in imports_of(path) if module.startswith(INNER)}
+    tree = ast.parse(path.read_text())
+    ours = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
+            continue
+        of_self = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+        if not of_self and node.attr not in ours | PROMISED:
+            inner.add(ast.unparse(node))
+    assert not inner, f"move it to cpt_ray/compat: {sorted(inner)}"
 
 
 def test_options_are_light() -> None:

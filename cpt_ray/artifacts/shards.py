@@ -16,7 +16,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import File, Manifest
 from cpt_ray.artifacts.places import locate, read, write
 from cpt_ray.artifacts.store import SCRATCH, Place, build
-from cpt_ray.errors import UserError
+from cpt_ray.compat.ray import user_error
 from cpt_ray.progress import progress
 
 Shard = Mapping[str, Any]
@@ -119,17 +119,7 @@ def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], asks: Mapping[
     try:
         yield from dataset.iter_rows()
     except RayTaskError as error:
-        raise _user_error(error) or error from error
-
-
-def _user_error(error: BaseException) -> UserError | None:
-    """The UserError at the bottom of what Ray wrapped around it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, UserError):
-            return UserError(seen.what, where=seen.where, fix=seen.fix)
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return None
+        raise user_error(error) or error from error
 
 
 def _ray_is_up() -> bool:

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
+from cpt_ray.compat.transformers import has_processor, kernel, kernel_of
 from cpt_ray.errors import UserError
 
 LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "keep_window_size")
@@ -78,7 +78,7 @@ def check_config(config: Any, init: str) -> None:
             where=init,
             fix="give the weights before quantisation, or save them dequantised",
         )
-    if text_config(config).model_type in PROCESSOR_MAPPING_NAMES:
+    if has_processor(text_config(config).model_type):
         raise UserError(
             f"this model ({config.model_type}) reads more than texts, and has no decoder of texts that stands alone",
             where=init,
@@ -95,26 +95,24 @@ def check_decoder(model: PreTrainedModel, init: str) -> None:
     We pass no mask, so padding and batch mates would change them. `model` is on CPU, whole, without its head.
     """
     check_config(model.config, init)
-    kernel = model.config._attn_implementation
+    own = kernel_of(model)
     try:
-        model.config._attn_implementation = "eager" if kernel == "flash_attention_2" else kernel  # that one needs a GPU
         count = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
         ids = torch.stack([torch.arange(1, 9), torch.arange(11, 3, -1)]) % count
         # Without a mask, as we run it; with one, as sentence-transformers does.
         padding = {"attention_mask": torch.tensor([[1] * 4 + [0] * 4, [1] * 8])}
         masked = padding if "attention_mask" in inspect.signature(model.forward).parameters else {}
-        alone, beside, padded = (
-            model(input_ids=part, use_cache=False, **more).last_hidden_state.float()
-            for part, more in ((ids[:1, :4], {}), (ids, {}), (ids, masked))
-        )
+        with kernel(model, "eager" if own == "flash_attention_2" else own):  # that one needs a GPU
+            alone, beside, padded = (
+                model(input_ids=part, use_cache=False, **more).last_hidden_state.float()
+                for part, more in ((ids[:1, :4], {}), (ids, {}), (ids, masked))
+            )
     except (AttributeError, ImportError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"this model ({model.config.model_type}) cannot be run on token ids: {first_line(error)}",
             where=init,
             fix=FIX,
         ) from error
-    finally:
-        model.config._attn_implementation = kernel
     if alone.shape != (1, 4, width_of(model.config)):
         raise UserError(
             f"this model's states are {tuple(alone.shape)} for 4 tokens, not 4 of the width {width_of(model.config)} that"

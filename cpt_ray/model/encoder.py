@@ -7,16 +7,15 @@ v     (B, D) float32 last hidden state at `last`, L2-normalised
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from cpt_ray.compat.torch import attention_by_matrices
 from cpt_ray.errors import UserError
 from cpt_ray.memory import bound_shape_caches
 from cpt_ray.model.decoder import width_of
@@ -57,25 +56,6 @@ class Encoder(nn.Module):
         ):
             at_last = hidden_at(self.backbone, ids, last)
         return F.normalize(at_last if at_last.dtype == torch.float64 else at_last.float(), dim=-1)
-
-
-@contextmanager
-def attention_by_matrices(*, enabled: bool) -> Iterator[None]:
-    """Inside, attention is three plain bf16 operations instead of one fused kernel, whatever the library prefers.
-
-    On CPUs the fused kernel's backward pass in bf16 takes four times as long as theirs (4,096 tokens as 32 x 128, 4 heads of
-    64, Zen 4: 54 ms and 13 ms). They keep the scores, so this is for short sequences only.
-    """
-    if not enabled:
-        yield
-        return
-    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # the name is old: it holds for CPUs as well
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def collate(sequences: Sequence[np.ndarray], delimiters: Delimiters) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from cpt_ray.compat.transformers import gpt2_before_last, kernel_of, llama_before_last, rotated
 
 LLAMA_LIKE = ("llama", "qwen2")
 """`config.model_type` of decoders with Llama's layer: pre-norm, rotary positions, separate q, k, v projections."""
@@ -45,7 +46,7 @@ def once_a_text(backbone: Any) -> list[nn.Module]:
 def _kind(backbone: PreTrainedModel) -> str | None:
     """Whose last layer this is, of those that can be computed at one position."""
     # Layers are called without a mask, which the eager kernel would take for attention to both sides.
-    if backbone.config._attn_implementation == "eager":
+    if kernel_of(backbone) == "eager":
         return None
     kind = backbone.config.model_type
     if kind in LLAMA_LIKE and not _windowed(backbone):
@@ -62,21 +63,15 @@ def _windowed(backbone: PreTrainedModel) -> bool:
 def _llama(backbone: Any, ids: Tensor, last: Tensor) -> Tensor:
     rows = torch.arange(len(ids), device=ids.device)
     positions = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
-    hidden = backbone.embed_tokens(ids)  # (B, T, D)
-    rotary = backbone.rotary_emb(hidden, position_ids=positions)  # cos, sin: (1, T, d)
-    *before, layer = backbone.layers
-    for one in before:
-        hidden = one(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
-
+    hidden, layer, (cos, sin) = llama_before_last(backbone, ids)
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden)
     heads = (len(ids), ids.shape[1], -1, attention.head_dim)
     k = attention.k_proj(normed).view(heads).transpose(1, 2)  # (B, H, T, d)
     v = attention.v_proj(normed).view(heads).transpose(1, 2)
     q = attention.q_proj(normed[rows, last]).view(len(ids), -1, 1, attention.head_dim)  # (B, H, 1, d)
-    cos, sin = rotary
-    _, k = apply_rotary_pos_emb(k, k, cos, sin)
-    q, _ = apply_rotary_pos_emb(q, q, cos[0, last][:, None], sin[0, last][:, None])
+    k = rotated(k, cos, sin)
+    q = rotated(q, cos[0, last][:, None], sin[0, last][:, None])
     seen = (positions <= last[:, None])[:, None, None]  # (B, 1, 1, T): what stands up to the delimiter
     mixed = F.scaled_dot_product_attention(
         q.to(v.dtype),
@@ -95,11 +90,7 @@ def _llama(backbone: Any, ids: Tensor, last: Tensor) -> Tensor:
 def _gpt2(backbone: Any, ids: Tensor, last: Tensor) -> Tensor:
     rows = torch.arange(len(ids), device=ids.device)
     positions = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
-    hidden = backbone.drop(backbone.wte(ids) + backbone.wpe(positions))  # (B, T, D)
-    *before, layer = backbone.h
-    for one in before:
-        hidden = one(hidden)
-
+    hidden, layer = gpt2_before_last(backbone, ids)
     attention = layer.attn
     heads = (len(ids), ids.shape[1], attention.num_heads, attention.head_dim)
     # One projection for q, k and v: it runs whole, as a module, because ZeRO-3 gathers the weights of modules only.

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.model.encoder import SHORT, attention_by_matrices
+from cpt_ray.compat.torch import attention_by_matrices
+from cpt_ray.model.encoder import SHORT
 
 log = logging.getLogger("cpt_ray")
 AUTO, PRECISIONS = "auto", ("fp32", "bf16")

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from cpt_ray.compat.transformers import draw_anew
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.options import StartOptions
@@ -76,7 +77,4 @@ def _reset(backbone: PreTrainedModel, count: int, seed: int) -> None:
         )
     with seeded(seed):
         for layer in layers[-count:]:
-            tensors: tuple[Any, ...] = (*layer.parameters(), *layer.buffers())
-            for tensor in tensors:
-                tensor._is_hf_initialized = False  # else what was read from a file would silently stay
-            layer.apply(backbone._init_weights)
+            draw_anew(backbone, layer)

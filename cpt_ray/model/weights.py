@@ -24,10 +24,10 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
 from transformers.utils import logging as transformers_logging
 
 from cpt_ray.artifacts.store import MANIFEST, read_manifest
+from cpt_ray.compat.transformers import commit_of, kernel_of, says_no_kernel
 from cpt_ray.errors import UserError
 from cpt_ray.model.decoder import check_config, check_decoder, first_line, text_config, text_decoder
 from cpt_ray.model.delimiters import ADDED, Delimiters
@@ -183,7 +183,7 @@ def _finish_weights(model: PreTrainedModel, folder: str) -> None:
     """What `save_pretrained` leaves undone: the attention kernel, which its own configuration is read with but never
     written, and the mode of the weights, which only the owner could read whatever the umask."""
     path = Path(folder, "config.json")
-    if model.config._attn_implementation == "eager":  # others are chosen anew, by the machine
+    if kernel_of(model) == "eager":  # others are chosen anew, by the machine
         _write(path, json.loads(path.read_text()) | {"attn_implementation": "eager"})
     for weights in Path(folder).glob("*.safetensors"):
         weights.chmod(path.stat().st_mode)
@@ -238,7 +238,7 @@ def pinned(model: ModelOptions) -> ModelOptions:
     revision = model.revision or given or "main"
     if not COMMIT.fullmatch(revision):
         try:
-            revision = str(extract_commit_hash(cached_file(name, CONFIG_NAME, revision=revision), None))
+            revision = commit_of(name, revision)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"no weights can be read: {first_line(error)}", where=f"{name}@{revision}", fix=_FIX_INIT
@@ -279,7 +279,7 @@ def _kernel(options: ModelOptions) -> dict[str, str]:
 
 def _not_read(options: ModelOptions, error: Exception) -> UserError:
     """What an error of transformers means: the attention kernel is not to be had, or the weights are not."""
-    if "attention" in str(error).lower() or "flash_attn" in str(error).lower():
+    if says_no_kernel(error):
         return UserError(
             f"attention={options.attention} is not to be had: {first_line(error)}",
             where="model.attention",

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cpt_ray.compat.mlflow import hands_over_as_given
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 
@@ -117,10 +118,7 @@ def _signature() -> Any:
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]),
         params=ParamSchema([ParamSpec("side", DataType.string, "x")]),
     )
-    # As MLflow does for a model with type hints: it hands over what it was given. Otherwise it would cut a DataFrame to
-    # its first column, and a list of lists likewise, before anyone could object.
-    found._is_signature_from_type_hint = True
-    return found
+    return hands_over_as_given(found)
 
 
 def _copy_code(to: Path) -> None:

@@ -17,6 +17,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import BUILDING, read_manifest
+from cpt_ray.compat.ray import unwrapped
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import absolute
@@ -261,7 +262,7 @@ def _words(error: BaseException) -> str:
     """What failed, on one line: a UserError's own words, else the kind and message at the bottom of what Ray wrapped."""
     if isinstance(error, UserError):
         return "; ".join(line.strip() for line in str(error).splitlines())
-    error = getattr(error, "cause", None) or error
+    error = unwrapped(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
 

@@ -25,6 +25,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from cpt_ray.compat.torch import is_weight
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import chunks_by_tokens, collate
 from cpt_ray.train.collectives import Workers
@@ -291,8 +292,7 @@ def saved_bytes(module: nn.Module) -> Iterator[list[int]]:
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        weight = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)  # gathered by ZeRO-3
-        if not weight and storage.data_ptr() not in seen:
+        if not is_weight(tensor) and storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
             alive.append(tensor)
             total[0] += storage.nbytes()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from cpt_ray.compat.ray import user_error, worker_failures
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.options import EngineOptions
@@ -34,7 +35,7 @@ def launch(train: Train[Result], job: Any, options: EngineOptions, scratch: str)
     if options.workers == 0:
         torch.set_num_threads(options.threads)
         try:
-            return train(job, _alone(options))
+            return train(job, alone(options))
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(error) from error
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -78,25 +79,18 @@ def _end_at_user_errors() -> Any:
     class EndAtUserErrors(UserCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
-                if (meant := _user_error(error)) is not None:
+                if (meant := user_error(error)) is not None:
                     raise meant
 
     return EndAtUserErrors()
 
 
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The UserError that `error` is, or that it was raised from."""
-    while error is not None and not isinstance(error, UserError):
-        error = getattr(error, "controller_failure", None) or getattr(error, "cause", None) or error.__cause__
-    return error
-
-
 def _explained(error: Any, options: EngineOptions) -> UserError:
     """What Ray Train's failure means for the user."""
-    if (meant := _user_error(error)) is not None:
+    if (meant := user_error(error)) is not None:
         return meant
     wanted = f"{options.workers} workers of {options.threads} CPUs" + (" and a GPU" if options.gpu else "")
-    failures = getattr(error, "worker_failures", {})
+    failures = worker_failures(error)
     if not failures:
         return UserError(
             f"Ray could not start {wanted}: {_last_line(error)}",
@@ -134,7 +128,7 @@ def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
     )
 
 
-def _alone(options: EngineOptions) -> Workers:
+def alone(options: EngineOptions) -> Workers:
     """This process as the only worker; DeepSpeed wants a process group even then."""
     device = "cuda" if options.gpu else "cpu"
     if options.engine == "deepspeed" and not torch.distributed.is_initialized():

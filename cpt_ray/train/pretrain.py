@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import read_manifest
+from cpt_ray.compat.deepspeed import is_cut
 from cpt_ray.errors import UserError
 from cpt_ray.model.decoder import context_of, text_config
 from cpt_ray.model.options import ModelOptions
@@ -77,7 +78,7 @@ class LanguageModel(nn.Module):
         hidden = hidden[:, :-1].reshape(-1, hidden.shape[-1])
         head = self.model.get_output_embeddings()
         right = ids[:, 1:].reshape(-1)
-        if getattr(head, "bias", None) is not None or hasattr(head.weight, "ds_id"):
+        if getattr(head, "bias", None) is not None or is_cut(head.weight):
             with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
                 logits = head(hidden)  # as a module, which gathers its weight under ZeRO-3
             return F.cross_entropy(logits.float(), right)

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from cpt_ray.compat.aiohttp import ask_once
 from cpt_ray.web.addresses import Permission, PrivateAddressError, is_address
 from cpt_ray.web.robots import LONGEST
 from cpt_ray.web.url import origin, path_and_query
@@ -161,10 +162,7 @@ def session(
         max_headers=MAX_HEADERS,
         trust_env=False,
     )
-    # aiohttp 3.14 asks again at once, and without a word, when a kept connection turns out to be closed; no option
-    # forbids it. A host is asked as often, and at such distances, as its pace allows.
-    client._retry_connection = False
-    return client
+    return ask_once(client)  # a host is asked as often, and at such distances, as its pace allows
 
 
 def _peer(response: aiohttp.ClientResponse) -> str:

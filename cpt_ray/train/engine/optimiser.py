@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cpt_ray.compat.deepspeed import whole_shape
 from cpt_ray.train.options import EngineOptions
 
 
@@ -21,8 +22,8 @@ def parameter_groups(module: nn.Module, options: EngineOptions) -> list[dict[str
     trained = [p for p in module.parameters() if p.requires_grad]
     tables = [p for p in trained if id(p) in embeddings]
     others = [p for p in trained if id(p) not in embeddings]
-    matrices = [p for p in others if len(getattr(p, "ds_shape", p.shape)) >= 2]
-    vectors = [p for p in others if len(getattr(p, "ds_shape", p.shape)) < 2]
+    matrices = [p for p in others if len(whole_shape(p)) >= 2]
+    vectors = [p for p in others if len(whole_shape(p)) < 2]
     groups = [
         {"params": tables, "weight_decay": options.weight_decay, "rate_factor": options.embedding_rate_factor},
         {"params": matrices, "weight_decay": options.weight_decay, "rate_factor": 1.0},

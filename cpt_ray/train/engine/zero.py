@@ -23,10 +23,20 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 
+from cpt_ray.compat.deepspeed import (
+    compile_nothing,
+    files_of,
+    flat_shards,
+    forget_backward,
+    inner_state,
+    link_moments,
+    place_of,
+    saving_by,
+)
+from cpt_ray.compat.torch import move_buffers
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine.optimiser import adam_state, parameter_groups, whole_of, whole_state
@@ -117,9 +127,7 @@ class DeepSpeedEngine:
     def backward(self, loss: Tensor, *, last: bool) -> None:
         if self._by_chunk:
             self._engine.set_gradient_accumulation_boundary(last)
-            # ZeRO-3 counts backward passes in the next forward pass. A kept graph has none in between, and its gradient
-            # would replace that of the chunk before it instead of being added.
-            self._engine.optimizer.clear_backward_seen_flag()
+            forget_backward(self._engine.optimizer)
         self._engine.backward(loss, scale_wrt_gas=False)
 
     def step(self, rate: float) -> float:
@@ -130,12 +138,8 @@ class DeepSpeedEngine:
         return float(self._engine.get_global_grad_norm() if norm is None else norm)
 
     def save(self, folder: str, put: Put) -> None:
-        own = self._engine.checkpoint_engine
-        self._engine.checkpoint_engine = _Handing(put)
-        try:
+        with saving_by(self._engine, put):
             self._engine.save_checkpoint(folder, tag=TAG, save_latest=False)
-        finally:
-            self._engine.checkpoint_engine = own
 
     def load(self, folder: str) -> None:
         path, _ = self._engine.load_checkpoint(folder, tag=TAG)
@@ -145,9 +149,7 @@ class DeepSpeedEngine:
     def whole(self) -> dict[str, dict[str, Tensor]]:
         found: dict[str, dict[str, Tensor]] = {}
         if self._stage in (1, 2):
-            # DeepSpeed links moments to parameters once, when the first of its groups has stepped and the others have none.
-            self._engine.optimizer._hp_optimizer_states_linked = False
-            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+            link_moments(self._engine.optimizer)
         for name, parameter in self._engine.module.named_parameters():
             if self._stage == 0:
                 whole = whole_of(parameter, self._engine.optimizer.state[parameter])
@@ -166,29 +168,19 @@ class DeepSpeedEngine:
             for name, parameter in parameters.items():
                 optimiser.state[parameter] = adam_state(moments[name], steps, parameter)
             return
-        sharded = (
-            optimiser.fp32_partitioned_groups_flat if self._stage == 3 else optimiser.single_partition_of_fp32_groups
-        )
-        for flat in sharded:
+        state = inner_state(optimiser)
+        for flat in flat_shards(optimiser, self._stage):
             zeros = {key: torch.zeros_like(flat, requires_grad=False) for key in MOMENTS}
-            optimiser.optimizer.state[flat] = {"step": torch.tensor(float(steps)), **zeros}
+            state[flat] = {"step": torch.tensor(float(steps)), **zeros}
         for name, parameter in parameters.items():
+            place = place_of(parameter, optimiser, self._stage, self._workers.rank)
+            if place is None:
+                continue
             for key in ("weight", *MOMENTS):
-                value = moments[name][key].flatten()
-                if self._stage == 3:
-                    group, offset, size = optimiser.grad_position[optimiser.get_param_id(parameter)]
-                    own = value[self._workers.rank * size : (self._workers.rank + 1) * size]
-                    flat, start = sharded[group], offset
-                elif (mapping := parameter._hp_mapping) is None:
-                    continue  # no part of this parameter is on this rank
-                else:
-                    place = mapping.lp_fragment_address
-                    own = value[place.start : place.start + place.numel]
-                    flat = _flat_of(sharded, mapping.hp_fragment)
-                    start = mapping.hp_fragment_address.start
+                own = moments[name][key].flatten()[place.first : place.first + place.size]
                 # DeepSpeed has made the fp32 weights from the module's, which may have been rounded to bf16.
-                target = flat.detach() if key == "weight" else optimiser.optimizer.state[flat][key]
-                target.narrow(0, start, len(own)).copy_(own)
+                target = place.flat.detach() if key == "weight" else state[place.flat][key]
+                target.narrow(0, place.start, len(own)).copy_(own)
 
     def export(self) -> dict[str, Tensor]:
         return whole_state(
@@ -198,49 +190,25 @@ class DeepSpeedEngine:
         )
 
     def shards(self) -> list[str]:
-        ranks = range(self._workers.count)
-        if self._stage == 3:
-            weights = [f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in ranks]
-        else:
-            weights = ["mp_rank_00_model_states.pt"]
-        prefix = "bf16_" if self._engine.bfloat16_enabled() else ""
-        states = [f"{prefix}zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in ranks] if self._stage else []
-        return [os.path.join(TAG, name) for name in weights + states]
+        return files_of(TAG, self._workers.count, self._stage, bf16=self._engine.bfloat16_enabled())
 
     def _norm(self) -> float:
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
 
 
-class _Handing(TorchCheckpointEngine):
-    """DeepSpeed decides which rank saves what; the writing is `put`'s."""
-
-    def __init__(self, put: Put) -> None:
-        super().__init__()
-        self._put = put
-
-    def save(self, state_dict: Any, path: str) -> None:
-        self._put(state_dict, path)
-
-
 def _cut(module: nn.Module, config: dict[str, Any], device: torch.device) -> nn.Module:
     """Each weight goes to the device by itself and is cut there: it need not hold them all at once."""
     deepspeed.zero.Init(module=module, config_dict_or_path=config)
-    for part in module.modules():
-        part._buffers = {name: None if one is None else one.to(device) for name, one in part._buffers.items()}
+    move_buffers(module, device)
     return module
 
 
-def _flat_of(sharded: list[Tensor], fragment: Tensor) -> Tensor:
-    """The flat partition that `fragment` is a view of."""
-    return next(flat for flat in sharded if flat.untyped_storage().data_ptr() == fragment.untyped_storage().data_ptr())
-
-
 def _prepare(workers: Workers) -> None:
-    """Quiet DeepSpeed, and keep it from compiling its shared-memory collective, which only inference would use."""
+    """Quiet DeepSpeed, and make it at home in the process group."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if workers.device.type == "cpu":
-        deepspeed.ops.__compatible_ops__ = {}
+        compile_nothing()
     os.environ.setdefault("LOCAL_RANK", "0")
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(
