@@ -17,6 +17,8 @@ from typing import IO, Any
 import fsspec
 from fsspec import AbstractFileSystem
 
+from cpt_ray.compat.obstore import store_of
+
 BUCKETS = ("s3", "gs", "az")
 """Schemes that obstore opens."""
 ATTEMPTS = 6
@@ -65,7 +67,7 @@ def write(fs: AbstractFileSystem, name: str, content: bytes) -> None:
 def read(fs: AbstractFileSystem, name: str) -> tuple[bytes, Any] | None:
     """An object and its version, which `put_over` takes; None where there is none."""
     try:
-        if (store := _of_obstore(fs, name)) is None:
+        if (store := store_of(fs, name)) is None:
             content = fs.cat_file(name)
             return content, hashlib.sha256(content).hexdigest()
         import obstore
@@ -83,7 +85,7 @@ def put_over(fs: AbstractFileSystem, name: str, content: bytes, version: Any) ->
     carried out and sent again, looks at what stands. File systems that are no bucket of obstore are asked first and
     written to then.
     """
-    if (store := _of_obstore(fs, name)) is None:
+    if (store := store_of(fs, name)) is None:
         return _ask_and_write(fs, name, content, version)
     import obstore
     from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
@@ -121,14 +123,6 @@ def _bucket(scheme: str) -> Any:
     plain = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")).startswith("http://")
     opened: Any = FsspecStore
     return opened(scheme, client_options={"allow_http": plain})
-
-
-def _of_obstore(fs: AbstractFileSystem, name: str) -> tuple[Any, str] | None:
-    """The store and the key of an object, for a file system of obstore."""
-    if not hasattr(fs, "_construct_store"):
-        return None
-    bucket, key = fs._split_path(name)
-    return fs._construct_store(bucket), key
 
 
 def _version(told: Any) -> dict[str, str]:

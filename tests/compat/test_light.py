@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from pathlib import Path
 
 import aiohttp
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from cpt_ray.compat.aiohttp import ask_once
 from cpt_ray.compat.mlflow import hands_over_as_given
+from cpt_ray.compat.obstore import store_of
 from cpt_ray.compat.ray import inner, started_too_slowly, unwrapped, user_error, worker_failures
 from cpt_ray.compat.torch import attention_by_matrices, is_weight, move_buffers
 from cpt_ray.errors import UserError
@@ -36,6 +38,17 @@ def test_mlflow_hands_over_what_it_was_given() -> None:
     assert hasattr(type(fresh), "_is_signature_from_type_hint"), "MLflow's signature no longer has this switch"
     assert hands_over_as_given(fresh)._is_signature_from_type_hint
     assert "_is_signature_from_type_hint" in inspect.getsource(PyFuncModel), "pyfunc no longer looks at it"
+
+
+def test_obstore_gives_the_store_behind_its_file_system(tmp_path: Path) -> None:
+    from fsspec.implementations.local import LocalFileSystem
+    from obstore.fsspec import FsspecStore
+    from obstore.store import S3Store
+
+    store, key = store_of(FsspecStore("s3", skip_signature=True), "bucket/a/b.json") or (None, "")  # type: ignore[abstract]
+    assert isinstance(store, S3Store), "FsspecStore no longer makes its stores by `_construct_store`"
+    assert key == "a/b.json", "FsspecStore splits a path otherwise"
+    assert store_of(LocalFileSystem(), str(tmp_path)) is None
 
 
 def test_rays_errors_hold_what_was_raised() -> None:
