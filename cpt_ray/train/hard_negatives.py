@@ -8,6 +8,9 @@
 
 A query with too few candidates left is dropped by name: every pair of a batch must have equally many. Only training pairs
 are mined, among their own documents; what is held out stays as it is, and is no one's negative.
+
+`consistent` is the filter of round trips (Dai et al. 2022, "Promptagator", section 3.2): a pair whose answer the model does
+not find among the nearest is dropped as `inconsistent`, because as often as not its x says nothing of its y.
 """
 
 from __future__ import annotations
@@ -65,10 +68,15 @@ def mine(pairs: pa.Table, x: np.ndarray, y: np.ndarray, options: MineOptions) ->
     own_query, own_cluster = pairs["x_hash"].to_numpy(), pairs["cluster"].to_numpy()
     answers = np.unique(_both(own_query, pairs["y_hash"].to_numpy()))
     chosen = np.full((len(x), options.count), -1, np.int64)
+    own_document = np.searchsorted(hashes, pairs["y_hash"].to_numpy())
+    inconsistent = np.zeros(len(x), bool)
     for start in range(0, len(x), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(x)))
         scores = x[rows] @ documents.T
         positive = np.einsum("nd,nd->n", x[rows], y[rows])
+        if options.consistent is not None:
+            nearer = scores > scores[np.arange(len(rows)), own_document[rows]][:, None]
+            inconsistent[rows] = nearer.sum(axis=1) >= options.consistent
         for row, own, near in zip(rows, positive, _window(scores, options.first, options.last), strict=True):
             wrong = scores[row - start, near] <= options.margin * own
             wrong &= clusters[near] != own_cluster[row]
@@ -76,11 +84,12 @@ def mine(pairs: pa.Table, x: np.ndarray, y: np.ndarray, options: MineOptions) ->
             left = near[wrong]
             if len(left) >= options.count:
                 chosen[row] = at[left[np.linspace(0, len(left) - 1, options.count).round().astype(int)]]
-    found = chosen[:, 0] >= 0
+    found = (chosen[:, 0] >= 0) & ~inconsistent
     offsets = pa.array(np.arange(int(found.sum()) + 1, dtype=np.int64) * options.count)
     flat = pa.array(chosen[found].ravel())
     columns = (pa.LargeListArray.from_arrays(offsets, whole(pairs[name]).take(flat)) for name in ("y", "y_hash"))
-    ledger = Ledger.count("pairs", [None if one else "too_few_hard_negatives" for one in found])
+    reasons = np.where(inconsistent, "inconsistent", "too_few_hard_negatives")
+    ledger = Ledger.count("pairs", [None if one else str(why) for one, why in zip(found, reasons, strict=True)])
     return _with_hard(pairs.filter(pa.array(found)), *columns), ledger
 
 

@@ -121,6 +121,11 @@ class MineOptions(Options):
     first: int = Field(10, ge=0, description="first rank of the window, 0 is the nearest document")
     last: int = Field(100, ge=1, description="the window ends before this rank")
     margin: float = Field(0.95, gt=0, description="drop what scores more than this share of the positive's score")
+    consistent: int | None = Field(
+        None,
+        ge=1,
+        description="drop training pairs whose y is not among the so many nearest to x; null: none is dropped",
+    )
 
     @model_validator(mode="after")
     def _window(self) -> MineOptions:

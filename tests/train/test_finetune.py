@@ -131,6 +131,21 @@ def test_mined_negatives_come_from_the_window_and_are_no_false_negatives() -> No
         assert len(set(row["hard_hash"])) == 3
 
 
+@pytest.mark.parametrize("nearest", [1, 3, 59])
+def test_pairs_whose_answer_the_model_does_not_find_are_dropped_by_name(nearest: int) -> None:
+    """Oracle: the rank of each answer, one query at a time; without the option nothing changes."""
+    pairs, x, y = documents(60)
+    x[7], x[8] = (0.7 * y[own] + y[other] + y[another] for own, other, another in ((7, 30, 31), (8, 40, 41)))
+    scores = x @ y.T
+    ranks = [int((scores[query] > scores[query, query]).sum()) for query in range(60)]
+    assert min(ranks[7], ranks[8]) > 0
+    options = MineOptions(count=1, first=0, last=20, margin=100)
+    kept, ledger = mine(pairs, x, y, options.model_copy(update={"consistent": nearest}))
+    assert kept["pair_id"].to_pylist() == [f"document {query}" for query in range(60) if ranks[query] < nearest]
+    assert ledger.check("test").units["pairs"].dropped.get("inconsistent", 0) == 60 - kept.num_rows
+    assert mine(pairs, x, y, options)[0].num_rows == 60
+
+
 def test_mining_does_not_depend_on_the_order_of_the_rows() -> None:
     pairs, x, y = documents(60)
     order = np.random.default_rng(1).permutation(60)
