@@ -505,3 +505,46 @@ def test_flow_is_read_by_the_grammar_that_knows_types_and_stays_javascript() -> 
         {"language": "javascript", "qualname": "inc", "summary": "Adds one to the number given."}
     ]
     assert "bytes" not in ledger.units
+
+
+LICENCE = "Copyright 2031 The People of Elsewhere. Licensed under the Apache License, Version 2.0."
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "documented"),
+    [
+        ("a.java", "class A {\n/** Adds one to it. */\n/* %s */\nint f(int x) { return x + 1; }\n}\n", True),
+        ("b.java", "class A {\n/** Adds one to it. */\n\n// %s\n\n@Override int f(int x) { return x + 1; }\n}\n", True),
+        ("a.js", "/** Adds one to it. */\n/* %s */\nfunction f(x) { return x + 1; }\n", True),
+        ("b.js", "/** Adds one to it. */\n/*! %s */\n\nexport const f = (x) => x + 1;\n", True),
+        (
+            "c.js",
+            "/** Adds one to it. */\n/** @license %s */\nfunction f(x) { return x + 1; }\n",
+            False,
+        ),  # the nearest counts
+        ("a.ts", "/** Adds one to it. */\n// %s\nexport function f(x: number) { return x + 1; }\n", True),
+        ("a.php", "<?php\n/** Adds one to it. */\n/* %s */\nfunction f($x) { return $x + 1; }\n", True),
+        ("a.c", "/** Adds one to it. */\n/* %s */\nint f(int x) { return x + 1; }\n", True),
+        ("a.hpp", "/// Adds one to it.\n// %s\n\nint f(int x) { return x + 1; }\n", True),
+        ("a.cs", "class A {\n/// <summary>Adds one to it.</summary>\n// %s\nint f(int x) { return x + 1; }\n}\n", True),
+        ("a.rs", "/// Adds one to it.\n// %s\nfn f(x: i32) -> i32 { x + 1 }\n", True),
+        ("a.kt", "/** Adds one to it. */\n/* %s */\nfun f(x: Int): Int { return x + 1 }\n", True),
+        ("a.scala", "object A {\n/** Adds one to it. */\n/* %s */\ndef f(x: Int): Int = { x + 1 }\n}\n", True),
+        ("a.swift", "/// Adds one to it.\n// %s\nfunc f(x: Int) -> Int { return x + 1 }\n", True),
+        (
+            "a.go",
+            "package a\n\n// F adds one to it.\n\n// %s\nfunc F(x int) int { return x + 1 }\n",
+            False,
+        ),  # no blank line
+        ("a.rb", "# Adds one to it.\n\n# %s\ndef f(x)\n  x + 1\nend\n", False),
+        ("b.rb", "# %s\n\n# Adds one to it.\ndef f(x)\n  x + 1\nend\n", True),
+        ("a.py", '# %s\ndef f(x):\n    # %s\n    """Adds one to it."""\n    return x + 1\n', True),
+    ],
+)
+def test_a_licence_between_the_comment_and_its_function_is_neither(path: str, source: str, documented: bool) -> None:
+    """It documents nothing, and hides what is documented only where the language's own tool looks no further."""
+    options = MineOptions(languages=tuple(GRAMMARS), min_code_lines=1)
+    table, ledger = mine([Source(path, source.replace("%s", LICENCE).encode())], Origin("g", "", ""), options)
+    assert table["summary"].to_pylist() == ["Adds one to it."] * documented
+    assert documented or ledger.units["functions"].dropped == {"not_of_function": 1}
+    assert not any(LICENCE in code for code in table["code"].to_pylist()) or path == "a.py"
