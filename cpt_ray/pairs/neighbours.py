@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -124,14 +125,18 @@ def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:
     if length < 2 * options.min_chars:
         return []
     count = 2 * -(-length // (2 * options.max_chars))
-    ends: list[int] = []
-    tears: list[int] = []  # what it costs to cut there, in characters of unequal length
-    for boundary in _BOUNDARY.finditer(text, run.start, run.end):
-        paragraph = boundary.group().count("\n") > 1
+    boundaries = list(_BOUNDARY.finditer(text, run.start, run.end))
+    ends = [boundary.end() for boundary in boundaries]
+
+    def cost(at: int, ideal: int) -> tuple[int, int]:
+        """Of cutting at a boundary: how unequal the pieces get, and what it tears, in characters."""
+        boundary, end = boundaries[at], ends[at]
+        if boundary[0].count("\n") > 1:
+            return abs(end - ideal), end
         before = text[max(run.start, boundary.start() - 4) : boundary.start()]
-        sentence = boundary.group()[0] in _ENDED or before.rstrip(CLOSERS)[-1:] in _ENDED
-        ends.append(boundary.end())
-        tears.append(0 if paragraph else length // count // (4 if sentence else 2))
+        sentence = boundary[0][0] in _ENDED or before.rstrip(CLOSERS)[-1:] in _ENDED
+        return abs(end - ideal) + length // count // (4 if sentence else 2), end
+
     pieces = []
     at = run.start
     for left in range(count - 1, 0, -1):
@@ -141,8 +146,12 @@ def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:
         ideal = at + (run.end - at) // (left + 1)
         first, last = bisect.bisect_left(ends, low), bisect.bisect_right(ends, high)
         if first < last:
-            best = min(range(first, last), key=lambda i: (abs(ends[i] - ideal) + tears[i], ends[i]))
-            end = ends[best]
+            # What is farther from the ideal than the nearest one costs is no better, whatever it tears.
+            nearest = min(max(bisect.bisect_left(ends, ideal), first), last - 1)
+            most = cost(nearest, ideal)[0]
+            first = max(first, bisect.bisect_left(ends, ideal - most))
+            last = min(last, bisect.bisect_right(ends, ideal + most))
+            end = min(cost(at_boundary, ideal) for at_boundary in range(first, last))[1]
         else:
             blank = text.rfind(" ", low, ideal + 1)
             end = blank if blank >= 0 else _between_characters(text, ideal, high)
@@ -175,7 +184,7 @@ def _reason(pair: Pair, seen: set[tuple[int, int]], options: NeighbourOptions) -
         visible = "".join(side.split())
         if letters(visible) <= options.min_letters * len(visible):
             return "not_letters"
-    x, y = ({word.lower() for word in words(side)} for side in (pair.x, pair.y))
+    x, y = map(_vocabulary, (pair.x, pair.y))
     if len(x & y) > options.max_similarity * len(x | y):
         return "near_identical"
     texts = (text_hash(pair.x), text_hash(pair.y))
@@ -185,17 +194,23 @@ def _reason(pair: Pair, seen: set[tuple[int, int]], options: NeighbourOptions) -
     return None
 
 
+def _vocabulary(text: str) -> set[str]:
+    """The words of a text in lower case; of ASCII it is the same to lower all of it at once."""
+    return set(words(text.lower())) if text.isascii() else {word.lower() for word in words(text)}
+
+
 def _lines(text: str, options: NeighbourOptions) -> Iterator[tuple[Span, int]]:
     """Lines long enough to be boilerplate, each with the hash of its words."""
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        if end - start >= options.boilerplate_chars:
-            words = " ".join(text[start:end].split())
-            if len(words) >= options.boilerplate_chars:
-                yield Span(start, end), xxhash.xxh3_64_intdigest(words.encode())
-        start = end + 1
+    least = options.boilerplate_chars
+    for line in _long_lines(least).finditer(text):
+        words = " ".join(line[0].split())
+        if len(words) >= least:
+            yield Span(*line.span()), xxhash.xxh3_64_intdigest(words.encode())
+
+
+@lru_cache(maxsize=8)
+def _long_lines(least: int) -> re.Pattern[str]:
+    return re.compile(rf"[^\n]{{{least},}}")
 
 
 def line_counts(texts: Iterable[tuple[str, str]], options: NeighbourOptions) -> Counter[tuple[str, int]]:

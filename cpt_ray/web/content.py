@@ -271,7 +271,7 @@ _ASCII = re.compile("[\0-\x7f]+")
 
 # --- what must not be parsed ------------------------------------------------------------------------------------------
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)((?:[^>\"']|\"[^\"]*\"|'[^']*')*)")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)([^>\"']*+(?:(?:\"[^\"]*+\"|'[^']*+')[^>\"']*+)*+)")
 # Elements that never contain others, or that the next of their kind closes: they do not nest.
 _FLAT = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
@@ -297,15 +297,19 @@ def trap(html: str) -> str | None:
     if html.count("<") < _FEW_TAGS and len(html) < 100_000:
         return None
     depth = cost = 0
-    for match in _TAG.finditer(html):
-        if match.end(3) - match.start(3) > _LONG_TAG:
+    flat = _FLAT
+    for closing, name, attributes in _TAG.findall(html):
+        if len(attributes) > _LONG_TAG:
             # What stands in quotes is a value, and may be a page of its own; scripts have what looks like long tags.
-            cost += len(_BETWEEN.split(_VALUE.sub("", match[3]))) ** 2
+            cost += len(_BETWEEN.split(_VALUE.sub("", attributes))) ** 2
             if cost > MAX_ATTRIBUTES**2:
                 return "too_many_attributes"
-        if match[2].lower() in _FLAT or match[3].endswith("/"):
+        if name in flat or name.lower() in flat or attributes.endswith("/"):
             continue
-        depth = max(0, depth - 1) if match[1] else depth + 1
-        if depth > MAX_DEPTH:
-            return "nested_too_deep"
+        if closing:
+            depth -= depth > 0
+        else:
+            depth += 1
+            if depth > MAX_DEPTH:
+                return "nested_too_deep"
     return None

@@ -11,11 +11,13 @@ each a range of blocks; everything else is arithmetic over the ranges:
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
+from operator import mul
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -165,8 +167,8 @@ ENOUGH = 400
 
 def _sums(blocks: list[_Block], keep: bytearray | None) -> list[int]:
     """Prose before each block, of those kept."""
-    scores = (block.score if keep is None or keep[at] else 0 for at, block in enumerate(blocks))
-    return list(accumulate(scores, initial=0))
+    scores = [block.score for block in blocks]
+    return list(accumulate(scores if keep is None else map(mul, scores, keep), initial=0))
 
 
 def _chars(box: _Box, blocks: list[_Block], keep: bytes | bytearray) -> int:
@@ -359,6 +361,9 @@ _TAIL = re.compile(
 def _cut_tail(box: _Box, blocks: list[_Block], keep: bytearray, sums: list[int]) -> None:
     """Drop what follows a heading such as "Related stories" in its box, behind most of the prose of `box`."""
     least = sums[box.first] + (sums[box.last] - sums[box.first]) * 2 // 3
+    behind = range(bisect.bisect_left(sums, least, box.first, box.last), box.last)
+    if not any(keep[at] and _TAIL.match(blocks[at].text) for at in behind):
+        return
 
     def look(inner: _Box) -> None:
         at = inner.first

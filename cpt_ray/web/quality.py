@@ -43,7 +43,7 @@ def quality(text: str, options: QualityOptions) -> Quality:
         return Quality("too_short", 0.0)
     if count > options.max_words:
         return Quality("too_long", 0.0)
-    alphabetic = (unspaced + sum(1 for word in words if any(map(str.isalpha, word)))) / count
+    alphabetic = (unspaced + sum(1 for word in words if word.isalpha() or any(map(str.isalpha, word)))) / count
     repeated = _repeated(lines)
     mean = sum(map(len, words)) / max(1, len(words))
     symbols = (text.count("#") + text.count("...") + len(_DOTS.findall(text))) / count
