@@ -117,6 +117,7 @@ def make(
                     out=folder,
                     inputs={"initial": weights},
                     watch=Watched(tracked, bar),
+                    pairs=pairs,
                 )
         except TrialsFailed as error:
             report(error.results, sweep, orders, heldout, tracked)

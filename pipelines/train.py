@@ -91,7 +91,7 @@ def flow(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tra
         Wanted(
             trained,
             TRAIN_MODEL,
-            lambda: make_model(trained, name, batches, heldout, model, steps.train, tracked),
+            lambda: make_model(trained, name, batches, heldout, model, steps.train, tracked, pairs),
             (batches, heldout),
         ),
     ]
@@ -132,8 +132,10 @@ def make_model(
     model: ModelOptions,
     options: TrainOptions,
     tracked: Tracked,
+    pairs: str | None = None,
 ) -> Manifest:
-    """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files and metrics.jsonl."""
+    """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files, model card and
+    metrics.jsonl; the card counts `pairs` by source and licence."""
     order = read_manifest(batches)
     weights = weights_identity(model.init)
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
@@ -156,7 +158,14 @@ def make_model(
         total = options.steps or int(order.extra["batches"])
         with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total), under("train", TrainOptions):
             result = train_model(
-                options, model, batches=batches, heldout=heldout, out=work.path, scratch=work.scratch, where="train"
+                options,
+                model,
+                batches=batches,
+                heldout=heldout,
+                out=work.path,
+                scratch=work.scratch,
+                where="train",
+                pairs=pairs,
             )
         seen = result.steps * int(order.params["batch_size"])
         ledger = Ledger.of("slots", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})

@@ -28,7 +28,7 @@ from cpt_ray.train.options import HeldoutMetric, TrainOptions, merit
 
 log = logging.getLogger("cpt_ray")
 
-TRIAL = Stage("trial", version=2, unit="steps", reads=("x_ids", "y_ids"))
+TRIAL = Stage("trial", version=3, unit="steps", reads=("x_ids", "y_ids"))
 SWEEP = Stage("sweep", version=2, unit="trials", reads=("x", "y"))
 
 DRIVER_MEMORY = 256 << 20
@@ -78,6 +78,7 @@ def run_sweep(
     tokenizer: str | None = None,
     on_metrics: Callable[[Trial], OnMetrics | None] | None = None,
     watch: Watch | None = None,
+    pairs: str | None = None,
 ) -> list[TrialResult]:
     """Train every trial that has not been trained, and return all, best first. TrialsFailed, with the results of the
     others, where some could not be; the others are trained all the same.
@@ -109,6 +110,7 @@ def run_sweep(
             folder=str(Path(out, trial.name).absolute()),
             inputs={name: value.digest if isinstance(value, Manifest) else value for name, value in given.items()},
             on_metrics=on_metrics(trial) if on_metrics else None,
+            pairs=None if pairs is None else str(Path(pairs).absolute()),
         )
         if not _standing(job):
             jobs.append(job)
@@ -144,6 +146,7 @@ class _Job:
     folder: str
     inputs: dict[str, str]
     on_metrics: OnMetrics | None
+    pairs: str | None = None
 
     @property
     def metrics(self) -> str:
@@ -178,6 +181,7 @@ def _train(job: _Job) -> None:
             scratch=work.scratch,
             on_metrics=job.on_metrics,
             where="train",
+            pairs=job.pairs,
         )
         work.publish(Ledger.of("steps", read=job.trial.steps, kept=job.trial.steps), rows=job.trial.steps)
 

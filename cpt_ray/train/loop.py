@@ -20,7 +20,7 @@ import torch
 
 from cpt_ray import memory
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.artifacts.store import read_manifest
+from cpt_ray.artifacts.store import BUILDING, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.decoder import context_of
 from cpt_ray.model.delimiters import ADDED, Delimiters
@@ -28,8 +28,18 @@ from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import Shape
 from cpt_ray.model.start import prepare
-from cpt_ray.model.weights import ModelInfo, absolute, config_of, load_backbone, load_tokenizer, pinned, save_model
+from cpt_ray.model.weights import (
+    INFO,
+    ModelInfo,
+    absolute,
+    config_of,
+    load_backbone,
+    load_tokenizer,
+    pinned,
+    save_model,
+)
 from cpt_ray.pairs.batches import BatchReader
+from cpt_ray.train import card
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.faster import faster
@@ -82,12 +92,14 @@ def train_model(
     tokenizer: str | None = None,
     on_metrics: OnMetrics | None = None,
     where: str = "train",
+    pairs: str | None = None,
 ) -> TrainResult:
     """Train on the published order at `batches` and write the model into the folder `out`.
 
     `model.init` names the first weights; the tokenizer is read from there unless `tokenizer` says otherwise. `heldout` is
     a published order too, of which batch 0 is the evaluation set. Checkpoints and everything else that a killed run needs
     to go on are in `scratch`: call again with the same arguments. Metrics of all steps are in `out`/metrics.jsonl as well.
+    `pairs`, the artifact that was ordered, is what the model card counts by source and licence.
     """
     check_engine(options, where)
     if model.init == "new" and tokenizer is None:
@@ -107,9 +119,10 @@ def train_model(
     check_chunk(options, config, tokens, where)
     count = len(BatchReader(batches))
     most = options.elastic_workers or options.workers
-    if heldout is not None and (pairs := read_manifest(heldout).rows) < most:
+    held = 0 if heldout is None else read_manifest(heldout).rows
+    if heldout is not None and held < most:
         raise UserError(
-            f"{pairs} held-out pairs are fewer than {most} workers",
+            f"{held} held-out pairs are fewer than {most} workers",
             where="heldout_pairs",
             fix="hold more out, or use fewer workers",
         )
@@ -139,7 +152,20 @@ def train_model(
     )
     Path(job.out).mkdir(parents=True, exist_ok=True)
     Path(job.scratch).mkdir(parents=True, exist_ok=True)
-    return launch(contrastive, job, options, job.scratch)
+    result = launch(contrastive, job, options, job.scratch)
+    measured = next((row for row in result.metrics if row["step"] == result.exported_step), {})
+    facts = card.Facts(
+        name=Path(out).name.removesuffix(BUILDING),
+        info=ModelInfo.model_validate_json(Path(job.out, INFO).read_text()),
+        architecture=f"a {config.model_type} decoder of {config.num_hidden_layers} layers of {config.hidden_size:,}",
+        recipe=card.recipe(order, options.result(), result.exported_step, result.temperature),
+        step=result.exported_step,
+        figures={name: value for name, value in measured.items() if name.startswith("heldout_")},
+        heldout=held,
+        data=None if pairs is None else card.Data.of(pairs),
+    )
+    card.write(job.out, facts)
+    return result
 
 
 def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
@@ -263,4 +289,4 @@ def peak_memory_mb(workers: Workers) -> float:
     return float(workers.sum(torch.tensor(own, dtype=torch.float64, device=workers.device)))
 
 
-TRAIN_MODEL = Stage("model", version=2, unit="slots")
+TRAIN_MODEL = Stage("model", version=3, unit="slots")

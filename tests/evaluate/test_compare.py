@@ -23,7 +23,7 @@ from tests.evaluate.test_report import page_of
 WORDS = ["harbour", "lantern", "orchard", "copper", "violin", "glacier", "saddle", "pepper", "compass", "thunder"]
 
 
-def _data(root: Path) -> list[Task]:
+def small_data(root: Path) -> list[Task]:
     """Forty queries, forty classified texts, forty pairs of sentences."""
     documents = [f"{WORDS[i % 10]} {WORDS[i // 10]} number{i} <b>&" for i in range(40)]
     (root / "search" / "qrels").mkdir(parents=True)
@@ -68,7 +68,7 @@ def publish(path: Path, tasks: list[Task], **models: object) -> str:
 @pytest.fixture(scope="module")
 def suites(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     root = tmp_path_factory.mktemp("suites")
-    tasks = _data(root / "data")
+    tasks = small_data(root / "data")
     return publish(root / "a" / "x_suite", tasks, model=noisy), publish(
         root / "b" / "x_suite", tasks, model=bag_of_words
     )
@@ -127,7 +127,7 @@ def test_other_data_is_not_compared(
     suites: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A task over other data, or that one lacks, is named and left out; where nothing is left it is an error."""
-    tasks = _data(tmp_path / "data")
+    tasks = small_data(tmp_path / "data")
     (tmp_path / "data" / "alike.tsv").write_text("score\tsentence1\tsentence2\n1\ta\tb\n2\ta\ta\n3\tb\tb\n")
     other = publish(tmp_path / "c" / "x_suite", tasks[1:], model=noisy)
     found = compare.run(
