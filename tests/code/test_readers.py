@@ -55,6 +55,12 @@ def git(at: Path) -> Path:
     return at
 
 
+def bundle(at: Path) -> Path:
+    git(at)
+    subprocess.run(["git", "bundle", "create", "-q", "x.bundle", "HEAD", "--all"], cwd=at, check=True)
+    return at / "x.bundle"
+
+
 def tar_bytes(mode: str = "w", top: str = "") -> bytes:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode=mode) as tar:  # type: ignore[call-overload]
@@ -114,6 +120,7 @@ def stack(at: Path) -> Path:
 HOLDERS = {
     "folder": folder,
     "git": git,
+    "bundle": bundle,
     "tar": tar("x.tar"),
     "sdist": tar("x-1.0.tar.gz", "w:gz", "x-1.0/"),
     "npm": tar("x.tgz", "w:gz", "package/"),
@@ -280,7 +287,7 @@ def test_links_of_a_folder_are_not_followed(tmp_path: Path) -> None:
     assert ledger["files"]["dropped"]["not_a_file"] == 3
 
 
-@pytest.mark.parametrize("name", ["x.zip", "x.parquet", "x.rar", "gone"])
+@pytest.mark.parametrize("name", ["x.zip", "x.parquet", "x.bundle", "x.rar", "gone"])
 def test_what_is_no_archive_is_the_users_error(tmp_path: Path, name: str) -> None:
     if name != "gone":
         (tmp_path / name).write_bytes(b"nothing of the kind")

@@ -257,3 +257,22 @@ def test_a_list_names_repositories_and_revisions(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("a b c\n")
     with pytest.raises(UserError, match="more than"):
         code_pairs.listed(str(tmp_path / "list"))
+
+
+@pytest.mark.parametrize("host", ["EXAMPLE.org", "example.org.", "bücher.example", "ｅxample.org"])
+def test_the_name_that_git_is_given_is_the_one_that_was_looked_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another spelling would be looked up once more, and could lead elsewhere by then."""
+    asked = []
+
+    def answer(name: str, port: int, **_: Any) -> list[Any]:
+        asked.append(name)
+        return [(2, 1, 6, "", ("93.184.216.34", port))]
+
+    monkeypatch.setattr("socket.getaddrinfo", answer)
+    pinned, settings = url._pinned(f"https://{host}/o/one.git", CloneOptions())
+    (name,) = asked
+    assert name.isascii()
+    assert name == name.lower().rstrip(".")
+    assert pinned == f"https://{name}:443/o/one.git"
+    assert settings["http.curloptResolve"] == f"{name}:443:93.184.216.34"
+    assert url._pinned(f"git://{host}/o/one.git", CloneOptions())[0] == "git://93.184.216.34:9418/o/one.git"

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from cpt_ray.addresses import Permission
+from cpt_ray.addresses import Permission, is_address
 from cpt_ray.code.options import CloneOptions
 from cpt_ray.code.readers.git import Repository
 from cpt_ray.code.tree import Entry, Wanted
@@ -173,7 +173,8 @@ def _pinned(url: str, options: CloneOptions) -> tuple[str, dict[str, str]]:
     parts = urlsplit(url)
     try:
         port = parts.port or _PORTS.get(parts.scheme, 0)
-        host = (parts.hostname or "").encode("idna").decode()
+        # As it will be looked up: libcurl would turn other spellings of a name into this one, and look that up itself.
+        host = (parts.hostname or "").rstrip(".").encode("idna").decode().lower()
     except (ValueError, UnicodeError):
         host, port = "", 0
     if not host or not port or parts.username or parts.password:
@@ -195,14 +196,20 @@ def _pinned(url: str, options: CloneOptions) -> tuple[str, dict[str, str]]:
         "maintenance.auto": "false",
     }
     shown = f"[{address}]" if ":" in address else address
-    if parts.scheme == "git":
-        return parts._replace(netloc=f"{shown}:{port}").geturl(), settings
+    literal = is_address(host)
+    if parts.scheme == "git" or literal:  # nothing is left to look up
+        return parts._replace(netloc=f"{shown}:{port}").geturl(), settings | _credentials(url, host, options)
     settings["http.curloptResolve"] = f"{host}:{port}:{shown}"
+    return parts._replace(netloc=f"{host}:{port}").geturl(), settings | _credentials(url, host, options)
+
+
+def _credentials(url: str, host: str, options: CloneOptions) -> dict[str, str]:
+    """The token of a host as git sends it, to it alone, and never without encryption."""
     token = os.environ.get(options.tokens.get(host, ""), "")
-    if token and parts.scheme == "https":
-        secret = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-        settings[f"http.https://{parts.netloc}/.extraHeader"] = f"Authorization: Basic {secret}"
-    return url, settings
+    if not token or urlsplit(url).scheme != "https":
+        return {}
+    secret = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    return {"http.extraHeader": f"Authorization: Basic {secret}"}  # redirections, which it would go with, are off
 
 
 def _wait_for_turn(host: str, pause: float) -> None:
