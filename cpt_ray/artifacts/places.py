@@ -11,13 +11,14 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import fsspec
 from fsspec import AbstractFileSystem
 
 from cpt_ray.compat.obstore import store_of
+from cpt_ray.errors import UserError
 
 BUCKETS = ("s3", "gs", "az")
 """Schemes that obstore opens."""
@@ -60,8 +61,50 @@ def write(fs: AbstractFileSystem, name: str, content: bytes) -> None:
     if renames(fs):
         with writing(fs, name) as sink:
             sink.write(content)
-    else:
+    elif (store := store_of(fs, name)) is None:
         fs.pipe_file(name, content)
+    else:
+        import obstore
+
+        with reaching(name):
+            obstore.put(*store, content)
+
+
+def remove(fs: AbstractFileSystem, name: str) -> None:
+    """Remove a file, or a folder with everything in it, if it is there."""
+    if (store := store_of(fs, name)) is None:
+        if fs.exists(name):
+            fs.rm(name, recursive=True)
+        return
+    import obstore
+
+    bucket, key = store
+    with reaching(name):
+        below = [found["path"] for chunk in obstore.list(bucket, prefix=f"{key}/") for found in chunk]
+        for path in [key, *below]:
+            with suppress(FileNotFoundError):
+                obstore.delete(bucket, path)
+
+
+@contextmanager
+def reaching(where: str) -> Iterator[None]:
+    """UserError, with the first line of what obstore says, for a bucket that cannot be reached or is not there."""
+    try:
+        yield
+    except Exception as error:
+        from obstore.exceptions import BaseError
+
+        if not isinstance(error, BaseError):
+            raise
+        raise _unreachable(where, error) from error
+
+
+def _unreachable(where: str, error: Exception) -> UserError:
+    return UserError(
+        f"the bucket does not do what was asked: {str(error).partition(chr(10))[0][:300]}",
+        where=where,
+        fix="check that it is there, and the credentials, region and address that the environment gives",
+    )
 
 
 def read(fs: AbstractFileSystem, name: str) -> tuple[bytes, Any] | None:
@@ -72,8 +115,9 @@ def read(fs: AbstractFileSystem, name: str) -> tuple[bytes, Any] | None:
             return content, hashlib.sha256(content).hexdigest()
         import obstore
 
-        found = obstore.get(*store)
-        return bytes(found.bytes()), _version(found.meta)
+        with reaching(name):
+            found = obstore.get(*store)
+            return bytes(found.bytes()), _version(found.meta)
     except FileNotFoundError:
         return None
 
@@ -88,19 +132,25 @@ def put_over(fs: AbstractFileSystem, name: str, content: bytes, version: Any) ->
     if (store := store_of(fs, name)) is None:
         return _ask_and_write(fs, name, content, version)
     import obstore
-    from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
+    from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
 
     for attempt in range(ATTEMPTS):
         try:
             return _version(obstore.put(*store, content, mode="create" if version is None else version))
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError, GenericError) as error:
+        except FileNotFoundError as error:  # what stood is gone; and where nothing was to stand, there is no bucket
+            if version is None:
+                raise _unreachable(name, error) from error
+            raise Changed(name) from error
+        except (AlreadyExistsError, PreconditionError, GenericError) as error:
             there = read(fs, name)
             if there is not None and there[0] == content:
                 return there[1]
             if (there[1] if there else None) != version or not isinstance(error, GenericError):
                 raise Changed(name) from error
             if attempt == ATTEMPTS - 1:
-                raise
+                raise _unreachable(name, error) from error
+        except BaseError as error:
+            raise _unreachable(name, error) from error
         time.sleep(0.1 * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
 

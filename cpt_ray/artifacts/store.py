@@ -40,7 +40,7 @@ from cpt_ray.artifacts import examples, parquet
 from cpt_ray.artifacts.lease import Lease, leased
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import DIGEST, File, Manifest, canonical, content_digest, identity_of, software
-from cpt_ray.artifacts.places import Changed, locate, put_over, read, renames, write
+from cpt_ray.artifacts.places import Changed, locate, put_over, read, remove, renames, write
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 
@@ -199,9 +199,9 @@ class Work:
         places = {file.place for file in self.manifest.files}
         for file in before.files if before else ():
             if file.place not in places:
-                _remove(fs, posixpath.join(target, file.place))
+                remove(fs, posixpath.join(target, file.place))
         for only_for_resuming in (SCRATCH, IDENTITY):
-            _remove(fs, posixpath.join(locate(self.path)[1], only_for_resuming))
+            remove(fs, posixpath.join(locate(self.path)[1], only_for_resuming))
 
 
 @contextmanager
@@ -365,17 +365,12 @@ def _finish_publish(fs: AbstractFileSystem, building: str, target: str) -> None:
     old = target.rstrip("/") + OLD
     if fs.exists(posixpath.join(building, MANIFEST)):
         if fs.exists(target):
-            _remove(fs, old)
+            remove(fs, old)
             fs.mv(target, old, recursive=True)
         fs.mv(building, target, recursive=True)
     if fs.exists(posixpath.join(target, MANIFEST)):
         for only_for_resuming in (old, posixpath.join(target, SCRATCH), posixpath.join(target, IDENTITY)):
-            _remove(fs, only_for_resuming)
-
-
-def _remove(fs: AbstractFileSystem, name: str) -> None:
-    if fs.exists(name):
-        fs.rm(name, recursive=True)
+            remove(fs, only_for_resuming)
 
 
 def _files(fs: AbstractFileSystem, root: str) -> list[File]:

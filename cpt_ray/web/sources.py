@@ -7,7 +7,7 @@ import posixpath
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts.places import locate, reaching
 from cpt_ray.errors import UserError
 from cpt_ray.web.archive import endings
 from cpt_ray.web.index import is_index
@@ -39,7 +39,8 @@ def find_sources(archive: str, base: str, remote: Remote) -> Sources:
         names = [archive]
     else:
         fs, root = locate(archive)
-        named = sorted(fs.find(root)) if not any(mark in archive for mark in "*?[") else sorted(fs.glob(root))
+        with reaching(f"archive={archive}"):
+            named = sorted(fs.find(root)) if not any(mark in archive for mark in "*?[") else sorted(fs.glob(root))
         names = [fs.unstrip_protocol(name) if "://" in archive else name for name in named]
     index = [name for name in names if is_index(name) and "/subset=" not in name.replace("/subset=warc/", "/")]
     archives = [name for name in names if base_name(name).endswith(endings())]

@@ -247,6 +247,19 @@ def test_one_of_several_writers_succeeds(s3, scheme):
         assert read(fs, name)[0] in {b"3", *(str(number).encode() for number, _ in won)}
 
 
+def test_a_bucket_that_is_not_there_is_said(s3, monkeypatch):
+    """No such bucket, and nobody who answers: in a line, without what the environment holds."""
+    with pytest.raises(UserError, match="404 Not Found") as error:
+        run("s3://another/squares")
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    FsspecStore.clear_instance_cache()
+    with pytest.raises(UserError, match="does not do what was asked") as error:
+        read_manifest(f"{s3}/squares")
+    assert len(str(error.value).splitlines()) == 2
+    FsspecStore.clear_instance_cache()
+
+
 def test_what_writes_files_of_its_own_is_refused(place):
     """A step that does not tell which files it wrote cannot publish in a bucket."""
     with build(place, step="s", version=1, params={}) as work, pytest.raises(UserError, match="files of its own"):
