@@ -200,7 +200,7 @@ def zero3(scale: Scale) -> Rows:
         )
         for name in ("first step", "second step", "third step"):
             at = time.perf_counter()
-            cache.step(data, 1e-4, 0.0)
+            cache.step(data.dealt(workers), 1e-4, 0.0)
             if scale.device == "cuda":
                 torch.cuda.synchronize()
             found.append((name, time.perf_counter() - at))
@@ -256,7 +256,7 @@ def batch(scale: Scale) -> Rows:
             for number in range(steps):
                 drawn = scale.heldout + generator.choice(wanted - scale.heldout, size, replace=False)
                 warm = min(1.0, (number + 1) / max(steps // 10, 1))
-                cache.step(data.part(drawn), rate * warm * (1 - number / steps), 0.0)
+                cache.step(data.part(drawn).dealt(workers), rate * warm * (1 - number / steps), 0.0)
             seconds = time.perf_counter() - started
 
             def embed(side: list[Any], encoder: Any = encoder, most: int = options.chunk_tokens) -> Any:

@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpt_ray.model.delimiters import Delimiters
-from cpt_ray.model.encoder import Encoder, collate
+from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import load_backbone
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
-from cpt_ray.train.grad_cache import GradCache, Pairs, deal, plan, saved_bytes
+from cpt_ray.train.grad_cache import GradCache, Pairs, cut_to, deal, saved_bytes
 from cpt_ray.train.losses import Kind
 from cpt_ray.train.losses.infonce import InfoNCE
 from cpt_ray.train.losses.one_way import OneWay
@@ -233,7 +233,7 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
     outcome = Outcome([], {}, 0.0, {}, 0.0)
     for step in range(STEPS):
         if step == 0:
-            loss, numbers = cache.gradients(batch(cell, 0))
+            loss, numbers = cache.gradients(batch(cell, 0).dealt(workers))
             if cell.chunks == "kept":
                 # With two, one backward pass follows another without a forward pass between them.
                 few = 2 if numbers["chunks"] >= 6 else 1
@@ -246,7 +246,7 @@ def distributed(cell: Cell, workers: Workers) -> Outcome:
             engine.step(RATE)
             temperature.step(loss.dtau, TEMPERATURE_RATE)
         else:
-            outcome.losses.append(cache.step(batch(cell, step), RATE, TEMPERATURE_RATE).loss)
+            outcome.losses.append(cache.step(batch(cell, step).dealt(workers), RATE, TEMPERATURE_RATE).loss)
     outcome.weights = engine.export()
     outcome.tau = float(temperature.tau.detach())
     return outcome
@@ -257,7 +257,8 @@ def keep_some(cell: Cell, budget: int) -> int:
     pairs = batch(cell, 0)
     pools = [pairs.part(rows).pool() for rows in deal(pairs.lengths(), cell.ranks)]
     lengths = [np.array([len(ids) for ids in pool], np.int64) for pool in pools]
-    plans = plan(lengths, budget)
+    plans = [chunks_by_tokens(pool, budget) for pool in lengths]
+    plans = [cut_to(chunks, max(map(len, plans))) for chunks in plans]
     rooms = [
         max(int(lengths[rank][chunks[at]].max()) * len(chunks[at]) for rank, chunks in enumerate(plans))
         for at in range(len(plans[0]))

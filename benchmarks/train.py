@@ -173,7 +173,7 @@ def ours(folder: str, batch: int, steps: int, device: str, peak_tflops: float, *
         keep_bytes=options.keep_graphs_mb << 20,
         tile_rows=options.tile_rows,
     )
-    found = timed(lambda: cache.step(data, RATE, 0.0).loss, batch, steps, device)
+    found = timed(lambda: cache.step(data.dealt(workers), RATE, 0.0).loss, batch, steps, device)
     if peak_tflops:
         flops = TRAINING * weights_of(encoder.backbone).products(int(data.lengths().sum()), texts=len(data.pool()))
         found["mfu"] = flops / found["seconds"] / (peak_tflops * 1e12)

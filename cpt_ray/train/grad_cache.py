@@ -1,6 +1,7 @@
 """One exact step over a batch that does not fit: gradient caching (arXiv 2101.06983), cut by tokens, under any engine.
 
-    share    the pairs of the global batch are dealt out to the ranks by length, so that all have equally much to do
+    share    the pairs of the global batch are dealt out to the ranks by length, so that all have equally much to do; a rank
+             makes texts of its own rows alone
     plan     both sides of a rank's pairs, and its hard negatives, form one pool; sorted by length it is cut into chunks
              of at most `chunk_tokens` padded tokens, the same number of chunks on every rank (ZeRO-3 would hang otherwise)
     pass 1   embeddings of every chunk, without graphs, except for as many chunks as the memory budget allows
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from cpt_ray.compat.torch import is_weight
-from cpt_ray.model.delimiters import Delimiters
+from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import chunks_by_tokens, collate
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
@@ -38,7 +39,8 @@ from cpt_ray.train.temperature import Temperature
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one global batch: delimited ids of both sides, `per_row` hard negatives each, and content hashes."""
+    """The pairs of one global batch, or one rank's share of them: delimited ids of both sides, `per_row` hard negatives
+    each, and content hashes."""
 
     x: list[np.ndarray]
     y: list[np.ndarray]
@@ -64,6 +66,18 @@ class Pairs:
             raise ValueError(f"{len(hard)} hard negatives for {len(x)} pairs: every pair must have equally many")
         x_hash, y_hash, cluster = (_signed(table[name].to_numpy()) for name in ("x_hash", "y_hash", "cluster"))
         return Pairs(x, y, hard, len(hard) // len(x), x_hash, y_hash, cluster, hard_hash, delimiters)
+
+    @staticmethod
+    def share(table: pa.Table, delimiters: Delimiters, workers: Workers) -> Pairs:
+        """This rank's share of a batch of the training order; no other rank's texts are looked at."""
+        sides = ["x_ids", "y_ids", *(["hard_ids"] if "hard_ids" in table.column_names else [])]
+        own = deal(sum(_tokens(table[name]) for name in sides), workers.count)[workers.rank]
+        names = [name for name in (*sides, "x_hash", "y_hash", "cluster", "hard_hash") if name in table.column_names]
+        return Pairs.of(table.select(names).take(pa.array(own)), delimiters)
+
+    def dealt(self, workers: Workers) -> Pairs:
+        """This rank's share of a global batch that is at hand."""
+        return self.part(deal(self.lengths(), workers.count)[workers.rank])
 
     def __len__(self) -> int:
         return len(self.x)
@@ -104,16 +118,38 @@ def deal(lengths: np.ndarray, ranks: int) -> list[np.ndarray]:
     return [rounds[:, rank] for rank in range(ranks)]
 
 
-def plan(lengths: list[np.ndarray], budget: int) -> list[list[np.ndarray]]:
-    """Chunks of each rank's pool, given the lengths of all pools: within `budget`, and equally many on all ranks."""
-    plans = [chunks_by_tokens(pool, budget) for pool in lengths]
-    count = max(len(chunks) for chunks in plans)
-    for chunks in plans:
-        while len(chunks) < count:
-            largest = max(range(len(chunks)), key=lambda i: (len(chunks[i]), -i))
-            rows = chunks.pop(largest)
-            chunks[largest:largest] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    return plans
+@dataclass(frozen=True)
+class Plan:
+    """How this rank's pool is cut; and over all ranks the most padded tokens of each chunk (`room`), and the sums."""
+
+    chunks: list[np.ndarray]
+    room: list[int]
+    tokens: int
+    padded_tokens: int
+
+
+def plan(lengths: np.ndarray, budget: int, workers: Workers) -> Plan:
+    """Chunks of this rank's pool within `budget`, equally many on all ranks, which agree by two small collectives.
+
+    `lengths` (texts,) are of this rank's pool, in tokens.
+    """
+    chunks = chunks_by_tokens(lengths, budget)
+    most = torch.tensor(len(chunks), dtype=torch.int64, device=workers.device)
+    chunks = cut_to(chunks, int(workers.max(most)))
+    padded = [int(lengths[rows].max()) * len(rows) for rows in chunks]
+    own = torch.tensor([[int(lengths.sum()), *padded]], dtype=torch.int64, device=workers.device)
+    everyone = workers.all_gather(own).cpu()  # (ranks, 1 + chunks)
+    return Plan(chunks, everyone[:, 1:].amax(dim=0).tolist(), int(everyone[:, 0].sum()), int(everyone[:, 1:].sum()))
+
+
+def cut_to(chunks: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """So many chunks, by halving the one with most texts, over and over."""
+    chunks = list(chunks)
+    while len(chunks) < count:
+        largest = max(range(len(chunks)), key=lambda i: (len(chunks[i]), -i))
+        rows = chunks.pop(largest)
+        chunks[largest:largest] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    return chunks
 
 
 @dataclass(frozen=True)
@@ -162,9 +198,11 @@ class GradCache:
     def restore(self, state: dict[str, Any]) -> None:
         self._bytes_per_token = state["bytes_per_token"]
 
-    def step(self, batch: Pairs, rate: float, temperature_rate: float) -> Step:
-        """One optimiser step on a global batch that every rank holds. FloatingPointError if the loss is not finite."""
-        loss, numbers = self.gradients(batch)
+    def step(self, own: Pairs, rate: float, temperature_rate: float) -> Step:
+        """One optimiser step on a global batch of which each rank holds its share. FloatingPointError if the loss is not
+        finite."""
+        loss, numbers = self.gradients(own)
+        pairs = len(own) * self.workers.count
         norm = self.engine.step(rate)
         if not np.isfinite(norm):
             raise FloatingPointError(f"the gradient norm is {norm}")
@@ -174,17 +212,19 @@ class GradCache:
             temperature=self.temperature.value,
             grad_norm=norm,
             masked=loss.masked,
-            negatives=len(batch) * (1 + batch.per_row) - 1 - loss.masked / len(batch),
+            negatives=pairs * (1 + own.per_row) - 1 - loss.masked / pairs,
             correct=loss.correct,
-            pairs=len(batch),
+            pairs=pairs,
             **numbers,
         )
 
-    def gradients(self, batch: Pairs) -> tuple[Loss, dict[str, int]]:
+    def gradients(self, own: Pairs) -> tuple[Loss, dict[str, int]]:
         """Accumulate and reduce the gradients of the batch in the engine, without the optimiser's step."""
-        own, chunks, room, numbers = self._plan(batch)
         pool = own.pool()
-        embeddings, graphs, states = self._first_pass(own, pool, chunks, room)
+        planned = plan(np.array([len(ids) for ids in pool], np.int64), self._budget, self.workers)
+        chunks = planned.chunks
+        embeddings, graphs, states = self._first_pass(own, pool, chunks, planned.room)
+        numbers = {"tokens": planned.tokens, "padded_tokens": planned.padded_tokens, "chunks": len(chunks)}
         numbers["kept_chunks"] = len(graphs)
         n = len(own)
         loss = self._loss(
@@ -212,23 +252,6 @@ class GradCache:
                 self.engine.backward((vectors * wanted[chunks[at]]).sum(), last=at == order[-1])
                 del vectors
         return loss, numbers
-
-    def _plan(self, batch: Pairs) -> tuple[Pairs, list[np.ndarray], list[int], dict[str, int]]:
-        """This rank's pairs and chunks, and the most padded tokens that each chunk has on any rank.
-
-        Every rank plans for all, so no communication is needed to agree.
-        """
-        parts = [batch.part(rows) for rows in deal(batch.lengths(), self.workers.count)]
-        lengths = [np.array([len(ids) for ids in part.pool()], np.int64) for part in parts]
-        plans = plan(lengths, self._budget)
-        padded = sum(int(lengths[rank][rows].max()) * len(rows) for rank, chunks in enumerate(plans) for rows in chunks)
-        tokens = sum(int(pool.sum()) for pool in lengths)
-        room = [
-            max(int(lengths[rank][chunks[at]].max()) * len(chunks[at]) for rank, chunks in enumerate(plans))
-            for at in range(len(plans[0]))
-        ]
-        numbers = {"tokens": tokens, "padded_tokens": padded, "chunks": len(plans[0])}
-        return parts[self.workers.rank], plans[self.workers.rank], room, numbers
 
     def _first_pass(
         self, own: Pairs, pool: list[np.ndarray], chunks: list[np.ndarray], room: list[int]
@@ -323,6 +346,16 @@ def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
     offsets = array.offsets.to_numpy()
     values = array.values.to_numpy()
     return [values[start:end] for start, end in pairwise(offsets)]
+
+
+def _tokens(column: pa.ChunkedArray) -> np.ndarray:
+    """(rows,) tokens of the texts of each row, with their delimiters, of a list<i32> or list<list<i32>> column."""
+    array = column.combine_chunks()
+    ends = array.offsets.to_numpy()
+    if pa.types.is_list(array.type.value_type):
+        inner = array.values.offsets.to_numpy()
+        return np.diff(inner[ends]) + ADDED * np.diff(ends)
+    return np.diff(ends) + ADDED
 
 
 def _signed(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from cpt_ray.model.encoder import collate
 from cpt_ray.ranking import TILE_BYTES, Judgement, metrics, place
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, evaluating
-from cpt_ray.train.grad_cache import Pairs, deal, plan
+from cpt_ray.train.grad_cache import Pairs, plan
 from cpt_ray.train.loss import Embedded, Keys
 from cpt_ray.train.losses import Kind
 from cpt_ray.train.losses.infonce import InfoNCE
@@ -49,10 +49,9 @@ def evaluate(
     Over all `pairs` but the last few that the ranks cannot share equally.
     """
     usable = len(pairs) // workers.count * workers.count
-    parts = [pairs.part(rows) for rows in deal(pairs.part(np.arange(usable)).lengths(), workers.count)]
-    chunks = plan([np.array([len(ids) for ids in part.x + part.y]) for part in parts], chunk_tokens)[workers.rank]
-    own = parts[workers.rank]
+    own = pairs.part(np.arange(usable)).dealt(workers)
     pool = own.x + own.y
+    chunks = plan(np.array([len(ids) for ids in pool]), chunk_tokens, workers).chunks
     vectors: Tensor | None = None
     with evaluating(engine):
         for rows in chunks:

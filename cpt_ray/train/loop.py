@@ -201,9 +201,9 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         before = time.monotonic()
         factor = rate_factor(number, job.steps, options)
         rate = options.learning_rate * factor
-        batch = Pairs.of(table, encoder.delimiters)
-        did = cache.step(batch, rate, options.temperature_rate * factor)
-        flops = TRAINING * counted.products(did.tokens, texts=len(batch.pool()))
+        own = Pairs.share(table, encoder.delimiters, workers)
+        did = cache.step(own, rate, options.temperature_rate * factor)
+        flops = TRAINING * counted.products(did.tokens, texts=did.pairs * (2 + own.per_row))
         return _metrics(did, rate, time.monotonic() - before, flops, job, workers)
 
     def restore(state: dict[str, Any]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from benchmarks.gradient_matrix import Cell, batch, model
+from benchmarks.gradient_matrix import DELIMITERS, Cell, batch, model
 from cpt_ray.errors import UserError
+from cpt_ray.model.encoder import chunks_by_tokens
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine.reference import ReferenceEngine
-from cpt_ray.train.grad_cache import GradCache, deal, plan, saved_bytes
+from cpt_ray.train.grad_cache import GradCache, Pairs, cut_to, deal, plan, saved_bytes
 from cpt_ray.train.options import EngineOptions
 from cpt_ray.train.temperature import Temperature
 
@@ -26,7 +28,7 @@ def gradients(dropout: float = 0.0, **settings: int) -> tuple[dict[str, torch.Te
     engine = ReferenceEngine(encoder.train(), options, Workers.alone())
     torch.manual_seed(7)
     cache = GradCache(engine, Temperature(0.25), Workers.alone(), dropout=dropout > 0, **settings)
-    _, numbers = cache.gradients(batch(CELL, 0))
+    _, numbers = cache.gradients(batch(CELL, 0).dealt(Workers.alone()))
     return {name: p.grad.clone() for name, p in encoder.named_parameters()}, numbers
 
 
@@ -44,16 +46,64 @@ def test_plans_have_equal_counts_within_the_budget() -> None:
     """Ranks with different lengths get the same number of chunks, no chunk exceeds the budget, no text is lost."""
     random = np.random.default_rng(0)
     pools = [random.integers(2, 60, 50), random.integers(2, 20, 50), random.integers(40, 64, 50)]
-    plans = plan(pools, 128)
-    assert len({len(chunks) for chunks in plans}) == 1
-    for pool, chunks in zip(pools, plans, strict=True):
+    cut = [chunks_by_tokens(pool, 128) for pool in pools]
+    most = max(map(len, cut))
+    for pool, chunks in zip(pools, (cut_to(chunks, most) for chunks in cut), strict=True):
+        assert len(chunks) == most
         assert sorted(np.concatenate(chunks)) == list(range(50))
         assert all(len(rows) and pool[rows].max() * len(rows) <= 128 for rows in chunks)
 
 
+def test_a_plan_counts_what_all_ranks_have() -> None:
+    """Alone: its own chunks, their padded tokens, and the tokens of all texts."""
+    lengths = np.random.default_rng(0).integers(2, 60, 50)
+    found = plan(lengths, 128, Workers.alone())
+    assert sorted(np.concatenate(found.chunks)) == list(range(50))
+    assert found.room == [int(lengths[rows].max()) * len(rows) for rows in found.chunks]
+    assert (found.tokens, found.padded_tokens) == (int(lengths.sum()), sum(found.room))
+
+
+@pytest.mark.parametrize("hard", [0, 2])
+def test_a_rank_reads_its_own_rows_alone(hard: int) -> None:
+    """What each rank makes of a table is its part of the whole batch, text by text, and all have each pair once."""
+    random = np.random.default_rng(hard)
+
+    def texts(rows: int) -> list[list[int]]:
+        return [random.integers(4, 60, random.integers(1, 20)).tolist() for _ in range(rows)]
+
+    table = pa.table(
+        {
+            "pair_id": [str(i) for i in range(24)],
+            "x_ids": pa.array(texts(24), pa.list_(pa.int32())),
+            "y_ids": pa.array(texts(24), pa.list_(pa.int32())),
+            **{
+                name: pa.array(np.arange(24, dtype=np.uint64) + at)
+                for at, name in enumerate(("x_hash", "y_hash", "cluster"))
+            },
+        }
+    )
+    if hard:
+        table = table.append_column(
+            "hard_ids", pa.array([texts(hard) for _ in range(24)], pa.list_(pa.list_(pa.int32())))
+        )
+        hashes = random.integers(0, 1 << 63, (24, hard), dtype=np.uint64)
+        table = table.append_column("hard_hash", pa.array(hashes.tolist(), pa.list_(pa.uint64())))
+    table = pa.concat_tables([table.slice(0, 7), table.slice(7)])  # in two chunks, with offsets that do not begin at 0
+    whole = Pairs.of(table, DELIMITERS)
+    seen = []
+    for rank in range(4):
+        workers = Workers(rank, 4, torch.device("cpu"))
+        got, wanted = Pairs.share(table.slice(0), DELIMITERS, workers), whole.dealt(workers)
+        assert [ids.tolist() for ids in got.pool()] == [ids.tolist() for ids in wanted.pool()]
+        for name in ("x_hash", "y_hash", "cluster", "hard_hash"):
+            assert getattr(got, name).tolist() == getattr(wanted, name).tolist()
+        seen += got.x_hash.tolist()
+    assert sorted(seen) == list(range(24))
+
+
 def test_a_text_longer_than_a_chunk_is_a_user_error() -> None:
     with pytest.raises(UserError, match="chunk_tokens"):
-        plan([np.array([10, 200])], 128)
+        plan(np.array([10, 200]), 128, Workers.alone())
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 1_500_000, 1 << 40])

@@ -97,7 +97,7 @@ def test_a_new_loss_trains_through_the_cached_step(sigmoid: type[Options], chunk
         mask=False,
         loss=sigmoid(bias=-1.0),  # type: ignore[arg-type]
     )
-    got, _ = cache.gradients(pairs)
+    got, _ = cache.gradients(pairs.dealt(Workers.alone()))
     assert abs(float(got.value) - expected.item()) <= 1e-10
     assert tau.grad is not None
     assert abs(float(got.dtau - tau.grad)) <= 1e-10
