@@ -71,7 +71,8 @@ class Pairs:
     def share(table: pa.Table, delimiters: Delimiters, workers: Workers) -> Pairs:
         """This rank's share of a batch of the training order; no other rank's texts are looked at."""
         sides = ["x_ids", "y_ids", *(["hard_ids"] if "hard_ids" in table.column_names else [])]
-        own = deal(sum(_tokens(table[name]) for name in sides), workers.count)[workers.rank]
+        lengths = np.sum([_tokens(table[name]) for name in sides], axis=0)
+        own = deal(lengths, workers.count)[workers.rank]
         names = [name for name in (*sides, "x_hash", "y_hash", "cluster", "hard_hash") if name in table.column_names]
         return Pairs.of(table.select(names).take(pa.array(own)), delimiters)
 
