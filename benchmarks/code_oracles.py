@@ -1,11 +1,11 @@
 """Who is documented, and with what text: our reading beside that of each language's own tool, on real sources.
 
-    python benchmarks/code_oracles.py FOLDER ...
+    python benchmarks/code_oracles.py [FOLDER ...]
 
-takes up to MOST_BYTES of every language from the folders and asks those tools that are on PATH: javac (DocTrees), go
-(go/ast), php with php-parser, ruby with YARD, jsdoc (`jsdoc -X`) and doxygen. A function of a file counts once, by its
-name; only implemented ones are compared, before any filter of ours. `text` is the share of the functions that both find
-documented whose first words are the same.
+takes up to MOST_BYTES of every language from the folders, or from the packages of benchmarks/code.py, and asks those
+tools that are on PATH: javac (DocTrees), go (go/ast), php with php-parser, ruby with YARD, jsdoc (`jsdoc -X`) and doxygen.
+A function of a file counts once, by its name; only implemented ones are compared, before any filter of ours. `text` is the
+share of the functions that both find documented whose first words are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from code import sources  # benchmarks/code.py, beside this file
+from code import packages, sources  # benchmarks/code.py, beside this file
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -185,7 +185,8 @@ def run(folders: list[Path]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    rows = run([Path(folder) for folder in sys.argv[1:]])
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = run([Path(folder) for folder in sys.argv[1:]] or packages(Path(temporary)))
     shown = Table("language", "oracle", "MB", "both", "only ours", "only theirs", "text")
     for row in rows:
         shown.add_row(

@@ -1,6 +1,6 @@
 """Search of held-out functions by their documentation, a row a language: BM25 and chance, and a trained model beside them.
 
-    python benchmarks/code_search.py outputs/code/code_pairs [--trained outputs/train/model] [--candidates 1000]
+    python benchmarks/code_search.py [outputs/code/code_pairs] [--trained outputs/train/model] [--candidates 1000]
 
 takes the held-out pairs of a `cpt-ray code-pairs` artifact, whose repositories are in no training pair, and draws
 candidates of each language apart, as the paper does: each documentation is a query, one function is its answer.
@@ -49,13 +49,16 @@ def run(pairs: str, options: CandidateOptions, models: Mapping[str, Embed]) -> l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs")
+    parser.add_argument("pairs", nargs="?", default="outputs/demo/code_pairs")
     parser.add_argument("--trained")
     parser.add_argument("--candidates", type=int, default=1000)
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--group-share", type=float, default=0.05)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if not Path(given.pairs, "manifest.json").is_file():
+        print(f"no pairs at {given.pairs}: make run, or cpt-ray code-pairs, gives some")
+        return
     models: dict[str, Embed] = {}
     if given.trained:
         from cpt_ray.model.embedder import Embedder
