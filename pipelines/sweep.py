@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
 from cpt_ray.cluster import connect
+from cpt_ray.evaluate import figures as draw
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import settle
 from cpt_ray.model.weights import pinned, weights_identity
@@ -193,9 +195,19 @@ def report(
             }
         )
     if rows:
+        for name, figure in figures(results, sweep.metric).items():
+            tracked.parent.figure(figure, f"figures/{name}.png")
         tracked.parent.table([{**row, **row["metrics"]} for row in rows], "leaderboard.json")
         print_leaderboard(rows)
     return rows
+
+
+def figures(results: Sequence[TrialResult], metric: str) -> dict[str, Figure]:
+    """What the parent shows of its trials, best first: the metric over batch size and temperature, and over pairs seen."""
+    words = metric.removeprefix("heldout_").replace("_at_", "@").replace("_", " ").replace("mrr", "MRR")
+    cells = [(result.trial.batch_size, result.trial.temperature, result.score) for result in results]
+    rows = {(result.trial.batch_size, result.trial.temperature): result.metrics for result in results}
+    return {"sweep": draw.sweep(cells, words), "examples": draw.by_examples(rows, metric, f"held-out {words}")}
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:

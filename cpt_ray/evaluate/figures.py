@@ -90,6 +90,34 @@ def sweep(trials: Sequence[tuple[int, float, float]], metric: str = "MRR") -> Fi
     return figure
 
 
+def by_examples(trials: Mapping[tuple[int, float], Rows], column: str, label: str) -> Figure:
+    """`column` of trials' rows over the examples seen (step x batch size), which is what trials are equal in: a colour for
+    each batch size, a kind of line for each temperature. The shade is from the lowest to the highest of a batch size."""
+    batches = sorted({batch for batch, _ in trials})
+    temperatures = sorted({temperature for _, temperature in trials})
+    figure = Figure(figsize=(7.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for number, batch in enumerate(batches):
+        colour = ORDERED[number % len(ORDERED)]
+        band: dict[float, list[float]] = {}
+        for temperature in temperatures:
+            rows = [row for row in trials.get((batch, temperature), ()) if column in row]
+            points = [(row["step"] * batch, row[column]) for row in rows]
+            for at, value in points:
+                band.setdefault(at, []).append(value)
+            style = ("-", "--", ":", "-.")[temperatures.index(temperature) % 4]
+            text = f"{batch:,}, {temperature:g}"
+            axes.plot(
+                *zip(*points, strict=True), style, color=colour, label=text, marker="o", markersize=3.5, linewidth=1.6
+            )
+        seen = sorted(band)
+        low, high = [min(band[at]) for at in seen], [max(band[at]) for at in seen]
+        axes.fill_between(seen, low, high, color=colour, alpha=0.12, linewidth=0)
+    _plain(axes, f"{label[:1].upper()}{label[1:]} by examples seen", "pairs seen", label)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, title="batch, temperature")
+    return figure
+
+
 def funnel(stages: Sequence[tuple[str, int, int, Mapping[str, int]]]) -> Figure:
     """One bar per (name, read, kept, dropped by reason), as shares of what was read: kept first, then the largest
     reasons."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -27,6 +28,7 @@ from cpt_ray.pairs.options import BatchOptions, SplitOptions
 from cpt_ray.pairs.schema import Pair, pairs_table
 from cpt_ray.pairs.splits import split_pairs
 from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.tracking.outbox import ReportedRun
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.options import MineOptions, TrainOptions
 from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, sweep, train
@@ -88,7 +90,15 @@ def fine_tuned(out: str, pairs: str, model: str, hard: int, register_as: str = "
         return made
 
 
-def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path: Path) -> None:
+def test_a_sweep_by_loss_lists_the_lowest_first(
+    pairs: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the figures of its run in MLflow are those of the children: each cell of the heatmap, each line's last point."""
+    drawn: dict[str, Any] = {}
+    log = ReportedRun.figure
+    monkeypatch.setattr(
+        ReportedRun, "figure", lambda run, figure, file: (drawn.setdefault(file, figure), log(run, figure, file))
+    )
     out = str(tmp_path / "out")
     steps = train.Recipe(batches=BatchOptions(max_x_tokens=16, max_y_tokens=24), train=TRAIN, heldout_pairs=16)
     train.make_heldout(f"{out}/heldout", pairs, model, steps)
@@ -101,6 +111,32 @@ def test_a_sweep_by_loss_lists_the_lowest_first(pairs: str, model: str, tmp_path
     assert len(set(losses)) == 4
     assert losses == sorted(losses)
     assert next(iter(made.extra["trials"][0]["metrics"])) == "mrr"
+
+    client = MlflowClient(tracked.uri)
+    runs = client.search_runs([client.get_experiment_by_name(TrackingOptions().experiment).experiment_id])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == 4
+    assert {file.path for file in client.list_artifacts(parent.info.run_id, "figures")} == set(drawn)
+    of = {
+        (int(child.data.params["batch_size"]), float(child.data.params["temperature"])): child.data.metrics[
+            "heldout_loss"
+        ]
+        for child in children
+    }
+    (axes,) = drawn["figures/sweep.png"].axes
+    sizes = [int(label.get_text().replace(",", "")) for label in axes.get_yticklabels()]
+    temperatures = [float(label.get_text()) for label in axes.get_xticklabels()]
+    cells = {
+        (sizes[int(cell.get_position()[1])], temperatures[int(cell.get_position()[0])]): cell.get_text()
+        for cell in axes.texts
+    }
+    assert cells == {point: f"{loss:.3f}" for point, loss in of.items()}
+    (axes,) = drawn["figures/examples.png"].axes
+    lines = {line.get_label(): line.get_xydata()[-1].tolist() for line in axes.lines}
+    assert lines == {
+        f"{size:,}, {temperature:g}": [32, pytest.approx(loss)] for (size, temperature), loss in of.items()
+    }
 
 
 def test_a_killed_training_goes_on_however_it_is_run_and_is_kept_beside_another(
