@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cpt_ray.artifacts import Ledger, Manifest, build, exchange, parquet
+from cpt_ray.artifacts import Ledger, Manifest, build, exchange, parquet, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.pairs import batches, batches_across, order
@@ -125,6 +128,40 @@ def test_streams_that_end_are_made_longer(tmp_path, monkeypatch):
     made = make(tmp_path / "made", pairs, options)
     assert contents(tmp_path / "made") == contents(tmp_path / "whole")
     assert made.ledger == whole.ledger
+
+
+def _die_at_write(path: Path, pairs: str, options: BatchOptions, at: int) -> None:
+    real, written = parquet.write_table, 0
+
+    def write_table(*given: Any, **named: Any) -> Any:
+        nonlocal written
+        written += 1
+        if written == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given, **named)
+
+    parquet.write_table = write_table
+    make(path, pairs, options)
+
+
+def test_a_kill_at_any_write_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    """SIGKILL at a write of each step in turn, with some later ones on the way; the same call then ends as if undisturbed."""
+    pairs, options = publish(tmp_path / "pairs", some_pairs(), 3), BatchOptions(batch_size=16, epochs=2)
+    whole = make(tmp_path / "whole", pairs, options)
+    few(monkeypatch, 200, 150)
+    fork, at, killed = multiprocessing.get_context("fork"), 1, 0
+    while True:
+        child = fork.Process(target=_die_at_write, args=(tmp_path / "made", pairs, options, at))
+        child.start()
+        child.join()
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        killed, at = killed + 1, at % 5 + 3
+    assert killed > 5
+    assert contents(tmp_path / "made") == contents(tmp_path / "whole")
+    assert read_manifest(str(tmp_path / "made")).ledger == whole.ledger
+    assert not (tmp_path / "made.phases").exists()
 
 
 def test_mistakes_are_those_of_one_table(tmp_path, monkeypatch):
