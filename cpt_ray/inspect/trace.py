@@ -180,8 +180,11 @@ def span_before(span: Span, clean: str, text: str, separator: str) -> Span | Non
 
 
 def _extract_options(made: Made) -> ExtractOptions:
-    """The options that decide a document's text. Filters do not, and their files may be gone."""
-    return ExtractOptions.model_validate({name: v for name, v in made.manifest.params.items() if name != "filters"})
+    """The options that decide a document's text. Filters that read files do not, and the files may be gone."""
+    params = dict(made.manifest.params)
+    given = params.pop("filters", [])
+    filters = [{name: v for name, v in one.items() if name != "files"} for one in given if not one["files"]]
+    return ExtractOptions.model_validate({**params, "filters": filters})
 
 
 def _archive_files(documents: Made, archive: str | None, remote: Remote) -> dict[str, str]:

@@ -251,7 +251,9 @@ def decode(body: bytes, declared: str | None) -> str:
 
 def _decode(body: bytes, name: str) -> str:
     try:
-        return body.decode(name, "replace").encode("utf-8", "replace").decode()
+        text = body.decode(name, "replace")
+        # Of UTF-8 no half of a surrogate pair comes; of other encodings one might.
+        return text if name.startswith("utf-8") else text.encode("utf-8", "replace").decode()
     except (LookupError, UnicodeError):
         return body.decode("utf-8", "replace")
 

@@ -69,7 +69,7 @@ def extract_shard(
     rows: dict[str, dict[str, Any]] = {}
     dropped = Sampler()
     for record in _records(shard, options.max_html_bytes, Remote(network)):
-        reason, url = _page(record)
+        reason, url = _page(record, options)
         if reason is not None:
             records[reason] += 1
             dropped.add("records", reason, place(record), url=record.url, type=record.content_type)
@@ -112,7 +112,7 @@ class Judged(NamedTuple):
 
 def judge(record: Record, options: ExtractOptions) -> Judged:
     """What becomes of any record: a page is judged by `document`, another has the reason that it is none."""
-    reason, url = _page(record)
+    reason, url = _page(record, options)
     return document(record, url, options) if reason is None else Judged(None, reason, Page())
 
 
@@ -144,15 +144,18 @@ def document(record: Record, url: str, options: ExtractOptions) -> Judged:
     if judged.reason is not None:
         return Judged(None, judged.reason, page)
     seen = Document(url, page.title, text, language)
-    if reason := next(filter(None, (one.reason(seen) for one in options.filters)), None):
-        return Judged(None, reason, page)
+    for one in options.filters:
+        if reason := one.reason(seen):
+            return Judged(None, reason, page)
+        seen = one.changed(seen)
+    text = seen.text
     host = origin(url).host
     row = {
         "doc_id": xxhash.xxh3_128_hexdigest(f"{url}\n{text}".encode()),
         "url": url,
         "host": host,
         "group": _group(options.group_pattern, url) or host,
-        "title": page.title,
+        "title": seen.title,
         "text": text,
         "language": language,
         "language_score": certainty,
@@ -179,7 +182,7 @@ def plain_text(body: bytes) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
-def _page(record: Record) -> tuple[str | None, str]:
+def _page(record: Record, options: ExtractOptions) -> tuple[str | None, str]:
     """None and the normalised URL if the record is a page, else the reason it is none."""
     if record.reason is not None:
         return record.reason, ""
@@ -191,6 +194,8 @@ def _page(record: Record) -> tuple[str | None, str]:
         return f"status_{record.status}", ""
     if record.kind != "conversion" and record.content_type not in _HTML:
         return "not_html", ""
+    if record.cut and not options.keep_truncated:
+        return "cut_by_crawler", ""
     url = normalise(record.url)
     return (None, url) if url else ("bad_url", "")
 

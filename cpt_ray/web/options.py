@@ -60,10 +60,15 @@ class ExtractOptions(Options):
     obey_noindex: bool = Field(
         default=False, description="drop pages that ask search engines not to index them (meta robots, X-Robots-Tag)"
     )
+    keep_truncated: bool = Field(
+        default=True,
+        description="read pages of which the crawler kept the beginning alone (WARC-Truncated); false: cut_by_crawler",
+    )
     quality: QualityOptions = Field(default=QualityOptions(), description="quality rules")
     filters: tuple[one_of("cpt_ray.web.filters"), ...] = Field(  # type: ignore[valid-type]
         (),
-        description="what else drops a document, by kind, as in {kind: url, patterns: [/tag/]}; after the quality rules",
+        description="what else drops or changes a document, by kind, as in {kind: url, patterns: [/tag/]}; after the"
+        " quality rules",
     )
 
     def result(self, *besides: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class Record:
 
     `kind` is the WARC record type ("response", "request", ...; "" where it could not be read). `status` is the HTTP
     status (0 without one), `headers` by lower-case name, `body` unpacked. `file` and `offset` (bytes, in the compressed
-    file) say where it stands.
+    file) say where it stands. `cut`: the crawler kept the beginning of the body alone (WARC-Truncated).
     """
 
     file: str
@@ -28,6 +28,7 @@ class Record:
     body: bytes = b""
     fetched_at: datetime | None = None
     reason: str | None = None
+    cut: bool = False
 
     @property
     def content_type(self) -> str:

@@ -24,7 +24,7 @@ def prose(chance: random.Random, sentences: int) -> str:
     things = ["letter", "harbour", "window", "engine", "garden", "mountain", "question", "machine"]
     one = lambda: (  # noqa: E731
         f"The {chance.choice(people)} {chance.choice(verbs)} the {chance.choice(things)} number {chance.randrange(10**6)} "
-        f"before the {chance.choice(people)} {chance.choice(verbs)} another {chance.choice(things)}."
+        f"before the {chance.choice(people)} {chance.choice(verbs)} another {chance.choice(things)}{chance.choice(['', '', ' of x@y.example'])}."
     )
     return " ".join(one() for _ in range(sentences))
 

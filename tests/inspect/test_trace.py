@@ -15,7 +15,7 @@ from cpt_ray.artifacts import read_table
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.trace import random_ids, span_before, trace
 from cpt_ray.web.archive import Place, read_archive, read_at
-from pipelines import cli, code_pairs
+from pipelines import cli, code_pairs, text_pairs
 from pipelines.options.code_pairs import RepositoryOptions, Steps
 
 
@@ -56,6 +56,15 @@ def test_an_archive_that_changed_is_said(corpus: Path, tmp_path: Path) -> None:
     problems = {one.problem for one in trace(path, random_ids(path, 50), str(tmp_path / "elsewhere"))}
     assert None in problems
     assert len(problems) > 1
+
+
+def test_masked_text_is_masked_again(corpus: Path, tmp_path: Path) -> None:
+    """What filters change is part of the way back."""
+    steps = text_pairs.Steps.model_validate({"extract": {"filters": [{"kind": "pii"}], "quality": {"min_words": 5}}})
+    for wanted in text_pairs.flow(str(tmp_path), str(corpus / "crawl"), steps):
+        wanted.make()
+    path = str(tmp_path / "text_pairs")
+    assert all(one.same for one in trace(path, random_ids(path, 30)))
 
 
 def test_an_id_that_no_pair_has(corpus: Path) -> None:

@@ -368,3 +368,17 @@ def test_headings_of_documentation_end_nothing(heading: str) -> None:
 def test_teasers_behind_the_text_go(heading: str) -> None:
     html = f"<main><h1>Title</h1><p>{S}</p><p>{S} 2</p><div><h2>{heading}</h2><p>Another story altogether.</p></div></main>"
     assert "Another story" not in extract(html)[1]
+
+
+def test_pages_that_the_crawler_cut(tmp_path: Path) -> None:
+    """Read by default; left out by option, and counted."""
+    with gzip.open(archive(tmp_path, page("a"), page("b"))) as source:
+        plain = source.read()
+    name = tmp_path / "cut.warc.gz"
+    name.write_bytes(
+        gzip.compress(plain.replace(b"WARC-Type: response", b"WARC-Truncated: length\r\nWARC-Type: response", 1))
+    )
+    assert extract_shard({"warc": str(name)}, ExtractOptions())[0].num_rows == 2
+    table, ledger = extract_shard({"warc": str(name)}, ExtractOptions(keep_truncated=False))
+    assert table["url"].to_pylist() == ["http://h/b"]
+    assert ledger.check("cut").units["records"].dropped["cut_by_crawler"] == 1

@@ -14,6 +14,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.kinds import kinds, one_of
 from cpt_ray.web.extract import extract_shard
 from cpt_ray.web.filters import Document
+from cpt_ray.web.filters.pii import Pii
 from cpt_ray.web.filters.url import Url
 from cpt_ray.web.filters.words import Words, _found, _terms
 from cpt_ray.web.options import ExtractOptions
@@ -156,7 +157,7 @@ def test_a_new_filter_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Put into the folder it is a choice, told apart by `kind`, typed, and counted by its reason."""
     (tmp_path / "no_title.py").write_text(SHORT)
     monkeypatch.setattr(cpt_ray.web.filters, "__path__", [*cpt_ray.web.filters.__path__, str(tmp_path)])
-    assert set(kinds("cpt_ray.web.filters")) == {"no_title", "url", "words"}
+    assert set(kinds("cpt_ray.web.filters")) == {"no_title", "pii", "url", "words"}
 
     class Chosen(ExtractOptions):
         filters: tuple[one_of("cpt_ray.web.filters"), ...] = ()  # type: ignore[valid-type]
@@ -171,3 +172,45 @@ def test_help_lists_the_filters_with_their_keys(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     assert all(f"kind: {kind}" in shown for kind in kinds("cpt_ray.web.filters"))
     assert "min_share" in shown
+
+
+MASKED = {
+    "write to jane.doe+news@mail.example.org.": "write to <email>.",
+    "(o'neil@example.co.uk)": "(<email>)",
+    "müller@bücher.example, you": "<email>, you",
+    "a@b and x@@y.de and @handle and user@localhost": "a@b and x@@y.de and @handle and user@localhost",
+    "call +1 (555) 123-4567 now": "call <phone> now",
+    "Tel. +49 30 1234567, Fax +49-30-1234568": "Tel. <phone>, Fax <phone>",
+    "call (555) 234-5678 or 555-234-5678 or 555.234.5678": "call <phone> or <phone> or <phone>",
+    "ISBN 978-3-16-148410-0, 2026-11-27, 1234567890, +3.14159265, 555-234-56789": "ISBN 978-3-16-148410-0, 2026-11-27, 1234567890, +3.14159265, 555-234-56789",
+    "C++11223344 and 1+23456789": "C++11223344 and 1+23456789",
+    "from 8.8.8.8 and 2001:4860:4860::8888": "from <ip> and <ip>",
+    "127.0.0.1, 10.1.2.3, ::1, 12:30:45, 1.2.3, 1.2.3.4.5, 999.1.1.1": "127.0.0.1, 10.1.2.3, ::1, 12:30:45, 1.2.3, 1.2.3.4.5, 999.1.1.1",
+}
+
+
+@pytest.mark.parametrize("text", MASKED)
+def test_pii_is_masked_and_what_looks_like_it_is_not(text: str) -> None:
+    assert Pii().changed(seen(text)).text == MASKED[text]
+    assert Pii().changed(Document("http://h/", text, "", "en")).title == MASKED[text]
+
+
+@given(st.text(alphabet="+(1-5).@a:- ", max_size=300))
+def test_masking_is_done_once_and_for_all(text: str) -> None:
+    """What is masked has nothing left to mask, and a part of the kinds masks a part."""
+    once = Pii().changed(seen(text)).text
+    assert Pii(mask=("email",)).changed(seen(once)).text == once
+    assert Pii(mask=("ip",)).changed(seen("a@b.example " + text)).text.startswith("a@b.example")
+
+
+def test_masked_documents_have_ids_of_their_own(tmp_path: Path) -> None:
+    """The text that is hashed, judged by later filters and published is the masked one."""
+    body = f"<html><body><main><p>Write to jane@example.org. {'The reader goes on with the next line. ' * 12}</p></main></body></html>"
+    plain = extract_shard({"warc": archive(tmp_path, page("a", body))}, ExtractOptions())[0].to_pylist()[0]
+    later = words(tmp_path, "jane", min_count=1)
+    options = ExtractOptions(filters=(Pii(), later))
+    masked, ledger = extract_shard({"warc": str(tmp_path / "crawl-00000.warc.gz")}, options)
+    (row,) = masked.to_pylist()
+    assert ledger.units["documents"].kept == 1
+    assert row["text"] == plain["text"].replace("jane@example.org", "<email>")
+    assert row["doc_id"] != plain["doc_id"]

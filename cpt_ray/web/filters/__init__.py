@@ -1,4 +1,4 @@
-"""Further reasons to drop a document, a file each; `extract.filters` lists those that apply.
+"""Further reasons to drop a document or ways to change it, a file each; `extract.filters` lists those that apply.
 
 A filter is a class of options with `kind` (kinds.py) that derives from Filter. Filters judge what the quality rules have
 passed, in the order of the list, and the first reason counts.
@@ -31,6 +31,10 @@ class Filter(Options):
     @abstractmethod
     def reason(self, document: Document) -> str | None:
         """The name under which the ledger counts the document, None to keep it. Pure."""
+
+    def changed(self, document: Document) -> Document:
+        """The document as it goes on, where it is not dropped. Pure."""
+        return document
 
     def files(self) -> list[Path]:
         """The files it reads, whose content is a part of its identity."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from cpt_ray.web.container import LONGEST_HEAD, Stream
 from cpt_ray.web.record import Damage, Record, date, fields, response
@@ -26,6 +27,7 @@ def read(stream: Stream, name: str, max_bytes: int) -> Record | None:
     offset, length = stream.offset, int(length_text)
     kind, url = named.get("warc-type", "").lower(), named.get("warc-target-uri", "").strip("<>")
     fetched_at = date(named.get("warc-date", ""))
+    cut = bool(named.get("warc-truncated"))
     block, reason = stream.block(length, max_bytes + LONGEST_HEAD, kind=kind, url=url, fetched_at=fetched_at)
     if reason is not None:
         return Record(name, offset, kind, url, fetched_at=fetched_at, reason=reason)
@@ -33,7 +35,8 @@ def read(stream: Stream, name: str, max_bytes: int) -> Record | None:
         return Record(name, offset, kind, url, fetched_at=fetched_at, reason="segmented")
     if kind in ("resource", "conversion"):
         headers = {"content-type": named.get("content-type", "")}
-        return Record(name, offset, kind, url, 200, headers, block, fetched_at)
+        return Record(name, offset, kind, url, 200, headers, block, fetched_at, cut=cut)
     if kind != "response":
         return Record(name, offset, kind, url, fetched_at=fetched_at)
-    return response(name, offset, url, block, fetched_at, max_bytes)
+    found = response(name, offset, url, block, fetched_at, max_bytes)
+    return replace(found, cut=True) if cut else found
