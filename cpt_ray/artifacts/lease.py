@@ -93,14 +93,17 @@ class Lease:
         return False
 
     def _beat(self) -> None:
-        while not self._over.wait(BEAT):
-            try:
-                self._version = put_over(self._fs, self.name, self._content(), self._version)
-            except Changed:
-                self.lost = True
-                return
-            except Exception as error:  # noqa: BLE001 - the next beat may come through
-                log.warning("%s could not be renewed: %s", self.name, error)
+        while not self.lost and not self._over.wait(BEAT):
+            self.renew()
+
+    def renew(self) -> None:
+        """Show that the holder lives, or find out that the lease is another's."""
+        try:
+            self._version = put_over(self._fs, self.name, self._content(), self._version)
+        except Changed:
+            self.lost = True
+        except Exception as error:  # noqa: BLE001 - the next beat may come through
+            log.warning("%s could not be renewed: %s", self.name, error)
 
 
 @contextmanager
