@@ -114,7 +114,7 @@ def by_examples(trials: Mapping[tuple[int, float], Rows], column: str, label: st
         low, high = [min(band[at]) for at in seen], [max(band[at]) for at in seen]
         axes.fill_between(seen, low, high, color=colour, alpha=0.12, linewidth=0)
     _plain(axes, f"{label[:1].upper()}{label[1:]} by examples seen", "pairs seen", label)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, title="batch, temperature")
+    figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, title="batch, temperature", loc="outside right upper")
     return figure
 
 

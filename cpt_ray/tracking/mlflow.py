@@ -288,9 +288,12 @@ class TrackedRun:
                 self._promote(registered, version, alias, figures)
 
     def end(self, status: str = "FINISHED", at: int | None = None) -> None:
-        """Flush, and close the run with this status; `at` in milliseconds since the epoch, by default now."""
+        """Flush, and close the run with this status; `at` in milliseconds since the epoch, by default now, and never before
+        the run began: a manifest knows its time to the second."""
         if not self.finished:
             self.flush()
+            if at is not None:
+                at = max(at, self._client.get_run(self.id).info.start_time)
             self._client.set_terminated(self.id, status, at)
             self.finished = status == "FINISHED"
 

@@ -29,7 +29,6 @@ from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import Shape
 from cpt_ray.model.start import prepare
 from cpt_ray.model.weights import (
-    INFO,
     ModelInfo,
     absolute,
     config_of,
@@ -66,6 +65,7 @@ class ContrastiveJob(Job):
     tokenizer: str
     max_x_tokens: int
     max_y_tokens: int
+    pairs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def train_model(
     check_chunk(options, config, tokens, where)
     count = len(BatchReader(batches))
     most = options.elastic_workers or options.workers
-    held = 0 if heldout is None else read_manifest(heldout).rows
-    if heldout is not None and held < most:
+    if heldout is not None and (held := read_manifest(heldout).rows) < most:
         raise UserError(
             f"{held} held-out pairs are fewer than {most} workers",
             where="heldout_pairs",
@@ -149,23 +148,11 @@ def train_model(
         max_y_tokens=most_y,
         on_metrics=on_metrics,
         identity=job_identity(order, model),
+        pairs=None if pairs is None else absolute(pairs),
     )
     Path(job.out).mkdir(parents=True, exist_ok=True)
     Path(job.scratch).mkdir(parents=True, exist_ok=True)
-    result = launch(contrastive, job, options, job.scratch)
-    measured = next((row for row in result.metrics if row["step"] == result.exported_step), {})
-    facts = card.Facts(
-        name=Path(out).name.removesuffix(BUILDING),
-        info=ModelInfo.model_validate_json(Path(job.out, INFO).read_text()),
-        architecture=f"a {config.model_type} decoder of {config.num_hidden_layers} layers of {config.hidden_size:,}",
-        recipe=card.recipe(order, options.result(), result.exported_step, result.temperature),
-        step=result.exported_step,
-        figures={name: value for name, value in measured.items() if name.startswith("heldout_")},
-        heldout=held,
-        data=None if pairs is None else card.Data.of(pairs),
-    )
-    card.write(job.out, facts)
-    return result
+    return launch(contrastive, job, options, job.scratch)
 
 
 def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
@@ -246,6 +233,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         with told_where(job.out):
             save_model(encoder, tokenizer, info, job.out, weights)
+            card.write(job.out, _facts(job, info, backbone.config, exported))
     return TrainResult(
         model=job.out,
         steps=job.steps,
@@ -254,6 +242,23 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         metrics=read_metrics(os.path.join(job.out, METRICS)) if workers.rank == 0 else [],
         seconds=time.monotonic() - started,
         peak_memory_mb=peak_memory_mb(workers),
+    )
+
+
+def _facts(job: ContrastiveJob, info: ModelInfo, config: Any, exported: int) -> card.Facts:
+    """What the card says of the weights after `exported` steps."""
+    rows = read_metrics(os.path.join(job.out, METRICS))
+    measured = next((row for row in rows if row["step"] == exported), {})
+    order = read_manifest(job.batches)
+    return card.Facts(
+        name=Path(job.out).name.removesuffix(BUILDING),
+        info=info,
+        architecture=f"a {config.model_type} decoder of {config.num_hidden_layers} layers of {config.hidden_size:,}",
+        recipe=card.recipe(order, job.options.result(), exported, info.temperature),
+        step=exported,
+        figures={name: value for name, value in measured.items() if name.startswith("heldout_")},
+        heldout=0 if job.heldout is None else read_manifest(job.heldout).rows,
+        data=None if job.pairs is None else card.Data.of(job.pairs),
     )
 
 

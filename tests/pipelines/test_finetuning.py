@@ -117,6 +117,7 @@ def test_a_sweep_by_loss_lists_the_lowest_first(
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == 4
+    assert all(run.info.start_time <= run.info.end_time for run in runs)
     assert {file.path for file in client.list_artifacts(parent.info.run_id, "figures")} == set(drawn)
     of = {
         (int(child.data.params["batch_size"]), float(child.data.params["temperature"])): child.data.metrics[
