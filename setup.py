@@ -14,5 +14,5 @@ setup(
         "cpt_ray.conf",
     ],
     package_dir={"cpt_ray.pipelines": "pipelines", "cpt_ray.conf": "conf"},
-    package_data={"cpt_ray": ["**/*.html", "**/*.css", "**/*.j2"], "cpt_ray.conf": ["**/*.yaml"]},
+    package_data={"cpt_ray": ["**/*.html", "**/*.css", "**/*.j2", "**/*.js"], "cpt_ray.conf": ["**/*.yaml"]},
 )

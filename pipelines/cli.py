@@ -29,7 +29,7 @@ OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
 GROUPS = {
     "Everything at once": ["demo", "doctor"],
     "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup"],
-    "Look": ["inspect", "trace", "explain"],
+    "Look": ["inspect", "trace", "explain", "audit"],
     "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "compare", "embed", "search", "serve"],
 }

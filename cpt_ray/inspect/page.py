@@ -124,7 +124,7 @@ def dropped_of(made: Made) -> Examples:
                 sampler.add("documents", f"{row['layer']}_duplicate", row["doc_id"])
                 removed[row["doc_id"]] = (row["layer"], row["matched_id"], row["similarity"])
     shown = [one.key for held in sampler.examples.values() for one in held]
-    texts = _texts(made, {*shown, *(removed[key][1] for key in shown)})
+    texts = texts_of(made, {*shown, *(removed[key][1] for key in shown)})
     beside = Sampler()
     for key in shown:
         layer, kept, similarity = removed[key]
@@ -134,7 +134,7 @@ def dropped_of(made: Made) -> Examples:
     return beside.examples
 
 
-def _texts(clusters: Made, wanted: Collection[str]) -> dict[str, str]:
+def texts_of(clusters: Made, wanted: Collection[str]) -> dict[str, str]:
     """Of documents or functions that were clustered, the texts that were compared."""
     signed = clusters.inputs.get("signatures")
     source = signed.inputs.get("documents") if signed else None
