@@ -285,21 +285,14 @@ PARTS: dict[str, tuple[Callable[[Scale], Rows], float]] = {
 """Each with its share of the time; what one leaves over goes to the next."""
 
 
-def fetch(folder: str) -> None:
-    """Fill `folder` with wheels of what NEEDED names, by this project's constraints, without PyTorch."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "-w",
-        folder,
-        "-c",
-        str(ROOT / "constraints.txt"),
-    ]
-    subprocess.run([*command, *NEEDED], check=True, env=os.environ | {"DS_BUILD_OPS": "0"})
+def fetch(folder: str, python: str) -> None:
+    """Fill `folder` with wheels of what NEEDED names for Python `python`, by this project's constraints."""
+    pip, constraints = [sys.executable, "-m", "pip"], ["--no-deps", "-c", str(ROOT / "constraints.txt")]
+    # DeepSpeed has no wheel on the index; without its operators the one made here is for every Python.
+    command = [*pip, "wheel", "-q", "-w", folder, *constraints, "deepspeed"]
+    subprocess.run(command, check=True, env=os.environ | {"DS_BUILD_OPS": "0"})
+    command = [*pip, "download", "-q", "-d", folder, *constraints, "--only-binary=:all:", "--python-version", python]
+    subprocess.run([*command, *(package for package in NEEDED if package != "deepspeed")], check=True)
 
 
 def install(folder: str, target: str) -> None:
@@ -349,11 +342,12 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="parts to run")
     parser.add_argument("--wheels", metavar="FOLDER", help="install from here what is missing, beside this Python")
     parser.add_argument("--fetch", metavar="FOLDER", help="fill FOLDER with wheels for --wheels, and end")
+    parser.add_argument("--python", default="3.12", help="the Python of the machine that --fetch is for (default 3.12)")
     parser.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fetch:
-        fetch(arguments.fetch)
+        fetch(arguments.fetch, arguments.python)
         return 0
     if arguments.part:
         rows = PARTS[arguments.part][0](Scale.here())
