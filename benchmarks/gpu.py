@@ -190,14 +190,7 @@ def zero3(scale: Scale) -> Rows:
         engine = make_engine(encoder, options, workers)
         found = [("wrap", time.perf_counter() - at)]
         temperature = Temperature(0.05, trained=False, device=scale.device)
-        cache = GradCache(
-            engine,
-            temperature,
-            workers,
-            chunk_tokens=options.chunk_tokens,
-            keep_bytes=options.keep_graphs_mb << 20,
-            tile_rows=options.tile_rows,
-        )
+        cache = GradCache.of(options, engine, temperature, workers)
         for name in ("first step", "second step", "third step"):
             at = time.perf_counter()
             cache.step(data.dealt(workers), 1e-4, 0.0)
@@ -243,14 +236,7 @@ def batch(scale: Scale) -> Rows:
             )
             engine = make_engine(encoder, options.model_copy(update={"precision": "fp32"}), workers)
             temperature = Temperature(0.05, trained=False, device=scale.device)
-            cache = GradCache(
-                engine,
-                temperature,
-                workers,
-                chunk_tokens=options.chunk_tokens,
-                keep_bytes=options.keep_graphs_mb << 20,
-                tile_rows=options.tile_rows,
-            )
+            cache = GradCache.of(options, engine, temperature, workers)
             steps, started = scale.examples // size, time.perf_counter()
             rate = 1e-3 * (size / max(scale.batches)) ** 0.5
             for number in range(steps):

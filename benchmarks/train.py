@@ -165,14 +165,7 @@ def ours(folder: str, batch: int, steps: int, device: str, peak_tflops: float, *
         options = options.model_copy(update={"precision": faster(shape, options).precision})
     encoder = Encoder(backbone, marks, autocast=options.precision == "bf16")
     engine = make_engine(encoder, options, workers)
-    cache = GradCache(
-        engine,
-        Temperature(1 / SCALE, trained=False, device=device),
-        workers,
-        chunk_tokens=options.chunk_tokens,
-        keep_bytes=options.keep_graphs_mb << 20,
-        tile_rows=options.tile_rows,
-    )
+    cache = GradCache.of(options, engine, Temperature(1 / SCALE, trained=False, device=device), workers)
     found = timed(lambda: cache.step(data.dealt(workers), RATE, 0.0).loss, batch, steps, device)
     if peak_tflops:
         flops = TRAINING * weights_of(encoder.backbone).products(int(data.lengths().sum()), texts=len(data.pool()))

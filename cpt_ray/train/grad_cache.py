@@ -34,6 +34,7 @@ from cpt_ray.train.engine import Engine
 from cpt_ray.train.loss import Embedded, Keys, Loss
 from cpt_ray.train.losses import Kind
 from cpt_ray.train.losses.infonce import InfoNCE
+from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.temperature import Temperature
 
 
@@ -191,6 +192,23 @@ class GradCache:
         self._budget, self._keep_bytes, self._tile_rows, self._mask = chunk_tokens, keep_bytes, tile_rows, mask
         self._dropout = dropout
         self._bytes_per_token: float | None = None
+
+    @staticmethod
+    def of(
+        options: TrainOptions, engine: Engine, temperature: Temperature, workers: Workers, *, dropout: bool = False
+    ) -> GradCache:
+        """As a training's options have it."""
+        return GradCache(
+            engine,
+            temperature,
+            workers,
+            chunk_tokens=options.chunk_tokens,
+            keep_bytes=options.keep_graphs_mb << 20,
+            tile_rows=options.tile_rows,
+            mask=options.mask_false_negatives,
+            dropout=dropout,
+            loss=options.loss,
+        )
 
     def state(self) -> dict[str, Any]:
         """What was measured, so that a run that goes on keeps the same graphs, and adds up in the same order."""

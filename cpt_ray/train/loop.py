@@ -171,17 +171,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     opened = open_engine(encoder, job, workers)
     engine = opened.engine
     temperature = Temperature(options.temperature, trained=options.train_temperature, device=workers.device)
-    cache = GradCache(
-        engine,
-        temperature,
-        workers,
-        chunk_tokens=options.chunk_tokens,
-        keep_bytes=options.keep_graphs_mb << 20,
-        tile_rows=options.tile_rows,
-        mask=options.mask_false_negatives,
-        dropout=job.model.dropout > 0,
-        loss=options.loss,
-    )
+    cache = GradCache.of(options, engine, temperature, workers, dropout=job.model.dropout > 0)
     heldout = Pairs.of(BatchReader(job.heldout)[0], encoder.delimiters) if job.heldout else None
 
     def take(number: int, table: pa.Table) -> dict[str, float]:
