@@ -188,10 +188,17 @@ def test_folders_are_known_from_any_working_directory(
     """Ray's workers have working directories of their own: what they are given is absolute."""
     monkeypatch.chdir(Path(folder).parent)
     jobs: list[Any] = []
-    monkeypatch.setattr("cpt_ray.train.loop.launch", lambda work, job, options, scratch: jobs.append(job))
-    train(corpus, "initial", places, model=SMALL.model_copy(update={"init": "initial"}))
+
+    def launch(work: Any, job: Any, options: Any, scratch: str) -> None:
+        jobs.append(job)
+        raise InterruptedError
+
+    monkeypatch.setattr("cpt_ray.train.loop.launch", launch)
+    with pytest.raises(InterruptedError):
+        train(corpus, "initial", places, model=SMALL.model_copy(update={"init": "initial"}))
     assert (jobs[0].model.init, jobs[0].tokenizer) == (folder, folder)
-    train(corpus, "initial", places)
+    with pytest.raises(InterruptedError):
+        train(corpus, "initial", places)
     assert (jobs[1].model.init, jobs[1].tokenizer) == ("new", folder)
 
 
