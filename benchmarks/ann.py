@@ -49,7 +49,7 @@ def unit(rows: int, seed: int) -> np.ndarray:
 
 def ours(vectors: np.ndarray, threads: int, folder: str) -> Iterator[Found]:
     """`index.kind=hnsw`: usearch by one thread a graph, int8 by one factor, scored by the vectors as they are."""
-    for values in ("int8", "float32"):
+    for values in ("int8",):
         started = time.perf_counter()
         build(folder, vectors, values=values, links=LINKS, breadth=BREADTH, rows_per_graph=1_000_000)
         took = time.perf_counter() - started
@@ -62,7 +62,7 @@ def ours(vectors: np.ndarray, threads: int, folder: str) -> Iterator[Found]:
 def usearch_graphs(vectors: np.ndarray, threads: int, folder: str) -> Iterator[Found]:
     from usearch.index import Index
 
-    for kind in ("f32", "f16", "i8"):
+    for kind in ("f32", "i8"):
         started = time.perf_counter()
         made = Index(ndim=WIDTH, metric="ip", dtype=kind, connectivity=LINKS, expansion_add=BREADTH)
         made.add(np.arange(len(vectors)), vectors, threads=threads)
@@ -134,7 +134,9 @@ def per_second(search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray, 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=int(os.environ.get("ROWS", "200000")))
-    rows = parser.parse_args().rows
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure them too")
+    given = parser.parse_args()
+    rows = given.rows
     threads = len(os.sched_getaffinity(0))
     vectors, queries = unit(rows, 1), unit(256, 2)
 
@@ -145,13 +147,14 @@ def main() -> None:
     block, single = per_second(exact, queries), per_second(lambda q: [exact(one[None]) for one in q], queries[:8])  # type: ignore[arg-type,return-value]
     lines = [line("exact", 0.0, vectors.nbytes, 1.0, block, single, block, single)]
     with tempfile.TemporaryDirectory() as folder:
-        for peer in (ours, usearch_graphs, hnswlib_graphs, faiss_indexes):
+        for peer in (ours, usearch_graphs, hnswlib_graphs, faiss_indexes) if given.peers else (ours,):
             try:
                 for name, took, size, search in peer(vectors, threads, folder):
                     recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(search(queries), want, strict=True)])
                     fast = per_second(search, queries)
                     one = per_second(lambda q, s=search: [s(each[None]) for each in q], queries[:64])  # type: ignore[misc]
                     lines.append(line(name, took, size, recall, fast, one, block, single))
+                    print(*lines[-1].values(), sep="  ", flush=True)
             except ImportError as error:
                 print(f"not installed, not measured: {error.name}")
     table = Table(*lines[0], box=None)
@@ -165,7 +168,9 @@ def main() -> None:
         except metadata.PackageNotFoundError:
             continue
     result = {"area": "ann", "vectors": rows, "machine": machine() | {"threads": str(threads)}, "versions": versions}
-    RESULT.write_text(json.dumps(result | {"rows": lines}, indent=1) + "\n")
+    kept = json.loads(RESULT.read_text()) if RESULT.exists() else []  # by number of vectors
+    kept = [one for one in kept if one["vectors"] != rows] + [result | {"rows": lines}]
+    RESULT.write_text(json.dumps(sorted(kept, key=lambda one: one["vectors"]), indent=1) + "\n")
 
 
 def line(

@@ -3,7 +3,8 @@
 Run as `make bench-serve`. Both are processes of their own on loopback, in fp32, with as many threads as there are processors.
 The peer is run in both usual manners, a thread for each request (`def`) and one request at a time (`async def`); it is asked
 as ours is, in the shape of OpenAI's API, by the same clients in the same order. First each answers until it is warm and the
-vectors are compared. Then 32 clients ask as fast as they are answered, in turns between the servers: texts per second. Then
+vectors are compared. Then 32 clients ask as fast as they are answered, in turns between the servers: texts per second, and
+per second of the server's processors (a peer of many threads takes a larger share of a machine that others use too). Then
 requests come at random times, half as many as the faster peer had managed: the 99th percentile of what each took.
 """
 
@@ -151,9 +152,13 @@ async def measure(servers: dict[str, tuple[int, psutil.Process]], texts: list[st
         if (difference := float(np.abs(found - vectors["ours"]).max())) > 1e-4:
             raise SystemExit(f"the vectors of {name} differ by {difference:.2g}: the times cannot be compared")
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+    spent = dict.fromkeys(servers, 0.0)
     for number in range(4):  # the first warms up
-        for name, (port, _) in servers.items():
+        for name, (port, process) in servers.items():
+            before = sum(process.cpu_times()[:2])
             rates[name].append(await saturated(port, texts, seconds if number else 3.0, number))
+            spent[name] += sum(process.cpu_times()[:2]) - before if number else 0.0
+    per_cpu = {name: sum(rate for rate, _ in found[1:]) * seconds / spent[name] for name, found in rates.items()}
     best = {name: max(found[1:]) for name, found in rates.items()}
     peer = max((name for name in servers if name != "ours"), key=lambda name: best[name])
     half = best[peer][1] / 2
@@ -170,6 +175,7 @@ async def measure(servers: dict[str, tuple[int, psutil.Process]], texts: list[st
         for name in servers
         if name != "ours"
     ]
+    rows += [row("the same", "texts/CPU s", per_cpu["ours"], name, per_cpu[name]) for name in servers if name != "ours"]
     rows.append(row(f"{half:.0f} requests/s, half of the peer's most", "p99 ms", p99["ours"], peer, p99[peer]))
     rows.append(row("resident, before and after the last load", "MiB", before, None, after))
     return rows
