@@ -17,16 +17,18 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoding import encoder
 from cpt_ray.model.options import ModelOptions
-from cpt_ray.model.precision import Shape, settle
+from cpt_ray.model.precision import AUTO, Shape, settle
 from cpt_ray.model.weights import config_of, load_tokenizer, pinned, weights_identity
 from cpt_ray.pairs.batches import ORDER
 from cpt_ray.pairs.batches_across import make_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, clusters_of_side
+from cpt_ray.train.continued import KEPT, Course, goes_on, keep, precision_of, take_up
 from cpt_ray.train.faster import faster
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
+from cpt_ray.train.steps import job_identity
 
 from . import reads
 from .config import at, under
@@ -135,7 +137,10 @@ def make_model(
     pairs: str | None = None,
 ) -> Manifest:
     """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files, model card and
-    metrics.jsonl; the card counts `pairs` by source and licence."""
+    metrics.jsonl; the card counts `pairs` by source and licence.
+
+    Beside it, the last checkpoint: a training that is asked for more steps goes on from there.
+    """
     order = read_manifest(batches)
     weights = weights_identity(model.init)
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
@@ -143,8 +148,16 @@ def make_model(
     def params(precision: str) -> dict[str, Any]:
         return {"model": model.result(), "train": {**options.result(), "precision": precision}}
 
+    total, kept = options.steps or int(order.extra["batches"]), path + KEPT
+
+    def course(precision: str) -> Course:
+        return Course.of(total, TRAIN_MODEL.version, params(precision), order, read_manifest(heldout), weights)
+
+    wanted, first = options.precision, precision_of(kept)
+    if wanted == AUTO and first is not None and goes_on(course(first), kept):
+        wanted = first  # a longer training goes on in the precision of the first
     precision, chosen = settle(
-        options.precision,
+        wanted,
         TRAIN_MODEL,
         path,
         params=params,
@@ -152,10 +165,12 @@ def make_model(
         measure=lambda: faster(trained_shape(model, order), options),
     )
     options = options.model_copy(update={"precision": precision})
+    longer = goes_on(course(precision), kept)
     with TRAIN_MODEL.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        total = options.steps or int(order.extra["batches"])
+        if longer:
+            take_up(kept, work.scratch, work.path, job_identity(order, pinned(model)))
         with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total), under("train", TrainOptions):
             result = train_model(
                 options,
@@ -167,6 +182,7 @@ def make_model(
                 where="train",
                 pairs=pairs,
             )
+        keep(course(precision), kept, work.scratch, work.path)
         seen = result.steps * int(order.params["batch_size"])
         ledger = Ledger.of("slots", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
         extra = {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,8 +32,12 @@ from cpt_ray.pairs.schema import Pair, pairs_table
 from cpt_ray.pairs.splits import split_pairs
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.tracking.outbox import ReportedRun
+from cpt_ray.train import continued
 from cpt_ray.train.loop import train_model
+from cpt_ray.train.losses.one_way import OneWay
+from cpt_ray.train.metrics import read_metrics
 from cpt_ray.train.options import MineOptions, TrainOptions
+from cpt_ray.train.schedule import rate_factor
 from pipelines import crawl, evaluate, hard_negatives, labelled_pairs, pretrain, sweep, train
 from pipelines.tracked import Tracked, TrackingOptions
 from tests.model.written import write_model
@@ -75,10 +82,12 @@ def pairs(tmp_path: Path) -> str:
     return path
 
 
-def fine_tuned(out: str, pairs: str, model: str, hard: int, register_as: str = "", **changes: Any) -> dict[str, Any]:
+def fine_tuned(
+    out: str, pairs: str, model: str, hard: int, register_as: str = "", batches: int = 8, **changes: Any
+) -> dict[str, Any]:
     """The manifests of `cpt-ray train` on `pairs`, without Ray."""
     steps = train.Steps(
-        batches=BatchOptions(batch_size=8, steps=8, hard_negatives=hard, max_x_tokens=16, max_y_tokens=24),
+        batches=BatchOptions(batch_size=8, steps=batches, hard_negatives=hard, max_x_tokens=16, max_y_tokens=24),
         train=TRAIN.model_copy(update=changes),
         heldout_pairs=16,
     )
@@ -166,6 +175,116 @@ def test_a_killed_training_goes_on_however_it_is_run_and_is_kept_beside_another(
     assert made[f"{out}/model"].resumed
     assert len(list(Path(out).glob("model.building*"))) == 1, "the other learning rate's"
     assert fine_tuned(out, pairs, model, 0, tile_rows=2) == made
+
+
+TIMES = ("pairs_per_second", "tokens_per_second")
+
+
+def rows_of(folder: str) -> list[dict[str, float]]:
+    """The metrics of a trained model, without times."""
+    rows = read_metrics(f"{folder}/metrics.jsonl")
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+@pytest.mark.parametrize("by", ["batches", "train.steps"])
+def test_a_finished_training_goes_on_with_more_steps(
+    by: str, pairs: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a constant rate, 8 steps that become 16, killed on the way, are 16 steps at once: the same losses and weights, to
+    the bit, whether the order had so many batches or is made longer. Only the later steps are trained."""
+    whole, out = str(tmp_path / "whole"), str(tmp_path / "out")
+    constant = {"schedule": "constant", "warmup": 0.0, "checkpoint_every": 2}
+
+    def lasting(count: int, **changes: Any) -> dict[str, Any]:
+        length = {"batches": count} if by == "batches" else {"batches": 16, "steps": count}
+        return fine_tuned(out, pairs, model, 0, **length, **constant, **changes)
+
+    fine_tuned(whole, pairs, model, 0, batches=16, **constant)
+    first = lasting(8)[f"{out}/model"]
+    steps: list[int] = []
+
+    def told(step: int, metrics: dict[str, float]) -> None:
+        steps.append(step)
+        if len(steps) == 5:
+            assert read_manifest(f"{out}/model").identity == first.identity, "the finished one stays until then"
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train_model", functools.partial(train_model, on_metrics=told))
+    with pytest.raises(KeyboardInterrupt):
+        lasting(16)
+    last = lasting(16, tile_rows=4096)[f"{out}/model"]
+    assert steps == [9, 10, 11, 12, 13, 13, 14, 15, 16]
+    assert last.extra["steps"] == 16
+    assert rows_of(f"{out}/model") == rows_of(f"{whole}/model")
+    got, wanted = (load_file(f"{folder}/model/model.safetensors") for folder in (out, whole))
+    assert got.keys() == wanted.keys()
+    assert all((weight == wanted[name]).all() for name, weight in got.items())
+    assert lasting(16)[f"{out}/model"] == last
+    assert not list(Path(out).glob("*.building*"))
+
+
+def test_later_steps_follow_the_longer_schedule(pairs: str, model: str, tmp_path: Path) -> None:
+    """With a cosine the steps that are done keep their losses and rates; the others have the rates of 12 steps."""
+    out = str(tmp_path / "out")
+    fine_tuned(out, pairs, model, 0)
+    before = rows_of(f"{out}/model")
+    fine_tuned(out, pairs, model, 0, batches=12)
+    after = rows_of(f"{out}/model")
+    assert after[:9] == before
+    assert [row["lr"] for row in after[9:]] == [
+        TRAIN.learning_rate * rate_factor(step, 12, TRAIN) for step in range(8, 12)
+    ]
+    fine_tuned(out, pairs, model, 0)
+    assert rows_of(f"{out}/model") == before, "fewer steps are another training, from its start"
+
+
+def test_a_longer_training_of_other_options_says_which(
+    pairs: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More steps and another learning rate: an error that names it, and nothing is lost. Another rate alone trains anew."""
+    out = str(tmp_path / "out")
+    first = fine_tuned(out, pairs, model, 0)[f"{out}/model"]
+    for changes, named in (
+        ({"learning_rate": 1e-3}, "train.learning_rate 0.005 -> 0.001"),
+        ({"loss": OneWay()}, "train.loss.kind None -> 'one_way'"),
+        ({"temperature": 0.5, "clip": 2.0}, "train.clip 1.0 -> 2.0; train.temperature 0.07 -> 0.5"),
+    ):
+        with pytest.raises(UserError, match=f"8 steps .* cannot go on to 12.*: {re.escape(named)}\n") as caught:
+            fine_tuned(out, pairs, model, 0, batches=12, **changes)
+        assert caught.value.where == f"{out}/model.checkpoint"
+        assert read_manifest(f"{out}/model") == first
+    steps: list[int] = []
+    told = functools.partial(train_model, on_metrics=lambda step, _: steps.append(step))
+    monkeypatch.setattr(train, "train_model", told)
+    fine_tuned(out, pairs, model, 0, learning_rate=1e-3)
+    assert steps == list(range(9))
+
+
+@pytest.mark.parametrize(
+    "cut", ["copy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("copytree", "rmtree"))]
+)
+def test_a_kill_while_a_training_is_taken_up_loses_nothing(
+    cut: str, pairs: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes while the checkpoint is put in place, or put beside the model at the end."""
+    out, steps, calls = str(tmp_path / "out"), [], []
+    fine_tuned(out, pairs, model, 0)
+
+    def dies(*given: Any, **named: Any) -> Any:
+        calls.append(cut)
+        if len(calls) in (1, 3):
+            raise KeyboardInterrupt
+        return getattr(shutil, cut)(*given, **named)
+
+    told = functools.partial(train_model, on_metrics=lambda step, _: steps.append(step))
+    monkeypatch.setattr(train, "train_model", told)
+    monkeypatch.setattr(continued, "shutil", SimpleNamespace(**{**vars(shutil), cut: dies}))
+    for _ in range(5):
+        with contextlib.suppress(KeyboardInterrupt):
+            fine_tuned(out, pairs, model, 0, batches=12)
+    assert len(calls) >= 3
+    assert steps == [9, 10, 11, 12]
+    assert read_manifest(f"{out}/model").extra["steps"] == 12
 
 
 def test_nli_to_a_trained_model(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

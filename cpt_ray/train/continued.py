@@ -1,0 +1,146 @@
+"""A finished training that goes on with more steps.
+
+    <model>.checkpoint/   beside the model: course.json (`Course`), metrics.jsonl, the last checkpoint (step-N) and best.pt
+
+It is put there before the model is published, as hard links to files that training has written, and replaced when a longer
+training has finished. A longer training of the same course takes it up as if it had been killed after its last step: with its
+weights, moments, random state and temperature, and the metrics of its steps. The learning rate of later steps is that of
+the longer schedule. Batches are the same because batch k does not depend on how many there are (pairs/batches.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.errors import UserError
+from cpt_ray.options import flatten
+from cpt_ray.train.best import FILE as BEST
+from cpt_ray.train.checkpoint import COMPLETE
+from cpt_ray.train.metrics import METRICS
+from cpt_ray.train.steps import CHECKPOINTS
+
+KEPT = ".checkpoint"
+"""Ending of the folder beside a model."""
+COURSE = "course.json"
+LENGTH = ("steps", "epochs")
+"""Of batches, what says how many there are."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training is, apart from its length: `asked` are the options that decide how long it is, `inputs` what it
+    is made from, `options` all others."""
+
+    steps: int
+    asked: dict[str, Any]
+    inputs: dict[str, Any]
+    options: dict[str, Any]
+
+    @staticmethod
+    def of(
+        steps: int, version: int, params: dict[str, dict[str, Any]], order: Manifest, heldout: Manifest, initial: str
+    ) -> Course:
+        """Of a training stage's version and parameters (`model` and `train`), and of what it reads."""
+        batches = {name: value for name, value in order.params.items() if name not in LENGTH}
+        scored = {name: value for name, value in heldout.params.items() if name not in LENGTH}
+        train = {name: value for name, value in params["train"].items() if name != "steps"}
+        asked = {name: order.params.get(name) for name in LENGTH}
+        inputs = {"batches": order.inputs, "heldout": heldout.inputs, "initial": initial}
+        versions = {"version": version, "batches_version": order.version, "heldout_version": heldout.version}
+        return Course(
+            steps=steps,
+            asked=asked | {"train.steps": params["train"].get("steps")},
+            inputs=json.loads(json.dumps({**inputs, **versions})),
+            options=flatten({"model": params["model"], "train": train, "batches": batches, "heldout": scored}),
+        )
+
+
+def keep(course: Course, kept: str, scratch: str, out: str) -> None:
+    """Put the last checkpoint of a training in `scratch`, whose model is in `out`, at `kept`, in place of an older one."""
+    found = _newest(Path(scratch, CHECKPOINTS))
+    if found is None:
+        return
+    new = Path(f"{kept}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(found, new / found.name, copy_function=_link)
+    for file in (Path(out, METRICS), Path(scratch, CHECKPOINTS, BEST)):
+        if file.exists():
+            shutil.copy(file, new) if file.name == METRICS else _link(str(file), str(new / BEST))
+    (new / COURSE).write_text(json.dumps(asdict(course), indent=1) + "\n")
+    shutil.rmtree(kept, ignore_errors=True)
+    new.rename(kept)
+
+
+def precision_of(kept: str) -> str | None:
+    """The precision of the training that is kept."""
+    before = _read(kept)
+    return None if before is None else str(before.options["train.precision"])
+
+
+def goes_on(course: Course, kept: str) -> bool:
+    """Whether a training is what is kept, but longer.
+
+    UserError when it was asked to be longer and other options differ too: it names them. Made from something else, or not
+    asked to be longer, it is another training.
+    """
+    before = _read(kept)
+    if before is None or course.steps <= before.steps or course.asked == before.asked or course.inputs != before.inputs:
+        return False
+    names = sorted({*before.options, *course.options})
+    pairs = [(name, before.options.get(name), course.options.get(name)) for name in names]
+    found = {name: f"{was!r} -> {now!r}" for name, was, now in pairs if was != now}
+    # What is held out is put into batches by the same options: each is said once.
+    changed = [
+        f"{name} {how}" for name, how in found.items() if f"batches.{name.removeprefix('heldout.')}" not in found
+    ]
+    if changed:
+        raise UserError(
+            f"the training of {before.steps:,} steps that stands here cannot go on to {course.steps:,}, because other"
+            f" options differ: {'; '.join(changed)}",
+            where=kept,
+            fix="set them back to go on, or remove this folder, or give another output, to train anew",
+        )
+    return True
+
+
+def take_up(kept: str, scratch: str, out: str, identity: str) -> None:
+    """Have the training in `scratch` and `out`, known by `identity`, begin at the end of the one that is kept, unless it
+    has begun. Killed in here, it is done again."""
+    target = Path(scratch, CHECKPOINTS)
+    source = _newest(Path(kept))
+    if source is None or _newest(target) is not None:
+        return
+    step = target / source.name
+    shutil.rmtree(step, ignore_errors=True)
+    shutil.copytree(source, step, copy_function=_link, ignore=shutil.ignore_patterns(COMPLETE))
+    if Path(kept, BEST).exists():
+        Path(target, BEST).unlink(missing_ok=True)
+        _link(str(Path(kept, BEST)), str(target / BEST))
+    shutil.copy(Path(kept, METRICS), Path(out, METRICS))
+    content = json.loads((source / COMPLETE).read_text())
+    content["kind"]["model"] = identity
+    temporary = step / (COMPLETE + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.rename(step / COMPLETE)
+
+
+def _read(kept: str) -> Course | None:
+    path = Path(kept, COURSE)
+    return Course(**json.loads(path.read_text())) if path.exists() else None
+
+
+def _newest(folder: Path) -> Path | None:
+    return max((path.parent for path in folder.glob(f"step-*/{COMPLETE}")), default=None)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy(source, target)
