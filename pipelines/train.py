@@ -148,12 +148,15 @@ def make_model(
     def params(precision: str) -> dict[str, Any]:
         return {"model": model.result(), "train": {**options.result(), "precision": precision}}
 
-    total, kept = options.steps or int(order.extra["batches"]), path + KEPT
+    def total() -> int:
+        return options.steps or int(order.extra["batches"])
 
     def course(precision: str) -> Course:
-        return Course.of(total, TRAIN_MODEL.version, params(precision), order, read_manifest(heldout), weights)
+        return Course.of(total(), TRAIN_MODEL.version, params(precision), order, read_manifest(heldout), weights)
 
-    wanted, first = options.precision, precision_of(kept)
+    wanted: str = options.precision
+    kept = path + KEPT
+    first = precision_of(kept)
     if wanted == AUTO and first is not None and goes_on(course(first), kept):
         wanted = first  # a longer training goes on in the precision of the first
     precision, chosen = settle(
@@ -165,13 +168,13 @@ def make_model(
         measure=lambda: faster(trained_shape(model, order), options),
     )
     options = options.model_copy(update={"precision": precision})
-    longer = goes_on(course(precision), kept)
+    longer = first is not None and goes_on(course(precision), kept)
     with TRAIN_MODEL.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         if longer:
             take_up(kept, work.scratch, work.path, job_identity(order, pinned(model)))
-        with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total), under("train", TrainOptions):
+        with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total()), under("train", TrainOptions):
             result = train_model(
                 options,
                 model,
