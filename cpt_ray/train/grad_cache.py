@@ -109,7 +109,8 @@ class Pairs:
         return self.x + self.y + self.hard
 
     def keys(self, device: torch.device) -> Keys:
-        return Keys(*(torch.from_numpy(a).to(device) for a in (self.x_hash, self.y_hash, self.cluster, self.hard_hash)))
+        # Copies: what comes from Arrow may not be written to, and PyTorch knows no such tensors.
+        return Keys(*(torch.tensor(a, device=device) for a in (self.x_hash, self.y_hash, self.cluster, self.hard_hash)))
 
 
 def deal(lengths: np.ndarray, ranks: int) -> list[np.ndarray]:
