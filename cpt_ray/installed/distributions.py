@@ -10,11 +10,13 @@ import json
 import os
 import platform
 import re
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from email.message import Message
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import xxhash
@@ -108,13 +110,20 @@ def description(distribution: Distribution) -> tuple[str, str]:
 
 def _installed(path: Sequence[str] | None) -> list[tuple[str, metadata.Distribution]]:
     """(normalised name, distribution), sorted; the first on the path wins, as it does for import."""
-    search = metadata.distributions(path=list(path)) if path is not None else metadata.distributions()
+    search = metadata.distributions(path=list(path) if path is not None else _own_folders())
     first: dict[str, metadata.Distribution] = {}
     for installed in search:
         # A half-removed package leaves a folder without metadata, whose name is None.
         if installed.name:
             first.setdefault(normalise(installed.name), installed)
     return sorted((name, d) for name, d in first.items() if name != OURSELVES and not _editable(d))
+
+
+def _own_folders() -> list[str]:
+    """sys.path without what lies inside an installed package: Ray, once imported, adds its `ray/thirdparty_files`, and what
+    is installed must not depend on what was imported."""
+    sites = {"site-packages", "dist-packages"}
+    return [folder for folder in sys.path if not sites & {parent.name for parent in Path(folder).parents}]
 
 
 def _metadata(installed: metadata.Distribution) -> Message:

@@ -85,6 +85,17 @@ def test_fingerprint_follows_names_and_versions(tmp_path: Path) -> None:
     assert fingerprint(path=[str(one)]) == fingerprint(path=[str(two)]) != fingerprint(path=[str(three)])
 
 
+def test_fingerprint_does_not_depend_on_what_was_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that puts a folder of its own on sys.path, as Ray does, has installed nothing."""
+    site, inside = tmp_path / "site-packages", tmp_path / "site-packages" / "big" / "thirdparty"
+    install(site, "big", {})
+    install(inside, "vendored", {})
+    monkeypatch.setattr("sys.path", [str(site)])
+    before = fingerprint()
+    monkeypatch.setattr("sys.path", [str(inside), str(site)])
+    assert fingerprint() == before == fingerprint(path=[str(site)])
+
+
 def test_fingerprint_does_not_depend_on_hash_seed() -> None:
     """The fingerprint is part of artifacts' identity, so every process must agree on it."""
     code = "from cpt_ray.installed import fingerprint; print(fingerprint())"
