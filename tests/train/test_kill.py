@@ -115,7 +115,12 @@ class Driver:
         )
 
     def alive(self) -> bool:
-        return self.process.poll() is None
+        """Where it has ended by itself, its last words are printed."""
+        if self.process.poll() is None:
+            return True
+        assert self.process.stderr is not None
+        print(self.process.stderr.read().decode(errors="replace")[-3000:])
+        return False
 
     def everything(self) -> list[psutil.Process]:
         own = psutil.Process(self.process.pid)
