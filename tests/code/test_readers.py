@@ -21,7 +21,7 @@ from identify.vendor.licenses import LICENSES
 from cpt_ray.code import tree
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.readers import parquet
-from cpt_ray.code.repositories import mine_listed_shard, mine_repository_shard, shards_of
+from cpt_ray.code.repositories import mine_listed_shard, mine_repository_shard, opened, shards_of
 from cpt_ray.errors import UserError
 
 OPTIONS = MineOptions(languages=("python", "go"))
@@ -275,6 +275,36 @@ def test_what_a_zip_may_hide(tmp_path: Path) -> None:
     rows, ledger = mined(path)
     assert [row["path"] for row in rows] == ["good.py"]
     assert ledger["files"]["dropped"] == {"encrypted": 1, "not_a_file": 1, "unreadable": 1, "unsafe_path": 2}
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_a_zip_costs_itself_alone(tmp_path: Path, packed: int) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", packed) as zipped:
+        zipped.writestr("good.py", CODE.format(name="good"))
+        zipped.writestr("bad.py", f"# {random.Random(0).randbytes(300).hex()}\n")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"bad.py") + 40
+    data[at : at + 200] = b"\xff" * 200
+    path.write_bytes(data)
+    rows, ledger = mined(path)
+    assert [row["path"] for row in rows] == ["good.py"]
+    assert ledger["files"]["dropped"] == {"unreadable": 1}
+
+
+def test_a_zip_of_a_later_version_is_the_users_error(tmp_path: Path) -> None:
+    path = zipped("x.zip")(tmp_path / "held")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 255  # the version that unpacks its first member
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="no zip that can be read"):
+        mined(path)
+
+
+def test_only_what_opens_a_zip_is_its_fault(tmp_path: Path) -> None:
+    """What goes wrong while it is open is said as it is."""
+    with pytest.raises(ValueError, match="of ours"), opened(str(zipped("x.zip")(tmp_path / "held"))):
+        raise ValueError("of ours")
 
 
 def test_links_of_a_folder_are_not_followed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
 import zipfile
@@ -13,6 +14,9 @@ from cpt_ray.code.tree import MOST_ENTRIES, Budget, Entry, Wanted, digest_of, pa
 from cpt_ray.errors import UserError
 
 ENDINGS = (".zip", ".whl", ".jar", ".egg", ".nupkg")
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, NotImplementedError)
+"""What zipfile raises for damage: each decompressor has an error of its own (bz2's is OSError), a seek to a wrong offset or a
+name that is no text ends in ValueError, a feature or a packing that it does not know in NotImplementedError."""
 
 
 def holds(path: str) -> bool:
@@ -22,10 +26,11 @@ def holds(path: str) -> bool:
 @contextmanager
 def opened(path: str, *_: object) -> Iterator[Zip]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield Zip(path, archive)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        archive = zipfile.ZipFile(path)
+    except _BROKEN as error:
         raise UserError(f"this is no zip that can be read: {error}", where=path, fix="fetch it again") from error
+    with archive:
+        yield Zip(path, archive)
 
 
 class Zip:
@@ -53,8 +58,8 @@ class Zip:
         try:
             with self.archive.open(entry.key) as handle:
                 return handle.read(most + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):
-            return "unreadable"  # a damaged member, a method of packing that Python has not (NotImplementedError)
+        except _BROKEN:
+            return "unreadable"
 
 
 def _entry(info: zipfile.ZipInfo) -> Entry:
