@@ -221,7 +221,7 @@ def _of_code(pairs: Iterable[Row], functions: Mapping[str, Row], rows: Made) -> 
         paths = {functions[pair["x_doc"]]["path"] for pair in several}
         where = repositories.get(group) or (next(iter(repositories.values())) if len(repositories) == 1 else None)
         if where is not None:
-            place, contents = f"{where[0]}", _of_repository(where[0], where[1], paths, options)
+            place, contents = f"{where[0]}", _of_repository(where[0], where[1], (group, version), paths, options)
         else:
             place, contents = f"{group} {version}, installed", _of_distribution(group, version, paths)
         for pair in sorted(several, key=lambda pair: (pair["path"], pair["x_start"])):
@@ -249,9 +249,16 @@ def _mined_again(pair: Row, function: Row, data: bytes | None, options: MineOpti
     return None if (found["code"], found["docstring"]) == (pair["y"], function["docstring"]) else "it reads otherwise"
 
 
-def _of_repository(path: str, commit: str, paths: Collection[str], options: MineOptions) -> dict[str, bytes]:
+def _of_repository(
+    path: str, commit: str, of: tuple[str, str], paths: Collection[str], options: MineOptions
+) -> dict[str, bytes]:
+    """Files by their paths; where a tree holds several repositories, those `of` one alone (its group and version)."""
     with opened(path, commit) as tree:
-        wanted = [entry for entry in tree.entries() if entry.path in paths and entry.reason is None]
+        wanted = [
+            entry
+            for entry in tree.entries()
+            if entry.path in paths and entry.reason is None and (entry.origin is None or entry.origin[:2] == of)
+        ]
         return {
             entry.path: data for entry, data in tree.contents(wanted, options.max_file_bytes) if isinstance(data, bytes)
         }

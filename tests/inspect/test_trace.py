@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,6 +132,25 @@ def test_every_code_pair_reads_the_same_again(mined: Path) -> None:
         first, last = map(int, one.places["lines"].split("-"))
         assert CODE.splitlines()[first - 1].startswith("def ")
         assert CODE.splitlines()[last - 1] == one.pair["y"].splitlines()[-1]
+
+
+def test_files_of_one_path_in_two_repositories_of_one_parquet(tmp_path: Path) -> None:
+    """Each pair is read again from its own."""
+    names = ("area", "around", "across")
+    columns = {
+        "content": [f'def {n}(x):\n    """Return {n} of the rectangle."""\n    y = x\n    return y\n' for n in names],
+        "path": ["a.py"] * 3,
+        "repo_name": ["o/one", "o/two", "o/two"],
+        "revision_id": ["1", "1", "2"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "stack.parquet")
+    steps = Steps()
+    shards = code_pairs.repository_shards([RepositoryOptions(path=str(tmp_path / "stack.parquet"))], steps.mine)
+    for wanted in code_pairs.flow(str(tmp_path / "out"), shards, code_pairs.mine_listed_shard, steps):
+        wanted.make()
+    path = str(tmp_path / "out" / "code_pairs")
+    found = list(trace(path, read_table(path)["pair_id"].to_pylist()))
+    assert [one.problem for one in found] == [None] * 3
 
 
 def test_command_prints_the_way(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
