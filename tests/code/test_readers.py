@@ -347,3 +347,35 @@ def test_parquet_holds_many_repositories(tmp_path: Path) -> None:
         ("o/two", "two", "Apache-2.0 AND GPL-3.0-only"),
     ]
     assert ledger.to_dict()["files"]["dropped"] == {"missing_blob": 1, "unsafe_path": 1}
+
+
+def test_damage_in_a_parquet_costs_its_row_group_or_its_value(tmp_path: Path) -> None:
+    """A page that does not unpack, a text that is none; without the paths nothing can be had."""
+    columns = {
+        "content": [CODE.format(name=f"f{i}") for i in range(4)],
+        "path": [f"{i}.py" for i in range(4)],
+        "repo_name": ["o/one"] * 4,
+    }
+    whole = tmp_path / "whole.parquet"
+    pq.write_table(pa.table(columns), whole, row_group_size=2, use_dictionary=False, write_statistics=False)
+    layout = pq.read_metadata(whole)
+
+    def damaged(group: int, column: int) -> Path:
+        about = layout.row_group(group).column(column)
+        data = bytearray(whole.read_bytes())
+        end = about.data_page_offset + about.total_compressed_size
+        data[end - 20 : end] = b"\xff" * 20
+        (tmp_path / "x.parquet").write_bytes(data)
+        return tmp_path / "x.parquet"
+
+    table, ledger = mine_listed_shard({"repository": str(damaged(1, 0)), "group": "g"}, OPTIONS)
+    assert table["name"].to_pylist() == ["f0", "f1"]
+    assert ledger.to_dict()["files"]["dropped"] == {"unreadable": 2}
+    _, ledger = mine_listed_shard({"repository": str(damaged(1, 1)), "group": "g"}, OPTIONS)
+    assert ledger.to_dict()["repositories"]["dropped"] == {"unreadable": 1}
+    pq.write_table(pa.table(columns), whole, compression="none", use_dictionary=False, write_statistics=False)
+    data = whole.read_bytes().replace(b"the gr\xc3\xb6\xc3\x9fe", b"the gr\xff\xff\xc3\x9fe", 1)
+    (tmp_path / "x.parquet").write_bytes(data)
+    table, ledger = mine_listed_shard({"repository": str(tmp_path / "x.parquet"), "group": "g"}, OPTIONS)
+    assert table["name"].to_pylist() == ["f1", "f2", "f3"]
+    assert ledger.to_dict()["files"]["dropped"] == {"not_utf8": 1}

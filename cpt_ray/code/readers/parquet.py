@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.code.functions import Origin
@@ -25,6 +26,9 @@ COLUMNS = {
 }
 """What is read, by the names it has in The Stack 1, its samples and StarCoder's data; the last two may be absent."""
 _ROWS = 256
+_BROKEN = (OSError, ValueError, pa.ArrowException)
+"""What pyarrow raises for damage: of pages and their packing OSError, of values ArrowInvalid, or UnicodeDecodeError where one
+becomes text, and others of its own for encodings that it does not know."""
 
 
 def holds(path: str) -> bool:
@@ -35,8 +39,8 @@ def holds(path: str) -> bool:
 def opened(path: str, *_: object) -> Iterator[Parquet]:
     try:
         file = pq.ParquetFile(path)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise UserError(f"this is no Parquet that can be read: {error}", where=path, fix="fetch it again") from error
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
     with file:
         yield Parquet(path, file)
 
@@ -61,8 +65,11 @@ class Parquet:
         about = {what: name for what, name in self.columns.items() if name is not None and what != "content"}
         found = []
         for group in range(self.file.num_row_groups):
-            rows = self.file.read_row_group(group, columns=list(about.values()))
-            values = {what: rows[name].to_pylist() for what, name in about.items()}
+            try:
+                rows = self.file.read_row_group(group, columns=list(about.values()))
+                values = {what: rows[name].to_pylist() for what, name in about.items()}
+            except _BROKEN as error:
+                raise _unreadable(self.path, error) from error
             for i in range(rows.num_rows):
                 row = {what: column[i] for what, column in values.items()}
                 path = safe_path(row["path"] or "")
@@ -81,15 +88,26 @@ class Parquet:
             of_group[entry.key[0]][entry.key[1]] = entry
         for group, entries in sorted(of_group.items()):
             at = 0
-            # A few rows at once: a group may be a gigabyte of text.
-            for batch in self.file.iter_batches(_ROWS, row_groups=[group], columns=[str(self.columns["content"])]):
-                for i in range(batch.num_rows):
-                    if at + i in entries:
-                        yield entries[at + i], _bytes(batch.column(0)[i].as_py())
-                at += batch.num_rows
+            with suppress(*_BROKEN):
+                # A few rows at once: a group may be a gigabyte of text.
+                for batch in self.file.iter_batches(_ROWS, row_groups=[group], columns=[str(self.columns["content"])]):
+                    for i in range(batch.num_rows):
+                        if at + i in entries:
+                            yield entries.pop(at + i), _bytes(batch.column(0)[i])
+                    at += batch.num_rows
+            for entry in entries.values():  # what stands behind a damage
+                yield entry, "unreadable"
 
 
-def _bytes(value: Any) -> bytes | str:
+def _unreadable(path: str, error: Exception) -> UserError:
+    return UserError(f"this is no Parquet that can be read: {error}", where=path, fix="fetch it again")
+
+
+def _bytes(scalar: pa.Scalar) -> bytes | str:
+    try:
+        value = scalar.as_py()
+    except UnicodeDecodeError:
+        return "not_utf8"
     if value is None:
         return "missing_blob"
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
