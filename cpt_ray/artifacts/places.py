@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any
 
 import fsspec
@@ -84,6 +86,16 @@ def remove(fs: AbstractFileSystem, name: str) -> None:
         for path in [key, *below]:
             with suppress(FileNotFoundError):
                 obstore.delete(bucket, path)
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Give a file of this machine a second name, in place of what has it: a hard link where the file system knows them,
+    else a copy."""
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy(source, target)
 
 
 @contextmanager

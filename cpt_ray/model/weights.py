@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from cpt_ray.artifacts.places import link
 from cpt_ray.artifacts.store import MANIFEST, read_manifest
 from cpt_ray.compat.transformers import commit_of, kernel_of, says_no_kernel
 from cpt_ray.errors import UserError
@@ -347,7 +348,7 @@ def _write_sentence_transformer(folder: str, tokenizer: Any, info: ModelInfo) ->
         inner = Path(folder, f"{route}_0_Transformer")
         inner.mkdir(exist_ok=True)
         for weights in Path(folder).glob("*.safetensors*"):
-            _link(weights, inner / weights.name)
+            link(weights, inner / weights.name)
         shutil.copy(Path(folder, "config.json"), inner / "config.json")
         tokenizer.save_pretrained(inner)
         _delimit(inner / "tokenizer.json", info.delimiters[side])
@@ -420,14 +421,6 @@ def _delimit(path: Path, ids: list[int]) -> None:
 
 def _special(name: str) -> dict[str, Any]:
     return {"SpecialToken": {"id": name, "type_id": 0}}
-
-
-def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy(source, target)
 
 
 def _write(path: Path, value: object) -> None:

@@ -11,13 +11,13 @@ the longer schedule. Batches are the same because batch k does not depend on how
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.places import link
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 from cpt_ray.train.best import FILE as BEST
@@ -68,10 +68,10 @@ def keep(course: Course, kept: str, scratch: str, out: str) -> None:
         return
     new = Path(f"{kept}.new")
     shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(found, new / found.name, copy_function=_link)
-    for file in (Path(out, METRICS), Path(scratch, CHECKPOINTS, BEST)):
-        if file.exists():
-            shutil.copy(file, new) if file.name == METRICS else _link(str(file), str(new / BEST))
+    shutil.copytree(found, new / found.name, copy_function=link)
+    shutil.copy(Path(out, METRICS), new)
+    if (best := Path(scratch, CHECKPOINTS, BEST)).exists():
+        link(best, new / BEST)
     (new / COURSE).write_text(json.dumps(asdict(course), indent=1) + "\n")
     shutil.rmtree(kept, ignore_errors=True)
     new.rename(kept)
@@ -118,10 +118,9 @@ def take_up(kept: str, scratch: str, out: str, identity: str) -> None:
         return
     step = target / source.name
     shutil.rmtree(step, ignore_errors=True)
-    shutil.copytree(source, step, copy_function=_link, ignore=shutil.ignore_patterns(COMPLETE))
-    if Path(kept, BEST).exists():
-        Path(target, BEST).unlink(missing_ok=True)
-        _link(str(Path(kept, BEST)), str(target / BEST))
+    shutil.copytree(source, step, copy_function=link, ignore=shutil.ignore_patterns(COMPLETE))
+    if (best := Path(kept, BEST)).exists():
+        link(best, target / BEST)
     shutil.copy(Path(kept, METRICS), Path(out, METRICS))
     content = json.loads((source / COMPLETE).read_text())
     content["kind"]["model"] = identity
@@ -137,10 +136,3 @@ def _read(kept: str) -> Course | None:
 
 def _newest(folder: Path) -> Path | None:
     return max((path.parent for path in folder.glob(f"step-*/{COMPLETE}")), default=None)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy(source, target)
