@@ -27,5 +27,10 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, or the error's kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _rebuild(kind: type[UserError], what: str, where: str, fix: str) -> UserError:
     return kind(what, where=where, fix=fix)

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from cpt_ray.compat.transformers import has_processor, kernel, kernel_of
-from cpt_ray.errors import UserError
+from cpt_ray.errors import UserError, first_line
 
 LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "keep_window_size")
 """Keys by which configurations name their longest sequence; others are mapped to the first by transformers. Doge has a last
@@ -127,7 +127,3 @@ def check_decoder(model: PreTrainedModel, init: str) -> None:
             where=init,
             fix=FIX,
         )
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

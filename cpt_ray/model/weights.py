@@ -29,8 +29,8 @@ from transformers.utils import logging as transformers_logging
 from cpt_ray.artifacts.places import link
 from cpt_ray.artifacts.store import MANIFEST, read_manifest
 from cpt_ray.compat.transformers import commit_of, kernel_of, says_no_kernel
-from cpt_ray.errors import UserError
-from cpt_ray.model.decoder import check_config, check_decoder, first_line, text_config, text_decoder
+from cpt_ray.errors import UserError, first_line
+from cpt_ray.model.decoder import check_config, check_decoder, text_config, text_decoder
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
 from cpt_ray.model.options import ModelOptions, Side

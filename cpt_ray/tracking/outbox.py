@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt_ray.errors import first_line
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover - only Windows lacks it, and there files of others are left alone
@@ -355,4 +357,4 @@ def _now() -> int:
 
 
 def _short(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)[:200]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from cpt_ray.compat.ray import user_error, worker_failures
-from cpt_ray.errors import UserError
+from cpt_ray.errors import UserError, first_line
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.options import EngineOptions
 
@@ -122,7 +122,7 @@ def _worker(config: dict[str, Any]) -> Any:
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
     return UserError(
-        f"a GPU is out of memory: {str(error).splitlines()[0]}",
+        f"a GPU is out of memory: {first_line(error)}",
         where="chunk_tokens",
         fix="lower chunk_tokens or keep_graphs_mb, or see `cpt-ray plan` for what shards or recomputes more",
     )
