@@ -26,11 +26,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
-from cpt_ray.tracking.outbox import Message, Refused, ending
+from cpt_ray.tracking.outbox import Message, Published, Refused, ending
 
 try:
     import fcntl
@@ -54,19 +54,6 @@ FIGURES = ("search_mrr", "heldout_mrr")
 """What versions of a registered model are compared by, the one that counts first."""
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 """Codes of what MLflow understood and will not have; of all others a second try may come to more."""
-
-
-class Published(Protocol):
-    """What the tracker needs of an artifact's manifest."""
-
-    @property
-    def step(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def columns(self) -> dict[str, str]: ...
 
 
 class Tracker:

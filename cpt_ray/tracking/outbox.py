@@ -27,7 +27,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cpt_ray.errors import first_line
 
@@ -38,8 +38,6 @@ except ImportError:  # pragma: no cover - only Windows lacks it, and there files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from cpt_ray.tracking.mlflow import Published
 
 log = logging.getLogger("cpt_ray")
 
@@ -58,6 +56,19 @@ LAST_TRIES = 2
 TOGETHER = 400
 """Messages with metrics that are sent in one."""
 REFUSED = "refused.jsonl"
+
+
+class Published(Protocol):
+    """What tracking needs of an artifact's manifest."""
+
+    @property
+    def step(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> dict[str, str]: ...
 
 
 class Refused(Exception):
