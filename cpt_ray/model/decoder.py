@@ -43,6 +43,13 @@ def width_of(config: Any) -> int:
     return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
 
+def inner_of(config: Any) -> int:
+    """Inner width of the feed-forward layers; four times the width where it is not named, as in GPT-2."""
+    config = text_config(config)
+    named = (getattr(config, key, None) for key in ("intermediate_size", "n_inner", "ffn_dim"))
+    return int(next((size for size in named if size), 4 * config.hidden_size))
+
+
 def context_of(config: Any) -> int:
     """Longest sequence, in tokens, in which a text has the vector it has alone; very many where there is no limit.
 

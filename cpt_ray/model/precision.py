@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.compat.torch import attention_by_matrices
+from cpt_ray.model.decoder import inner_of, text_config
 from cpt_ray.model.encoder import SHORT
 
 log = logging.getLogger("cpt_ray")
@@ -74,13 +75,10 @@ class Shape:
     @staticmethod
     def of(config: Any, *, sequence: int, trained: bool, logits: bool = False) -> Shape:
         """From a configuration of transformers; what it does not name is as in GPT-2."""
-        text = config.get_text_config()
+        text = text_config(config)
         width, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", None) or 1)
-        inner = next(
-            (int(size) for name in ("intermediate_size", "n_inner", "ffn_dim") if (size := getattr(text, name, None))),
-            4 * width,
-        )
-        return Shape(width, math.gcd(width, heads), inner, int(text.vocab_size) if logits else 0, sequence, trained)
+        words = int(text.vocab_size) if logits else 0
+        return Shape(width, math.gcd(width, heads), inner_of(text), words, sequence, trained)
 
     @property
     def tokens(self) -> int:

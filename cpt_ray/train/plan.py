@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.decoder import context_of, text_config, text_decoder, width_of
+from cpt_ray.model.decoder import context_of, inner_of, text_config, text_decoder, width_of
 from cpt_ray.model.delimiters import ADDED
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import config_of
@@ -137,8 +137,7 @@ def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) ->
 def activation_bytes(config: Any, train: TrainOptions) -> float:
     """Bytes that autograd keeps for one token of the whole model (flash or sdpa attention, no dropout)."""
     config = text_config(config)
-    width, layers = int(config.hidden_size), int(config.num_hidden_layers)
-    inner = int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width)
+    width, inner, layers = int(config.hidden_size), inner_of(config), int(config.num_hidden_layers)
     gated = hasattr(config, "num_key_value_heads")  # Llama's layer: gate, and norms and rotations written out
     low = train.precision == "bf16_weights"
     of_width, of_inner = (24 if low else 40, 8) if gated else (16 if low else 26, 4)
