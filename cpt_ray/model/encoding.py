@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from cpt_ray.model.tokenizer import encode_plain, our_pieces, written
+from cpt_ray.model.tokenizer import encode_plain, our_pieces, utf8, written
 from cpt_ray.pairs.tokens import TOKENS, Encode, listed
 
 BLOCK_BYTES = 8 << 20
@@ -91,7 +91,7 @@ def _encode(state: str, texts: pa.Array, most: int) -> pa.LargeListArray:
 
 def _blocks(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
     """Slices of about BLOCK_BYTES of text."""
-    ends = _offsets(texts)
+    ends, _ = utf8(texts)
     start = 0
     while start < len(texts):
         stop = max(int(np.searchsorted(ends, ends[start] + BLOCK_BYTES, "right")) - 1, start + 1)
@@ -104,9 +104,7 @@ def _by_chunks(opened: _Opened, texts: pa.LargeStringArray, most: int) -> pa.Lar
     if opened.marks:
         offsets, data, marks = written(texts)
     else:
-        offsets = _offsets(texts)
-        data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-        offsets, marks = offsets - offsets[0], np.zeros(0, np.int64)
+        (offsets, data), marks = utf8(texts), np.zeros(0, np.int64)
     kinds = _KINDS[data]
     kinds[marks] = _OTHER
     begins = np.zeros(len(data) + 1, bool)
@@ -150,7 +148,3 @@ def _first(flat: np.ndarray, edges: np.ndarray, most: int) -> pa.LargeListArray:
     lengths = np.minimum(np.diff(edges), most)
     values, ends = _gathered(edges[:-1], lengths, flat)
     return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(values, pa.int32()))
-
-
-def _offsets(texts: pa.LargeStringArray) -> np.ndarray:
-    return np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]

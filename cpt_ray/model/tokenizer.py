@@ -129,14 +129,19 @@ def _case_to_marks() -> normalizers.Normalizer:
     )
 
 
+def utf8(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets int64 [texts + 1], which begin at 0, and UTF-8 bytes uint8 of texts, which may be a slice of others."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    return offsets - offsets[0], data
+
+
 def written(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the normaliser makes of many texts: offsets int64 [texts + 1], UTF-8 bytes uint8, positions of marks' bytes."""
     for old, new in _ESCAPED:
         if pc.any(pc.match_substring(texts, old)).as_py():
             texts = pc.replace_substring(texts, old, new)
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    offsets = offsets - offsets[0]
+    offsets, data = utf8(texts)
     # A text's neighbours in the buffer are not its own.
     last = np.zeros(len(data) + 1, bool)
     last[offsets] = True
