@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from importlib import metadata
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from train import HIDDEN, in_its_own_process
 
 from cpt_ray.evaluate.report import machine
 from cpt_ray.model.options import ModelOptions
@@ -31,7 +30,6 @@ from cpt_ray.train.options import PretrainOptions
 from cpt_ray.train.pretrain import LanguageModel
 
 RESULT = Path(__file__).parent / "results" / "pretrain.json"
-HIDDEN = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 MODEL, WORDS, CONTEXT, TOKENS = ModelOptions(context=128), 8192, 128, 4096
 
 
@@ -56,19 +54,6 @@ def measure(precision: str, steps: int) -> dict[str, Any]:
     return {"tokens": TOKENS / min(times[1:]), "loss": losses[0], "precision": options.precision}
 
 
-def in_its_own_process(precision: str, steps: int, environment: dict[str, str]) -> dict[str, Any]:
-    """`measure` where nothing was imported before, so that the environment counts."""
-    given = json.dumps({"precision": precision, "steps": steps})
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), **environment}
-    done = subprocess.run(
-        [sys.executable, __file__, "--one", given], env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -79,7 +64,8 @@ def main() -> int:
     rows = []
     for case, environment in (("native, pretrain", {}), ("no bf16, pretrain", HIDDEN)):
         mine, before = (
-            in_its_own_process(precision, steps, environment) for precision, steps in (("auto", 10), ("bf16", 2))
+            in_its_own_process(__file__, {"precision": precision, "steps": steps}, environment)
+            for precision, steps in (("auto", 10), ("bf16", 2))
         )
         if abs(mine["loss"] - before["loss"]) > 0.01 * before["loss"]:
             raise SystemExit(f"the losses differ: {mine} and {before}; no time counts")

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -70,16 +68,10 @@ def main() -> int:
         for _ in range(arguments.rounds):
             for processor, hidden in PROCESSORS.items():
                 for kind, name in cases:
-                    given = json.dumps({"kind": kind, "folder": folder, "changes": KINDS[kind][name]})
-                    environment = (
-                        os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"} | hidden
-                    )
-                    command = [sys.executable, __file__, "--one", given]
-                    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-                    if done.returncode:
-                        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
+                    given = {"kind": kind, "folder": folder, "changes": KINDS[kind][name]}
+                    found = train.in_its_own_process(__file__, given, hidden)
                     key = processor, kind, name
-                    best[key] = max(best.get(key, 0.0), float(done.stdout.splitlines()[-1]))
+                    best[key] = max(best.get(key, 0.0), found)
     rows = []
     for (processor, kind, name), value in best.items():
         ratio = value / best[processor, kind, "as it is"]

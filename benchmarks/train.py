@@ -33,7 +33,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -282,6 +282,20 @@ TOOLS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+def in_its_own_process(
+    script: str, given: dict[str, Any], environment: dict[str, str], prefix: Sequence[str] = ()
+) -> Any:
+    """What `script --one <given as JSON>` prints as its last line, also JSON, where nothing was imported before: what
+    libraries read of the environment counts, and the peak memory is that of this one measurement."""
+    own = {"PYTHONPATH": str(Path(__file__).parents[1]), "TOKENIZERS_PARALLELISM": "false"}
+    own["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that spins while it waits would count as work
+    command = [*prefix, sys.executable, script, "--one", json.dumps(given)]
+    done = subprocess.run(command, env=os.environ | own | environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{Path(script).stem} failed with {given}:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 class Bench:
     """Runs tools in processes of their own, checks that they agree, and keeps the rows."""
 
@@ -292,15 +306,8 @@ class Bench:
 
     def measure(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """One measurement in a process of its own."""
-        given = json.dumps({"tool": tool, "folder": self.folder, **arguments})
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TOKENIZERS_PARALLELISM": "false"}
-        environment |= self.environment
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that spins while it waits would count as work
-        command = [*self.prefix, sys.executable, __file__, "--one", given]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{tool} failed:\n{done.stderr[-3000:]}")
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        given = {"tool": tool, "folder": self.folder, **arguments}
+        found: dict[str, Any] = in_its_own_process(__file__, given, self.environment, self.prefix)
         shown = "  ".join(f"{name} {value:,.4g}" for name, value in found.items())
         print(f"    {tool} {arguments}: {shown}", file=sys.stderr, flush=True)
         return found
