@@ -28,6 +28,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from cpt_ray.compat.transformers import kernel_of
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.options import ModelOptions
@@ -236,8 +237,9 @@ def _embedding(init: ModelOptions, corpus: Corpus, folder: Path) -> tuple[str, f
     tau = torch.tensor(-np.log(result.temperature), dtype=torch.float32)
     alone = Workers.alone()
     loss = float(InfoNCE()(Embedded(x, y, y[:0], tau, pairs.keys(alone.device), alone)).value)
+    # The loss is of cosines over a temperature of 0.07, so it is held to ten times as much.
     apart = max(apart, abs(loss - result.metrics[-1]["heldout_loss"]) / 10)
-    return embedder.encoder.backbone.config._attn_implementation, apart
+    return kernel_of(embedder.encoder.backbone), apart
 
 
 def _language(init: ModelOptions, corpus: Corpus, folder: Path) -> str:

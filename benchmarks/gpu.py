@@ -210,15 +210,15 @@ def zero3(scale: Scale) -> Rows:
 def batch(scale: Scale) -> Rows:
     """MRR on held-out pairs after equally many examples, by batch size; the rate goes by the batch's square root."""
     import numpy as np
-    import torch
     import train
 
-    from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
+    from cpt_ray.model.encoder import Encoder
     from cpt_ray.model.options import ModelOptions
     from cpt_ray.model.weights import load_backbone
     from cpt_ray.train.collectives import Workers
     from cpt_ray.train.engine import make_engine
     from cpt_ray.train.grad_cache import GradCache
+    from cpt_ray.train.heldout import evaluate
     from cpt_ray.train.options import TrainOptions
     from cpt_ray.train.temperature import Temperature
 
@@ -244,20 +244,9 @@ def batch(scale: Scale) -> Rows:
                 warm = min(1.0, (number + 1) / max(steps // 10, 1))
                 cache.step(data.part(drawn).dealt(workers), rate * warm * (1 - number / steps), 0.0)
             seconds = time.perf_counter() - started
-
-            def embed(side: list[Any], encoder: Any = encoder, most: int = options.chunk_tokens) -> Any:
-                out = torch.empty(len(side), encoder.dimension)
-                for chunk in chunks_by_tokens(np.array([len(ids) for ids in side]), most):
-                    ids, last = collate([side[row] for row in chunk], delimiters)
-                    out[chunk] = encoder(ids.to(scale.device), last.to(scale.device)).cpu()
-                return out
-
-            with torch.no_grad():
-                encoder.eval()
-                scores = embed(held.x) @ embed(held.y).T
-            better = (scores > scores.diagonal()[:, None]).sum(dim=1)
+            found = evaluate(engine, held, temperature, workers, options.chunk_tokens)
             case = f"batch {size:,}, {scale.examples:,} examples, {scale.layers} layers"
-            rows.append(scale.row(case, f"MRR among {scale.heldout}", float((1.0 / (1 + better)).mean())))
+            rows.append(scale.row(case, f"MRR among {scale.heldout}", found["heldout_mrr"]))
             rows.append(scale.row(case, "examples/s", steps * size / seconds))
     return rows
 
