@@ -12,12 +12,10 @@ import yaml
 
 from cpt_ray.artifacts import Ledger, parquet
 from cpt_ray.artifacts.store import build
-from cpt_ray.model.options import ModelOptions
 from cpt_ray.train import card
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.options import TrainOptions
-
-SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
+from tests.train.conftest import SMALL
 
 
 def _pairs(folder: Path) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
-
-import pytest
+from pathlib import Path
 
 from benchmarks import gpu
 
@@ -20,7 +19,7 @@ def test_attention_is_held_against_the_oracle() -> None:
     assert len(rows) == 2 * len(errors)
 
 
-def test_a_part_that_does_not_end_costs_itself_alone(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_does_not_end_costs_itself_alone(tmp_path: Path) -> None:
     """It is stopped at its share of the time, and the reason stands for it."""
     assert gpu.run("step", str(tmp_path), 0.05) == ([], "not done in 0 s")
 
