@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from usearch.index import Index as Graph
 
+from cpt_ray.errors import UserError
 from cpt_ray.progress import progress
 from cpt_ray.serve.exact import rescored, top_k
 from cpt_ray.serve.indexes import Index
@@ -44,9 +45,16 @@ class GraphIndex(Index):
 
     @cached_property
     def graphs(self) -> list[Graph]:
-        """In order of their rows."""
-        found = (Graph.restore(str(path), view=True) for path in sorted(Path(self.folder).glob("graph-*.usearch")))
-        return [graph for graph in found if graph is not None]
+        """In order of their rows. UserError where they do not hold all vectors: the others would never be found."""
+        paths = sorted(Path(self.folder).glob("graph-*.usearch"))
+        found = [graph for path in paths if (graph := Graph.restore(str(path), view=True)) is not None]
+        if (held := sum(map(len, found))) != len(self.vectors):
+            raise UserError(
+                f"the graphs hold {held:,} of {len(self.vectors):,} vectors",
+                where=self.folder,
+                fix="make the index again with `cpt-ray embed`",
+            )
+        return found
 
     def vectors_of(self, rows: np.ndarray) -> np.ndarray:
         return self.vectors[rows]

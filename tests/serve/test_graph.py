@@ -97,6 +97,14 @@ def test_what_exact_search_refuses_is_refused(tmp_path: Path) -> None:
         index.search(np.full((1, 48), np.nan, np.float32), 1)
 
 
+def test_a_graph_that_is_gone_is_said(tmp_path: Path) -> None:
+    """Its rows would be missing from all answers without a word."""
+    index, _ = made(tmp_path / "a", Hnsw(rows_per_graph=100), near_a_surface(300, 1))
+    (tmp_path / "a" / "graph-00001.usearch").unlink()
+    with pytest.raises(UserError, match="200 of 300 vectors"):
+        index.search(near_a_surface(1, 2), 1)
+
+
 def test_recall_stands_in_the_manifest(tmp_path: Path, publish: Callable[..., str]) -> None:
     """Built by `embed`'s flow as any kind, half precision too; what was measured is kept, and the index opens as its kind."""
     import pyarrow as pa
