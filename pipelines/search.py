@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.options import Device, Inference
+from cpt_ray.model.options import Device
 from cpt_ray.serve import served
 from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.search import Answer, search, show
@@ -37,14 +37,13 @@ def run(options: PipelineOptions) -> list[Answer]:
     return answers
 
 
-def open_index(
-    folder: str, index: str | None, model: str | None, device: Device = "auto", precision: Inference = "fp32"
-) -> tuple[Index, Embedder]:
-    """The index and the model that made it. UserError where another one did."""
+def open_index(folder: str, index: str | None, model: str | None, device: Device = "auto") -> tuple[Index, Embedder]:
+    """The index and the model that made it, in fp32: measuring which precision is faster takes longer than one query.
+    UserError where another one did."""
     at = index_at(folder, index)
     trained = model or os.path.join(folder, "code_model")
     reads.check("trained", "trained", trained)
-    return served.open_index(at, trained, device, precision)
+    return served.open_index(at, trained, device, "fp32")
 
 
 def index_at(folder: str, index: str | None) -> str:

@@ -9,7 +9,7 @@
    a tile. Order: by falling score, then by row. So the answer is the exact one, whatever the tiles and the number of
    threads.
 
-No approximate index: up to some millions of vectors one pass takes less than a forward pass of the model.
+A pass over all vectors takes time by their number: beyond some hundred thousand see serve/graph.py.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ class Endpoint:
             raise Refused(400, f"this model gives vectors of {self.model.dimension} dimensions", "dimensions")
         made = await self._waited(request, self.batcher.embed(texts, side, openai.check_tokens))
         vectors = openai.shortened(made.vectors, body.dimensions)
-        return _json(openai.embeddings(body, vectors, made.lengths, made.limit))
+        return _json(openai.embeddings(body, vectors, set(made.cut), made.tokens))
 
     async def similarity(self, request: Request) -> Response:
         body = await self._read(request, openai.SimilarityRequest)

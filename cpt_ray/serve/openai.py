@@ -8,7 +8,7 @@ documents and code (y, as SentenceTransformer's default does), `<name>-query` em
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -127,7 +127,7 @@ def check_tokens(lengths: Sequence[int]) -> None:
 
 
 def shortened(vectors: np.ndarray, dimensions: int | None) -> np.ndarray:
-    """The first `dimensions` values of `vectors` (n, D), scaled to length 1 again. Refused where there are not so many."""
+    """The first `dimensions` <= D values of `vectors` (n, D) float32, scaled to length 1 again; None: all of them."""
     if dimensions is None or dimensions == vectors.shape[1]:
         return vectors
     part = vectors[:, :dimensions]
@@ -136,16 +136,16 @@ def shortened(vectors: np.ndarray, dimensions: int | None) -> np.ndarray:
     return short
 
 
-def embeddings(request: EmbeddingRequest, vectors: np.ndarray, lengths: Sequence[int], limit: int) -> dict[str, Any]:
-    """The answer. An item that was cut to the model's `limit` of tokens says so by `"truncated": true`."""
+def embeddings(request: EmbeddingRequest, vectors: np.ndarray, cut: Container[int], tokens: int) -> dict[str, Any]:
+    """The answer of `vectors` (n, D), for which the model read `tokens`. An item whose position is in `cut` was longer than
+    the model takes, and says so by `"truncated": true`."""
     data = []
-    for at, (vector, length) in enumerate(zip(vectors, lengths, strict=True)):
+    for at, vector in enumerate(vectors):
         whole = np.ascontiguousarray(vector, "<f4")
         written = base64.b64encode(whole.tobytes()).decode() if request.encoding_format == "base64" else whole.tolist()
-        cut = {"truncated": True} if length > limit else {}
-        data.append({"object": "embedding", "index": at, "embedding": written, **cut})
-    used = int(np.minimum(lengths, limit).sum())
-    return {"object": "list", "data": data, "model": request.model, "usage": usage(used)}
+        said = {"truncated": True} if at in cut else {}
+        data.append({"object": "embedding", "index": at, "embedding": written, **said})
+    return {"object": "list", "data": data, "model": request.model, "usage": usage(tokens)}
 
 
 def usage(tokens: int) -> dict[str, int]:

@@ -23,15 +23,18 @@ from pipelines import cli
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_config_is_what_serve_deploy_takes(tmp_path: Path, model_folder: str) -> None:
+def test_the_config_is_what_serve_deploy_takes(
+    tmp_path: Path, model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Read by Ray Serve's own schema; it names our import path, whole paths, and no key."""
     from ray.serve.schema import ServeDeploySchema
 
     out = tmp_path / "serve.yaml"
-    os.environ.pop("CPT_RAY_API_KEY", None)
+    monkeypatch.setenv("CPT_RAY_API_KEY", "secret")
     words = [f"trained={model_folder}", "index=null", "replicas=3", f"config={out}", "name=toy", "http.port=8123"]
     assert cli.main(["serve", *words]) == 0
     written = yaml.safe_load(out.read_text())
+    assert "secret" not in out.read_text()
     read = ServeDeploySchema.model_validate(written)
     assert read.http_options.port == 8123
     (application,) = read.applications

@@ -5,6 +5,7 @@ A kind is a class of options with `kind` (kinds.py) that derives from Kind; what
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VECTORS = "vectors.npy"
+
+
+def open_vectors(folder: str) -> np.ndarray:
+    """The matrix (N, D) float16 or float32 of an index, read from disk as it is needed."""
+    import numpy as np
+
+    found: np.ndarray = np.load(os.path.join(folder, VECTORS), mmap_mode="r", allow_pickle=False)
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Literal
 
-from cpt_ray.serve.indexes import VECTORS, Index, Kind
+from cpt_ray.serve.indexes import Index, Kind, open_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,8 +19,6 @@ class Exact(Kind):
         """The matrix is all it takes."""
 
     def open(self, folder: str, rows: pa.Table, model: str) -> Index:
-        import numpy as np
-
         from cpt_ray.serve.exact import ExactIndex
 
-        return ExactIndex(rows, model, np.load(os.path.join(folder, VECTORS), mmap_mode="r", allow_pickle=False))
+        return ExactIndex(rows, model, open_vectors(folder))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cpt_ray.serve.indexes import VECTORS, Index, Kind
+from cpt_ray.serve.indexes import Index, Kind, open_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,11 +26,9 @@ class Hnsw(Kind):
 
     def build(self, folder: str) -> dict[str, Any]:
         """The graphs, and the share of the ten nearest that they find."""
-        import numpy as np
-
         from cpt_ray.serve.graph import build, recall
 
-        vectors = np.load(os.path.join(folder, VECTORS), mmap_mode="r", allow_pickle=False)
+        vectors = open_vectors(folder)
         build(
             folder,
             vectors,
@@ -43,9 +40,6 @@ class Hnsw(Kind):
         return recall(folder, vectors, self.breadth)
 
     def open(self, folder: str, rows: pa.Table, model: str) -> Index:
-        import numpy as np
-
         from cpt_ray.serve.graph import GraphIndex
 
-        vectors = np.load(os.path.join(folder, VECTORS), mmap_mode="r", allow_pickle=False)
-        return GraphIndex(rows, model, vectors, folder, self.breadth)
+        return GraphIndex(rows, model, open_vectors(folder), folder, self.breadth)
