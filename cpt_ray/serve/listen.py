@@ -19,7 +19,7 @@ from cpt_ray.errors import UserError
 log = logging.getLogger("cpt_ray")
 
 DRAIN_SECONDS = 5
-"""For requests under way when it is told to stop; a command is given six (pipelines/stopping.py)."""
+"""For requests under way in a process or a replica that is told to stop; a command is given six (pipelines/stopping.py)."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """SIGUSR1 is how a command asks the process that works for it."""
 

@@ -17,6 +17,7 @@ from ray.serve.schema import LoggingConfig
 
 from cpt_ray.cluster import gpus
 from cpt_ray.options import Options
+from cpt_ray.serve.listen import DRAIN_SECONDS
 from cpt_ray.serve.served import Served
 from cpt_ray.serve.served import application as endpoint
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cpt_ray")
 
 NAME = "cpt-ray"
-DRAIN_SECONDS = 5
-"""For the requests of a replica that is to go; a command that is told to stop is given six."""
 
 
 class Replicas(Options):
