@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata, skew
+from scipy.stats import skew
 
+from cpt_ray.evaluate.statistics import Figure
 from cpt_ray.ranking import Floats, cosine_tiles
 
 NEAREST = 10
@@ -42,7 +43,7 @@ def health(x: Floats, y: Floats, lengths: Sequence[int]) -> dict[str, float]:
         "effective_rank": effective_rank(y),
         "hubness": float(skew(reached)) if np.ptp(reached) else 0.0,
         "orphans": float(np.mean(reached == 0)),
-        "length_bias": _spearman(np.asarray(lengths, np.float64), near),
+        "length_bias": float(Figure.of(np.stack([lengths, near], axis=1))),
     }
 
 
@@ -54,9 +55,3 @@ def effective_rank(vectors: Floats) -> float:
         return 1.0
     shares = values[values > 0] / values.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def _spearman(a: Floats, b: Floats) -> float:
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])

@@ -98,7 +98,7 @@ def cross_validated(vectors: Floats, labels: Labels, folds: int = 10) -> Figure:
 
 
 def vote(queries: Floats, known: Floats, labels: Labels, k: int) -> Labels:
-    """[queries] int64: the commonest label among each query's k nearest rows of `known` (cosine); ties to the lower."""
+    """(Q,) int64: the commonest label among each query's k nearest rows of `known` (cosine); ties to the lower."""
     k = min(k, len(known))
     found = []
     for start in range(0, len(queries), 1024):

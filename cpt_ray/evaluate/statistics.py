@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
+
+from cpt_ray.ranking import Floats
 
 DRAWS, EXCHANGES = 2_000, 10_000
 """Of the bootstrap, whose quantiles are then right to 0.05 of the interval's width; of the test, whose p is at least 1e-4."""
 CELLS = 1 << 22
 """Of the (B, N) matrices that are worked on at a time: 32 MiB of float64."""
-Floats = npt.NDArray[np.floating]
 
 
 class Figure(float):
