@@ -23,6 +23,7 @@ from cpt_ray.model.weights import config_of, load_tokenizer, pinned, weights_ide
 from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.train.faster import faster
+from cpt_ray.train.metrics import METRICS
 from cpt_ray.train.options import PackOptions, PretrainOptions
 from cpt_ray.train.packing import PACK, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, pretrain
@@ -158,7 +159,7 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
         if options.workers < steps.pretrain.workers:
             log.info("%d of %d workers: a batch has no more windows", options.workers, steps.pretrain.workers)
         total = options.steps or int(order.extra["batches"])
-        live = tracked.live("initial", work.identity, f"{work.path}/metrics.jsonl", total)
+        live = tracked.live("initial", work.identity, posixpath.join(work.path, METRICS), total)
         with live, under("pretrain", PretrainOptions):
             result = pretrain(
                 options,

@@ -26,7 +26,6 @@ from cpt_ray.pairs.splits import TRAIN
 from cpt_ray.progress import Bar, progress
 from cpt_ray.sweep.grid import SWEEP, Trial, TrialResult, TrialsFailed, run_sweep, trials
 from cpt_ray.sweep.options import SweepOptions
-from cpt_ray.tracking.follow import follow
 from cpt_ray.tracking.outbox import ReportedRun
 from cpt_ray.train.faster import faster
 from cpt_ray.train.options import TrainOptions
@@ -35,7 +34,7 @@ from . import reads, train
 from .config import under
 from .options.sweep import READS, PipelineOptions
 from .summary import console
-from .tracked import Tracked, started_at
+from .tracked import Tracked, started_at, told
 
 
 def column(metric: str) -> str:
@@ -140,17 +139,9 @@ class Watched:
     def began(self, trial: Trial, identity: str, metrics: str) -> None:
         run = self._tracked.run(trial.name, identity)
         run.params(varied(trial))
-        at = 0
-
-        def listen(step: int, row: dict[str, float]) -> None:
-            nonlocal at
-            self._bar.advance(step - at)
-            at = step
-            run.metrics(step, row)
-
         self._runs[trial] = run
         self._following[trial] = ExitStack()
-        self._following[trial].enter_context(follow(metrics, listen))
+        self._following[trial].enter_context(told(run, self._bar, metrics))
 
     def ended(self, trial: Trial, error: str) -> None:
         self._following.pop(trial).close()

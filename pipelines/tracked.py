@@ -11,7 +11,7 @@ from types import TracebackType
 from cpt_ray.artifacts import Manifest, Wanted, fingerprint, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
-from cpt_ray.progress import progress
+from cpt_ray.progress import Bar, progress
 from cpt_ray.tracking.follow import follow
 from cpt_ray.tracking.mlflow import FIGURES, Player, address, load, provenance_tags
 from cpt_ray.tracking.options import TrackingOptions
@@ -63,15 +63,7 @@ class Tracked:
     def live(self, name: str, identity: str, metrics: str, total: int) -> Iterator[None]:
         """While the block trains: progress on the screen and metrics by step to MLflow, from the file it writes."""
         run = self.run(name, identity)
-        at = 0
-
-        def listen(step: int, row: dict[str, float]) -> None:
-            nonlocal at
-            bar.advance(step - at)
-            at = step
-            run.metrics(step, row)
-
-        with progress(name, total=total, unit="steps") as bar, follow(metrics, listen):
+        with progress(name, total=total, unit="steps") as bar, told(run, bar, metrics):
             yield
 
     def log_model(
@@ -115,6 +107,21 @@ class Tracked:
             run.dataset(path, manifest, context=name)
         run.end(at=started + manifest.seconds)
         return run
+
+
+@contextmanager
+def told(run: ReportedRun, bar: Bar, metrics: str) -> Iterator[None]:
+    """While the block trains: each row of the file `metrics` to `run` by its step, and the steps to `bar`."""
+    at = 0
+
+    def listen(step: int, row: dict[str, float]) -> None:
+        nonlocal at
+        bar.advance(step - at)
+        at = step
+        run.metrics(step, row)
+
+    with follow(metrics, listen):
+        yield
 
 
 def started_at(manifest: Manifest) -> float:

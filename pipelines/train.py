@@ -174,7 +174,10 @@ def make_model(
             return work.manifest
         if longer:
             take_up(kept, work.scratch, work.path, job_identity(order, pinned(model)))
-        with tracked.live(name, work.identity, f"{work.path}/metrics.jsonl", total()), under("train", TrainOptions):
+        with (
+            tracked.live(name, work.identity, posixpath.join(work.path, METRICS), total()),
+            under("train", TrainOptions),
+        ):
             result = train_model(
                 options,
                 model,
