@@ -10,9 +10,10 @@
     POST /embed                       {"texts": [...], "side": "x"} -> {"vectors": [[...], ...], "dimension": D}
     GET  /search?q=...&k=10           {"query": ..., "answers": [{"score", "where", "name", "summary", "row"}, ...]}
 
-Where API_KEY is set in the environment, all but health, metrics and the description ask for it as `Authorization: Bearer`.
-Errors are JSON with the key `error`. A text longer than the model takes is cut, and the answer says which. Nothing that was
-asked or answered is logged: a line of the log has the route, the status, an error's type and where in the code it came up.
+Where API_KEY is set in the environment, all but the page, health, metrics and the description ask for it as
+`Authorization: Bearer`. Errors are JSON with the key `error`. A text longer than the model takes is cut, and the answer says
+which. Nothing that was asked or answered is logged: a line of the log has the route, the status, an error's type and where
+in the code it came up.
 """
 
 from __future__ import annotations
