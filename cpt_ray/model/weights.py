@@ -192,13 +192,20 @@ def _finish_weights(model: PreTrainedModel, folder: str) -> None:
 
 def load_model(folder: str) -> tuple[Encoder, Any, ModelInfo]:
     """(encoder, tokenizer, info) of a folder written by `save_model`; fp32, in evaluation mode, by the attention kernel
-    that config.json names, or the fastest that the architecture has."""
+    that config.json names, or the fastest that the architecture has. UserError where it is none, or is damaged."""
     if not Path(folder, INFO).exists():
         raise UserError(
             f"this is not a trained model: it has no {INFO}", where=folder, fix="give a folder that training wrote"
         )
-    info = ModelInfo.model_validate_json(Path(folder, INFO).read_text())
-    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    try:
+        info = ModelInfo.model_validate_json(Path(folder, INFO).read_text())
+        backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    except (ImportError, OSError, RuntimeError, SafetensorError, ValueError) as error:
+        raise UserError(
+            f"this trained model cannot be read: {first_line(error)}",
+            where=folder,
+            fix="fetch it anew, or train it again",
+        ) from error
     encoder = Encoder(backbone, Delimiters.from_dict(info.delimiters))
     return encoder.eval(), load_tokenizer(folder), info
 

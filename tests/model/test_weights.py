@@ -166,6 +166,24 @@ SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_atten
 MORE: dict[str, dict[str, Any]] = {"codegen": {"rotary_dim": 4}, "qwen2": {"num_key_value_heads": 4}}
 
 
+@pytest.mark.parametrize("damage", ["no weights", "cut short", "configuration", "cpt_ray.json"])
+def test_a_damaged_trained_model_is_a_user_error(folder: str, tmp_path: Path, damage: str) -> None:
+    """Half copied, or cut off by a full disk: whoever opens it is told which folder it is, and sees no traceback."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    weights = copy / "model.safetensors"
+    if damage == "no weights":
+        weights.unlink()
+    elif damage == "cut short":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    else:
+        (copy / {"configuration": "config.json"}.get(damage, damage)).write_text("{")
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        Embedder(str(copy))
+    assert caught.value.where == str(copy)
+    assert caught.value.fix
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "llama", "qwen2", "codegen", "bert", "roberta", "t5"])
 def test_only_causal_decoders_are_taken(tmp_path: Path, kind: str) -> None:
     """A model that looks to the right would embed a text by its padding; no mask tells it not to."""
