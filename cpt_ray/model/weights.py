@@ -233,7 +233,8 @@ def absolute(init: str) -> str:
 
 def pinned(model: ModelOptions) -> ModelOptions:
     """`model` whose `init` is the same weights for ever and for every process: "new", a folder's whole path, or a hub id
-    with the commit that its revision is now, as `owner/name@commit`. UserError where there is no such revision."""
+    with the commit that its revision is now, as `owner/name@commit`. UserError where there is no such revision,
+    or two are named."""
     if model.init == "new" or os.path.isdir(model.init):
         if model.revision is not None:
             raise UserError(
@@ -243,6 +244,12 @@ def pinned(model: ModelOptions) -> ModelOptions:
             )
         return model.model_copy(update={"init": absolute(model.init)})
     name, _, given = model.init.partition("@")
+    if given and model.revision not in (None, given):
+        raise UserError(
+            f"init names the revision {given}, and revision {model.revision}",
+            where="model.revision",
+            fix="leave one of them out",
+        )
     revision = model.revision or given or "main"
     if not COMMIT.fullmatch(revision):
         try:

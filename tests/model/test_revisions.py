@@ -66,3 +66,11 @@ def test_only_a_hub_id_has_revisions(tmp_path: Path, init: Any) -> None:
     with pytest.raises(UserError) as caught:
         pinned(ModelOptions(init=given, revision="v1"))
     assert caught.value.where == "model.revision"
+
+
+def test_two_revisions_of_one_hub_id_are_refused() -> None:
+    """One would be ignored without a word; twice the same is no contradiction."""
+    with pytest.raises(UserError, match=r"v1.*v2") as caught:
+        pinned(ModelOptions(init="owner/name@v1", revision="v2"))
+    assert caught.value.where == "model.revision"
+    assert pinned(ModelOptions(init=f"owner/name@{OLD}", revision=OLD)).init == f"owner/name@{OLD}"
