@@ -96,9 +96,7 @@ def _across(
         lines = partial(_lines, known=known, options=neighbours)
         counted = phases.ask("lines", lines, LINES, shards, ("group", "line"), rows.rows * LINES_OF_A_DOCUMENT)
         told = phases.answer("repeated", partial(_repeated, options=neighbours), LINES, counted, len(shards))
-    cut = phases.map("candidates", make, CANDIDATES, shards, known=known, told=told)
-    made = phases.inputs["candidates"]
-    assert isinstance(made, Manifest)
+    cut, made = phases.map("candidates", make, CANDIDATES, shards, known=known, told=told)
     phases.params, phases.inputs = dict(params), {**inputs, "candidates": made}
     pieces = [{"path": name, "number": number} for number, name in enumerate(cut)]
     claims = phases.ask("claims", _claims, CLAIMS, pieces, ("x",) if most else ("x", "y"), made.rows)
@@ -116,16 +114,8 @@ def _across(
     ledger, sides_of = _balance(made.balance, manifest.balance, unit)
     for name in ("candidates", "pairs"):
         ledger = replace(ledger, examples=together(ledger.examples, examples.read(posixpath.join(phases.folder, name))))
-    published = replace(stage, run=partial(_part, sent=sent)).map(
-        path,
-        # What the steps before counted is counted once, with the first part.
-        shards=[{"bucket": bucket, "ledger": {} if bucket else ledger.whole()} for bucket in range(count)],
-        params=params,
-        inputs=inputs,
-        extra={"splits": sides_of},
-    )
-    phases.clear()
-    return published
+    extra = {"splits": sides_of}
+    return phases.publish(sent, ("pair_id", "x_doc"), ledger, params=params, inputs=inputs, extra=extra)
 
 
 def _lines(shard: Shard, *, known: Sent, options: NeighbourOptions) -> tuple[pa.Table, Ledger]:
@@ -260,10 +250,6 @@ def _last(shard: Shard, *, chosen: Chosen, leaks: Sent, split: SplitOptions) -> 
     for name, rows in Counter(pairs["split"].to_pylist()).items():
         ledger += Ledger.of(name, read=rows, kept=rows)
     return pairs.cast(PAIRS), ledger
-
-
-def _part(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
-    return receive(sent, shard["bucket"], ("pair_id", "x_doc")), Ledger.of_whole(shard["ledger"])
 
 
 def _balance(made: Ledger, last: Ledger, unit: str) -> tuple[Ledger, dict[str, int]]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -147,9 +146,7 @@ def _across(
     sent, read = phases.send("keys", keys, KEYS, shards, partial(_by_key, buckets=ranged), ranged)
     if split and not read.balance.rows_in:
         raise no_such_rows(pairs, split)
-    files = phases.map("known", _known, KNOWN, [{"bucket": bucket} for bucket in range(ranged)], sent=sent)
-    known = phases.inputs["known"]
-    assert isinstance(known, Manifest)
+    files, known = phases.map("known", _known, KNOWN, [{"bucket": bucket} for bucket in range(ranged)], sent=sent)
     sizes = {name.removeprefix(OF): c.kept for name, c in known.balance.units.items() if name.startswith(OF)}
     planned = plan(sizes, partial(_differ, files, options.batch_size), options)
     placed, told = _place(phases, planned, files, len(shards), options)
@@ -165,17 +162,15 @@ def _across(
     to = partial(_by_part, per_part=per_part)
     filled, made = phases.send("tokens", tokens, schema_of(options), tasks, to, count)
     ledger = _balance(read.balance, known.balance, planned, made.balance, planned.batches * options.batch_size)
-    published = replace(ORDER, gives=schema_of(options), run=partial(_part, sent=filled)).map(
-        path,
-        # What the steps before counted is counted once, with the first part.
-        shards=[{"bucket": bucket, "ledger": {} if bucket else ledger.to_dict()} for bucket in range(count)],
+    return phases.publish(
+        filled,
+        ("batch", "slot"),
+        ledger,
         params=options,
         inputs=inputs,
         extra={"batches": planned.batches},
         row_group=options.batch_size,
     )
-    phases.clear()
-    return published
 
 
 def _place(
@@ -320,10 +315,6 @@ def _tokens(shard: Shard, *, placed: Sent, encode: Encode, options: BatchOptions
 
 def _by_part(table: pa.Table, *, per_part: int) -> np.ndarray:
     return table["batch"].to_numpy().astype(np.int64) // per_part
-
-
-def _part(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
-    return receive(sent, shard["bucket"], ("batch", "slot")), Ledger.from_dict(shard["ledger"])
 
 
 def _balance(read: Ledger, known: Ledger, planned: Plan, made: Ledger, slots: int) -> Ledger:

@@ -6,7 +6,6 @@ The initial weights and the tokenizer must not have seen what is held out, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
-from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number, receive
+from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number
 from cpt_ray.pairs.options import CorpusOptions, SplitOptions
 from cpt_ray.pairs.phases import Phases, Shard, clear_phases, kept
 from cpt_ray.pairs.schema import survivors
@@ -147,7 +146,7 @@ def _across(
         found, known[name] = phases.clusters(source.rows, source.clusters, source.id_column, of=f"-{name}")
         shards += [{**shard, "source": name} for shard in found]
     of_shard = partial(_training, sources=sources, known=known, split=split)
-    counted = phases.map("counted", partial(_count, of_shard=of_shard, options=options), COUNTED, shards)
+    counted, made = phases.map("counted", partial(_count, of_shard=of_shard, options=options), COUNTED, shards)
     counts = np.zeros(FINE, np.int64)
     for part in counted:
         table = parquet.read_table(part)
@@ -161,8 +160,6 @@ def _across(
     send = partial(_send, of_shard=of_shard, sources=sources, part_of=part_of, options=options)
     sent, _ = phases.send("texts", send, KEYED, shards, partial(by_number, column="part"), count)
     rows = phases.rows_of("texts", count)
-    made = phases.inputs["counted"]
-    assert isinstance(made, Manifest)
     beyond = int(before[-1]) - min(int(before[-1]), options.max_texts)
     ledger = made.balance
     if beyond:
@@ -170,18 +167,7 @@ def _across(
         ledger += Ledger.of("chosen", read=chosen, kept=chosen - beyond, dropped={"beyond_max_texts": beyond})
     ends = np.minimum(np.cumsum(rows), options.max_texts)
     most = np.diff(ends, prepend=0).tolist()
-    published = replace(GATHER, run=partial(_part, sent=sent)).map(
-        path,
-        # What the steps before counted is counted once, with the first part.
-        shards=[
-            {"bucket": bucket, "most": most[bucket], "ledger": {} if bucket else ledger.to_dict()}
-            for bucket in range(count)
-        ],
-        params=params,
-        inputs=inputs,
-    )
-    phases.clear()
-    return published
+    return phases.publish(sent, ("key", "id"), ledger, params=params, inputs=inputs, most=most)
 
 
 def _training(
@@ -220,11 +206,6 @@ def _send(
     columns = [pa.array(part, pa.int32()).filter(taken), pa.array(keys).filter(taken), *texts.columns]
     dropped = {"beyond_max_texts": len(table) - len(texts)}
     return pa.table(columns, schema=KEYED), Ledger.of("texts", read=len(table), kept=len(texts), dropped=dropped)
-
-
-def _part(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
-    rows = receive(sent, shard["bucket"], ("key", "id")).slice(0, shard["most"])
-    return rows.select(CORPUS.names), Ledger.from_dict(shard["ledger"])
 
 
 def _fine(keys: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
 from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_hash, by_number, receive, send
 from cpt_ray.artifacts.places import locate
 from cpt_ray.dedup.signatures import read_batches, shards_of
@@ -33,15 +34,18 @@ class Phases:
     def __init__(
         self, path: str, stage: Stage, params: Mapping[str, Any], inputs: Mapping[str, str | Manifest]
     ) -> None:
-        self.folder = path.rstrip("/") + ".phases"
+        self.path, self.folder = path, path.rstrip("/") + ".phases"
         self.stage, self.params, self.inputs = stage, dict(params), dict(inputs)
 
-    def map(self, name: str, run: Work, gives: pa.Schema, shards: Sequence[Shard], **arguments: Any) -> list[str]:
-        """The parts of an artifact on the way, of the map `run` over `shards`; its manifest is `inputs[name]`."""
+    def map(
+        self, name: str, run: Work, gives: pa.Schema, shards: Sequence[Shard], **arguments: Any
+    ) -> tuple[list[str], Manifest]:
+        """The parts of an artifact on the way, of the map `run` over `shards`."""
         at = posixpath.join(self.folder, name)
         stage = Stage(f"{self.stage.name}-{name}", self.stage.version, gives, unit=self.stage.unit, run=run)
-        self.inputs[name] = stage.map(at, shards=shards, params=self.params, inputs=self.inputs, **arguments)
-        return parts(at)
+        made = stage.map(at, shards=shards, params=self.params, inputs=self.inputs, **arguments)
+        self.inputs[name] = made
+        return parts(at), made
 
     def send(
         self, name: str, run: Work, gives: pa.Schema, shards: Sequence[Shard], to: Route, buckets: int
@@ -83,9 +87,36 @@ class Phases:
         asked = self.ask(f"ids{of}", ids, ASKED, [*shards, *known], ("doc_id",), count)
         return shards, self.answer(f"known{of}", _join, ASKED, asked, len(shards))
 
-    def clear(self) -> None:
-        """Remove what was on its way to the artifact, which stands."""
-        clear_phases(self.folder.removesuffix(".phases"))
+    def publish(
+        self,
+        sent: Sent,
+        order: Sequence[str],
+        ledger: Ledger,
+        *,
+        params: object,
+        inputs: Mapping[str, str | Manifest],
+        most: Sequence[int] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        row_group: int = parquet.ROW_GROUP,
+    ) -> Manifest:
+        """Publish the artifact of `params` and `inputs`: a part for each bucket, sorted by `order`, of which no more than
+        `most` rows each are taken; `ledger` counts all steps together. Then remove what was on its way."""
+        schema = self.stage.gives or sent.schema
+        run = partial(_part, sent=sent, order=order, columns=schema.names)
+        # The ledger is counted once, with the first part.
+        shards = [
+            {
+                "bucket": bucket,
+                "most": None if most is None else most[bucket],
+                "ledger": {} if bucket else ledger.whole(),
+            }
+            for bucket in range(sent.buckets)
+        ]
+        made = replace(self.stage, gives=schema, run=run).map(
+            self.path, shards=shards, params=params, inputs=inputs, extra=extra, row_group=row_group
+        )
+        clear_phases(self.path)
+        return made
 
 
 def numbered_shards(artifact: str) -> list[Shard]:
@@ -137,6 +168,11 @@ def _join(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
     answer = answer.filter(kept)
     removed = ids.num_rows - answer.num_rows
     return answer, Ledger.of("ids", read=ids.num_rows, kept=answer.num_rows, dropped={"duplicate": removed})
+
+
+def _part(shard: Shard, *, sent: Sent, order: Sequence[str], columns: Sequence[str]) -> tuple[pa.Table, Ledger]:
+    rows = receive(sent, shard["bucket"], order).slice(0, shard["most"]).select(columns)
+    return rows, Ledger.of_whole(shard["ledger"])
 
 
 def _read(shard: Shard, columns: Sequence[str]) -> pa.Table:
