@@ -29,8 +29,9 @@ import xxhash
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest, fingerprint
 from cpt_ray.artifacts.places import locate, writing
-from cpt_ray.artifacts.shards import Shard, part_name
+from cpt_ray.artifacts.shards import Shard
 from cpt_ray.artifacts.stage import Stage
+from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 
 BUCKET_ROWS = 1 << 20
@@ -63,9 +64,17 @@ def by_hash(table: pa.Table, *, columns: Sequence[str], buckets: int) -> np.ndar
 
 
 def by_range(table: pa.Table, *, column: str, buckets: int) -> np.ndarray:
-    """Equal ranges of a column of lower-case hexadecimal hashes: bucket after bucket is the order of the column."""
-    starts = (int(value[:8], 16) * buckets >> 32 for value in table[column].to_pylist())
-    return np.fromiter(starts, np.int64, table.num_rows)
+    """Equal ranges of a column of u64 hashes, or lower-case hexadecimal ones: bucket after bucket is the column's order."""
+    hashes = table[column]
+    if pa.types.is_uint64(hashes.type):
+        return in_range(hashes.to_numpy(), buckets)
+    starts = (int(value[:8], 16) << 32 for value in hashes.to_pylist())
+    return in_range(np.fromiter(starts, np.uint64, table.num_rows), buckets)
+
+
+def in_range(hashes: np.ndarray, buckets: int) -> np.ndarray:
+    """Which of equal ranges of u64 each hash is in, int64, by its upper half."""
+    return ((hashes >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
 
 
 def by_number(table: pa.Table, *, column: str) -> np.ndarray:

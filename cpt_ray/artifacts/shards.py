@@ -15,7 +15,7 @@ from cpt_ray.artifacts import parquet
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import File, Manifest
 from cpt_ray.artifacts.places import locate, read, write
-from cpt_ray.artifacts.store import SCRATCH, Place, build
+from cpt_ray.artifacts.store import SCRATCH, Place, build, part_name
 from cpt_ray.compat.ray import user_error
 from cpt_ray.progress import progress
 
@@ -70,11 +70,6 @@ def run_shards(
             total += finished["rows"]
             files.append(File.model_validate(finished["file"]))
         return out.publish(ledger, rows=total, schema=schema, extra=extra, files=files)
-
-
-def part_name(index: int) -> str:
-    """Name of a part without its suffix. Beyond 99,999 names sort otherwise than numbers: the manifest has the order."""
-    return f"part-{index:05d}"
 
 
 def _run_shard(

@@ -118,6 +118,11 @@ class Work:
         """Write a table as the file `name` of the artifact; see `publish`."""
         self.written.append(self.place.write(name, table, row_group_size=row_group_size))
 
+    def write_parts(self, table: pa.Table, rows: int) -> None:
+        """Write a table as parts of so many rows, one without rows as one part; see `publish`."""
+        for number, start in enumerate(range(0, max(table.num_rows, 1), rows)):
+            self.write(f"{part_name(number)}.parquet", table.slice(start, rows))
+
     @property
     def scratch(self) -> str:
         path = posixpath.join(self.path, SCRATCH)
@@ -277,6 +282,11 @@ def begun(
             if json.loads(source.read() or "{}").get("identity") == identity:
                 return "unfinished"
     return "unfinished" if fs.exists(_beside(building, {"identity": identity})) else None
+
+
+def part_name(index: int) -> str:
+    """Name of a part without its suffix. Beyond 99,999 names sort otherwise than numbers: the manifest has the order."""
+    return f"part-{index:05d}"
 
 
 def read_manifest(path: str) -> Manifest:

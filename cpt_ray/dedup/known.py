@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts.store import part_name
 from cpt_ray.dedup import bands, signatures, survivors
 from cpt_ray.dedup.kernels import U64
 from cpt_ray.dedup.options import DedupOptions
@@ -80,7 +81,7 @@ def write_known(path: str, index: str, phases: str, signed: Manifest, options: D
             table = parquet.read_table(name)
             chosen = table.filter(pc.is_in(table["unit"], touched))
             schema, rows, read = chosen.schema, rows + chosen.num_rows, read + table.num_rows
-            work.write(f"part-{i:05d}.parquet", chosen)
+            work.write(f"{part_name(i)}.parquet", chosen)
         ledger = Ledger.of("old documents", read=read, kept=rows, dropped={"not_touched": read - rows})
         return work.publish(ledger, rows=rows, schema=schema)
 

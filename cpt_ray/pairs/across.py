@@ -36,11 +36,9 @@ from cpt_ray.pairs.neighbours import cut_documents, line_counts
 from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
 from cpt_ray.pairs.phases import Phases, Shard, Work, numbered
 from cpt_ray.pairs.phases import kept as kept_rows
-from cpt_ray.pairs.schema import CANDIDATES, PAIRS, examples_of
-from cpt_ray.pairs.splits import HELDOUT, TRAIN, side
+from cpt_ray.pairs.schema import CANDIDATES, PAIRS, ROWS_PER_PART, examples_of
+from cpt_ray.pairs.splits import HELDOUT, TRAIN, heldout
 
-PART_ROWS = 50_000
-"""Pairs of a part, about; a pair of the demo is 1 kB."""
 LINES_OF_A_DOCUMENT = 16
 """About how many lines of a document are long enough to be counted; only how full a bucket gets depends on it."""
 
@@ -106,7 +104,7 @@ def _across(
         "sides", partial(_sides, chosen=of_shard, split=split), SIDES, pieces, ("kind", "key"), 3 * made.rows
     )
     leaks = phases.answer("leaks", _leaks, SIDES, sides, len(pieces))
-    count = buckets_for(made.rows, PART_ROWS)
+    count = buckets_for(made.rows, ROWS_PER_PART)
     last = partial(_last, chosen=of_shard, leaks=leaks, split=split)
     sent, manifest = phases.send(
         "pairs", last, PAIRS, pieces, partial(by_range, column="pair_id", buckets=count), count
@@ -212,11 +210,11 @@ def _chosen(
 def _sides(shard: Shard, *, chosen: Chosen, split: SplitOptions) -> tuple[pa.Table, Ledger]:
     """Which clusters and texts of a shard stand on which side."""
     table, _ = chosen(shard, ("x_hash", "y_hash", "cluster", "group", "path", "copies"))
-    heldout = _heldout(table, split)
+    held = heldout(table["group"], split)
     tables = []
     for kind, column in (("cluster", "cluster"), ("text", "x_hash"), ("text", "y_hash")):
         kinds = pa.array([kind] * len(table), pa.string())
-        tables.append(pa.table([kinds, table[column], heldout, numbered(shard, len(table))], schema=SIDES))
+        tables.append(pa.table([kinds, table[column], held, numbered(shard, len(table))], schema=SIDES))
     once = pa.concat_tables(tables).group_by(SIDES.names, use_threads=False).aggregate([]).cast(SIDES)
     return once, Ledger.of("keys", read=len(once), kept=len(once))
 
@@ -236,12 +234,12 @@ def _last(shard: Shard, *, chosen: Chosen, leaks: Sent, split: SplitOptions) -> 
     table, ledger = chosen(shard, CANDIDATES.names)
     told = receive(leaks, shard["number"], ("kind", "key"))
     clusters, texts = (told.filter(pc.equal(told["kind"], kind))["key"] for kind in ("cluster", "text"))
-    heldout = _heldout(table, split)
+    held = heldout(table["group"], split)
     stands = pc.is_in(table["cluster"], clusters)
     for column in ("x_hash", "y_hash"):
         stands = pc.or_(stands, pc.is_in(table[column], texts))
-    keep = pc.or_(heldout, pc.invert(stands))
-    names = pc.if_else(heldout, HELDOUT, TRAIN)
+    keep = pc.or_(held, pc.invert(stands))
+    names = pc.if_else(held, HELDOUT, TRAIN)
     pairs = table.drop_columns(["copies"]).set_column(PAIRS.get_field_index("split"), PAIRS.field("split"), names)
     gone = examples_of(pairs.filter(pc.invert(keep)), "split", "leaks_heldout")
     pairs = pairs.filter(keep)
@@ -263,8 +261,3 @@ def _balance(made: Ledger, last: Ledger, unit: str) -> tuple[Ledger, dict[str, i
     units |= {name: count for name, count in last.units.items() if name not in (unit, TRAIN, HELDOUT)}
     sides = {name: last.units[name].kept for name in (HELDOUT, TRAIN) if name in last.units}
     return Ledger(units), sides
-
-
-def _heldout(pairs: pa.Table, split: SplitOptions) -> pa.ChunkedArray:
-    held = [group for group in pairs["group"].unique().to_pylist() if side(group, split) == HELDOUT]
-    return pc.is_in(pairs["group"], value_set=pa.array(held, pa.string()))

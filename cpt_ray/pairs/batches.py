@@ -28,7 +28,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.artifacts.store import Work, parts, read_manifest
+from cpt_ray.artifacts.store import Work, part_name, parts, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.order import Pulled, Stream, content_keys, keyed_order, place, plan, ranges
@@ -131,7 +131,7 @@ def write_batches(work: Work, tables: Iterator[pa.Table], per_part: int = BATCHE
         if not part:
             return count
         rows = max(part[0].num_rows, 1)
-        work.write(f"part-{number:05d}.parquet", pa.concat_tables(part), row_group_size=rows)
+        work.write(f"{part_name(number)}.parquet", pa.concat_tables(part), row_group_size=rows)
         count += len(part)
     raise AssertionError("tables end")
 

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Count, Ledger, LedgerError, Manifest, parquet, read_manifest, read_table
 from cpt_ray.artifacts.columns import whole
-from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number, receive
+from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number, by_range, in_range, receive
 from cpt_ray.dedup.signatures import read_batches
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.batches import (
@@ -143,7 +143,7 @@ def _across(
     shards = numbered_shards(pairs)
     ranged = buckets_for(read_manifest(pairs).rows)
     keys = partial(_keys, split=split, options=options)
-    sent, read = phases.send("keys", keys, KEYS, shards, partial(_by_key, buckets=ranged), ranged)
+    sent, read = phases.send("keys", keys, KEYS, shards, partial(by_range, column="key", buckets=ranged), ranged)
     if split and not read.balance.rows_in:
         raise no_such_rows(pairs, split)
     files, known = phases.map("known", _known, KNOWN, [{"bucket": bucket} for bucket in range(ranged)], sent=sent)
@@ -221,15 +221,6 @@ def _keys(shard: Shard, *, split: str | None, options: BatchOptions) -> tuple[pa
     return pa.concat_tables(tables), ledger
 
 
-def _by_key(table: pa.Table, *, buckets: int) -> np.ndarray:
-    return _in_range(table["key"].to_numpy(), buckets)
-
-
-def _in_range(keys: np.ndarray, buckets: int) -> np.ndarray:
-    """Equal ranges of u64, by their upper half."""
-    return ((keys >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
-
-
 def _known(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
     """One row of each id; the ledger counts each source in a unit of its name too."""
     table = receive(sent, shard["bucket"], ("pair_id", "shard", "row"))
@@ -266,7 +257,7 @@ def _epochs(shard: Shard, *, streams: _Streams, seed: int) -> tuple[pa.Table, Le
         for epoch in range(shard["epochs"][0], min(shard["epochs"][1], epochs)):
             mixed = mix(keys ^ salt(seed, epoch))
             buckets = streams.buckets[name]
-            bucket = streams.first[name] + epoch * buckets + _in_range(mixed, buckets)
+            bucket = streams.first[name] + epoch * buckets + in_range(mixed, buckets)
             columns = [pa.array(bucket, pa.int32()), pa.array(mixed), *theirs.select(("cluster", "shard", "row"))]
             tables.append(pa.table(columns, schema=EPOCH))
     made = pa.concat_tables(tables)

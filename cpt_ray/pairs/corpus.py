@@ -15,15 +15,14 @@ import pyarrow.compute as pc
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
-from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number
+from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number, in_range
 from cpt_ray.pairs.options import CorpusOptions, SplitOptions
 from cpt_ray.pairs.phases import Phases, Shard, clear_phases, kept
-from cpt_ray.pairs.schema import survivors
-from cpt_ray.pairs.splits import HELDOUT, side
+from cpt_ray.pairs.schema import ROWS_PER_PART, survivors
+from cpt_ray.pairs.splits import heldout
 
 CORPUS = pa.schema([("id", pa.string()), ("source", pa.string()), ("group", pa.string()), ("text", pa.string())])
 GATHER = Stage("corpus", version=1, gives=CORPUS, unit="texts")
-ROWS_PER_PART = 50_000
 ONE_TABLE = 100_000
 """Rows, with those of the clusters, that become a corpus as one table, in memory; more go through exchanges."""
 FINE = 1 << 16
@@ -71,8 +70,7 @@ def make_corpus(path: str, sources: Mapping[str, Source], *, split: SplitOptions
             reasons += why
         texts = seeded_order(pa.concat_tables(tables), options)
         beyond = sum(reason is None for reason in reasons) - texts.num_rows
-        for number, start in enumerate(range(0, max(texts.num_rows, 1), ROWS_PER_PART)):
-            work.write(f"part-{number:05d}.parquet", texts.slice(start, ROWS_PER_PART))
+        work.write_parts(texts, ROWS_PER_PART)
         ledger = Ledger.count("texts", reasons)
         if beyond:
             ledger += Ledger.of(
@@ -96,15 +94,10 @@ def _keys(ids: list[str], seed: int) -> np.ndarray:
 def _texts(name: str, source: Source, split: SplitOptions, options: CorpusOptions) -> tuple[pa.Table, list[str | None]]:
     table = read_table(source.rows, [source.id_column, "group", *source.text_columns])
     _, kept = survivors(table[source.id_column], read_table(source.clusters))
-    held = _heldout(table["group"], split)
+    held = heldout(table["group"], split).to_pylist()
     reasons = [_reason(is_kept, is_held) for is_kept, is_held in zip(kept, held, strict=True)]
     chosen = table.filter(pa.array([reason is None for reason in reasons], pa.bool_()))
     return _written(name, source, chosen, options), reasons
-
-
-def _heldout(groups: pa.ChunkedArray, split: SplitOptions) -> list[bool]:
-    held = {group for group in groups.unique().to_pylist() if side(group, split) == HELDOUT}
-    return [group in held for group in groups.to_pylist()]
 
 
 def _written(name: str, source: Source, rows: pa.Table, options: CorpusOptions) -> pa.Table:
@@ -181,7 +174,7 @@ def _training(
     """The rows of a shard that are kept and of a training group."""
     source = sources[shard["source"]]
     table, _, duplicates = kept(shard, known[shard["source"]], (source.id_column, "group", *columns))
-    reasons = [_reason(True, held) for held in _heldout(table["group"], split)]
+    reasons = [_reason(True, held) for held in heldout(table["group"], split).to_pylist()]
     ledger = Ledger.of("texts", read=duplicates, kept=0, dropped={"duplicate": duplicates}) + Ledger.count(
         "texts", reasons
     )
@@ -190,7 +183,7 @@ def _training(
 
 def _count(shard: Shard, *, of_shard: OfShard, options: CorpusOptions) -> tuple[pa.Table, Ledger]:
     table, ledger = of_shard(shard, ())
-    ranges, texts = np.unique(_fine(_keys(table[0].to_pylist(), options.seed)), return_counts=True)
+    ranges, texts = np.unique(in_range(_keys(table[0].to_pylist(), options.seed), FINE), return_counts=True)
     return pa.table([pa.array(ranges, pa.int32()), pa.array(texts, pa.int64())], schema=COUNTED), ledger
 
 
@@ -200,17 +193,12 @@ def _send(
     source = sources[shard["source"]]
     table, _ = of_shard(shard, source.text_columns)
     keys = _keys(table[source.id_column].to_pylist(), options.seed)
-    part = part_of[_fine(keys)]
+    part = part_of[in_range(keys, FINE)]
     taken = pa.array(part != NOT_TAKEN)
     texts = _written(shard["source"], source, table.filter(taken), options)
     columns = [pa.array(part, pa.int32()).filter(taken), pa.array(keys).filter(taken), *texts.columns]
     dropped = {"beyond_max_texts": len(table) - len(texts)}
     return pa.table(columns, schema=KEYED), Ledger.of("texts", read=len(table), kept=len(texts), dropped=dropped)
-
-
-def _fine(keys: np.ndarray) -> np.ndarray:
-    """Which of FINE equal ranges of u64."""
-    return (keys >> np.uint64(64 - FINE.bit_length() + 1)).astype(np.int64)
 
 
 def batches_of_texts(path: str) -> Iterable[list[str]]:

@@ -14,10 +14,9 @@ from cpt_ray.pairs.docstrings import code_pairs
 from cpt_ray.pairs.neighbours import text_pairs
 from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
 from cpt_ray.pairs.phases import clear_phases
-from cpt_ray.pairs.schema import PAIRS
+from cpt_ray.pairs.schema import PAIRS, ROWS_PER_PART
 from cpt_ray.pairs.splits import split_pairs
 
-ROWS_PER_PART = 50_000
 TEXT_PAIRS = Stage("text_pairs", version=3, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
 CODE_PAIRS = Stage("code_pairs", version=3, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
@@ -105,8 +104,7 @@ def _make(
 
 def publish_pairs(work: Work, pairs: pa.Table, ledger: Ledger) -> Manifest:
     """Write a table of pairs (PAIRS, or with columns more) in parts and publish it, with how many each side has."""
-    for number, start in enumerate(range(0, max(pairs.num_rows, 1), ROWS_PER_PART)):
-        work.write(f"part-{number:05d}.parquet", pairs.slice(start, ROWS_PER_PART))
+    work.write_parts(pairs, ROWS_PER_PART)
     sides = pairs["split"].value_counts().to_pylist()
     extra = {"splits": {count["values"]: count["counts"] for count in sides}}
     return work.publish(ledger, rows=pairs.num_rows, schema=pairs.schema, extra=extra)

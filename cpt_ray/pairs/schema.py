@@ -48,6 +48,11 @@ CANDIDATES = PAIRS.append(pa.field("copies", pa.int32()))
 """Pairs of one shard, before the other shards are asked for the same texts; `copies`: rows of the shard it stands for."""
 
 
+ROWS_PER_PART = 50_000
+"""Pairs, or texts of the corpus, of a part; exactly, but for the last, or about, if exchanges made it. A pair of the demo
+is 1 kB."""
+
+
 class Pair(NamedTuple):
     """What a maker of pairs gives; the rest of a PAIRS row follows from it."""
 

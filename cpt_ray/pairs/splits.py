@@ -28,6 +28,12 @@ def side(group: str, options: SplitOptions) -> str:
     return HELDOUT if share < options.heldout_share else TRAIN
 
 
+def heldout(groups: pa.ChunkedArray, options: SplitOptions) -> pa.ChunkedArray:
+    """Of each row, whether its group (string) is held out: bool."""
+    held = [group for group in groups.unique().to_pylist() if side(group, options) == HELDOUT]
+    return pc.is_in(groups, value_set=pa.array(held, pa.string()))
+
+
 def read_side(path: str, split: str, columns: list[str] | None = None) -> pa.Table:
     """The "train" or "heldout" rows of a published pairs artifact. UserError when it is none, or has no such rows."""
     if "split" not in read_manifest(path).columns:
@@ -68,14 +74,12 @@ def split_pairs(pairs: pa.Table, options: SplitOptions) -> tuple[pa.Table, Ledge
     Dropped as `leaks_heldout`: training rows whose duplicate cluster, or one of whose texts, is on the other side too.
     Give text and code pairs in one table to have them checked against each other.
     """
-    groups = pc.unique(pairs["group"])
-    held = pa.array([group for group in groups.to_pylist() if side(group, options) == HELDOUT], pa.string())
-    heldout = pc.is_in(pairs["group"], value_set=held).to_numpy(zero_copy_only=False)
+    held = heldout(pairs["group"], options).to_numpy()
     clusters = pairs["cluster"].to_numpy()
     x, y = pairs["x_hash"].to_numpy(), pairs["y_hash"].to_numpy()
-    texts = np.concatenate([x[heldout], y[heldout]])
-    leaks = ~heldout & (np.isin(clusters, clusters[heldout]) | np.isin(x, texts) | np.isin(y, texts))
-    column = pa.array(np.where(heldout, HELDOUT, TRAIN), pa.string())
+    texts = np.concatenate([x[held], y[held]])
+    leaks = ~held & (np.isin(clusters, clusters[held]) | np.isin(x, texts) | np.isin(y, texts))
+    column = pa.array(np.where(held, HELDOUT, TRAIN), pa.string())
     kept = pairs.set_column(pairs.schema.get_field_index("split"), "split", column).filter(pa.array(~leaks))
     ledger = Ledger.of("pairs", read=pairs.num_rows, kept=kept.num_rows, dropped={"leaks_heldout": int(leaks.sum())})
     return kept, ledger.showing(examples_of(pairs.filter(pa.array(leaks)), "pairs", "leaks_heldout"))

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, LedgerError, build, parts, read_manifest, read_table, run_shards
 from cpt_ray.artifacts.parquet import write_table
-from cpt_ray.artifacts.shards import part_name
+from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 from cpt_ray.options import How, Options
 

@@ -91,7 +91,7 @@ def code(path: Path, functions: str, clusters: str) -> Manifest:
 def few(monkeypatch: pytest.MonkeyPatch, rows: int, part: int) -> None:
     """So small that every exchange has many buckets."""
     monkeypatch.setattr(make, "ONE_TABLE", {"text_pairs": 0, "code_pairs": 0})
-    monkeypatch.setattr(across, "PART_ROWS", part)
+    monkeypatch.setattr(across, "ROWS_PER_PART", part)
     monkeypatch.setattr(exchange, "BUCKET_ROWS", rows)
 
 
