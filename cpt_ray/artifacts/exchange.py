@@ -27,7 +27,7 @@ import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.artifacts.manifest import Manifest, fingerprint
+from cpt_ray.artifacts.manifest import Manifest, digests_of, fingerprint
 from cpt_ray.artifacts.places import locate, writing
 from cpt_ray.artifacts.shards import Shard
 from cpt_ray.artifacts.stage import Stage
@@ -99,9 +99,8 @@ def send(
     """
     if stage.run is None or stage.gives is None:
         raise TypeError(f"{stage.name} is no map stage of declared columns")
-    digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in inputs.items()}
     params = {**params, "buckets": buckets}
-    folder = f"{path}.rows-{fingerprint([stage.name, stage.version, params, digests])[:16]}"
+    folder = f"{path}.rows-{fingerprint([stage.name, stage.version, params, digests_of(inputs)])[:16]}"
     _clear_others(folder)
     run = partial(_send_shard, run=partial(stage.run, **arguments), schema=stage.gives, folder=folder, to=to)
     manifest = replace(stage, gives=SENT, run=run).map(

@@ -100,6 +100,11 @@ class Manifest(BaseModel):
         return Ledger.from_dict(self.ledger)
 
 
+def digests_of(inputs: Mapping[str, str | Manifest]) -> dict[str, str]:
+    """Of each input its digest, which may be given as it is."""
+    return {name: value.digest if isinstance(value, Manifest) else value for name, value in inputs.items()}
+
+
 def identity_of(step: str, version: int, params: object, inputs: Mapping[str, str]) -> str:
     """What makes an artifact this one: the step and its version, its parameters, and its inputs' digests."""
     plain = json.loads(canonical(params))

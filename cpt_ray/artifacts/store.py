@@ -39,7 +39,16 @@ from fsspec import AbstractFileSystem
 from cpt_ray.artifacts import examples, parquet
 from cpt_ray.artifacts.lease import Lease, leased
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.artifacts.manifest import DIGEST, File, Manifest, canonical, content_digest, identity_of, software
+from cpt_ray.artifacts.manifest import (
+    DIGEST,
+    File,
+    Manifest,
+    canonical,
+    content_digest,
+    digests_of,
+    identity_of,
+    software,
+)
 from cpt_ray.artifacts.places import Changed, locate, put_over, read, remove, renames, write
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
@@ -79,7 +88,7 @@ class Place:
         own, at = self._own(name)
         fs, target = locate(posixpath.join(self.path, own))
         write(fs, target, content)
-        return File(path=name, size=len(content), digest=hashlib.sha256(content).hexdigest()[:DIGEST], at=at)
+        return File(path=name, size=len(content), digest=parquet.digest_of(content), at=at)
 
     def _own(self, name: str) -> tuple[str, str | None]:
         """Its name below `path`, and below the artifact if that is another."""
@@ -226,7 +235,7 @@ def build(
     A build of another identity that was killed is put beside when it holds more than WORTH_KEEPING seconds of work, and
     goes on when it is asked for again; nothing but the user's hand removes it.
     """
-    digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in (inputs or {}).items()}
+    digests = digests_of(inputs or {})
     plain = json.loads(canonical(params))
     identity = identity_of(step, version, plain, digests)
     recipe = {"identity": identity, "step": step, "version": version, "params": plain, "inputs": digests}
@@ -249,7 +258,7 @@ def build(
             yield work
         return
     building = target.rstrip("/") + BUILDING
-    with _only_builder(fs, target):
+    with _only_builder(target):
         _finish_publish(fs, building, target)
         standing = _manifest_or_none(fs, target)
         if standing is not None and standing.identity == identity:
@@ -265,7 +274,7 @@ def begun(
     path: str, *, step: str, version: int, params: object, inputs: Mapping[str, str | Manifest]
 ) -> Literal["done", "unfinished"] | None:
     """Whether the artifact of this identity stands at `path`, or a build of it was begun there; None if neither."""
-    digests = {name: value.digest if isinstance(value, Manifest) else value for name, value in inputs.items()}
+    digests = digests_of(inputs)
     identity = identity_of(step, version, params, digests)
     fs, target = locate(path)
     if not renames(fs):
@@ -427,9 +436,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _only_builder(fs: AbstractFileSystem, target: str) -> Iterator[None]:
-    """A lock file beside the artifact, on local file systems; the kernel lets go of it when the holder dies."""
-    if fcntl is None or "file" not in fs.protocol:
+def _only_builder(target: str) -> Iterator[None]:
+    """A lock file beside the artifact, in a folder; the kernel lets go of it when the holder dies."""
+    if fcntl is None:
         yield
         return
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.manifest import Manifest, digests_of
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import BUILDING, read_manifest
 from cpt_ray.compat.ray import unwrapped
@@ -108,7 +108,7 @@ def run_sweep(
             heldout=str(Path(heldout).absolute()),
             tokenizer=tokenizer,
             folder=str(Path(out, trial.name).absolute()),
-            inputs={name: value.digest if isinstance(value, Manifest) else value for name, value in given.items()},
+            inputs=digests_of(given),
             on_metrics=on_metrics(trial) if on_metrics else None,
             pairs=None if pairs is None else str(Path(pairs).absolute()),
         )
