@@ -28,7 +28,7 @@ import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest, digests_of, fingerprint
-from cpt_ray.artifacts.places import locate, writing
+from cpt_ray.artifacts.places import locate, write
 from cpt_ray.artifacts.shards import Shard
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import part_name
@@ -141,16 +141,17 @@ def _send_shard(
     there, starts = np.unique(bucket[order], return_index=True)
     edges = [*starts, len(order)]
     table = table.take(pa.array(order)).combine_chunks()
-    name = _spill(folder, shard["number"])
-    fs, target = locate(name)
-    fs.makedirs(posixpath.dirname(target), exist_ok=True)
     marked = schema.with_metadata({"buckets": json.dumps(there.tolist())})
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    # Whole or not at all, and before the shard is said to be done.
-    with writing(fs, target) as sink, pa.ipc.new_file(sink, marked, options=options) as writer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, marked, options=options) as writer:
         for start, end in itertools.pairwise(edges):
             rows = table.slice(start, end - start).combine_chunks().to_batches()
             writer.write_batch(rows[0].replace_schema_metadata(marked.metadata))
+    fs, target = locate(_spill(folder, shard["number"]))
+    fs.makedirs(posixpath.dirname(target), exist_ok=True)
+    # Before the shard is said to be done.
+    write(fs, target, sink.getvalue().to_pybytes())
     counts = pa.table([pa.array(there, pa.int32()), pa.array(np.diff(edges), pa.int64())], schema=SENT)
     return counts, ledger
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from cpt_ray.artifacts import Ledger, Stage
 from cpt_ray.artifacts.exchange import Sent, by_hash, by_range, receive, send
 from cpt_ray.artifacts.manifest import fingerprint
+from cpt_ray.artifacts.places import locate, remove
 from cpt_ray.errors import UserError
 
 SCHEMA = pa.schema([("key", pa.string()), ("n", pa.int64())])
@@ -44,6 +46,22 @@ def test_a_key_is_in_one_bucket_and_no_row_is_lost(tmp_path, buckets):
     assert sorted(n for table in tables for n in table["n"].to_pylist()) == [*range(500)]
     keys = [set(table["key"].to_pylist()) for table in tables]
     assert sum(map(len, keys)) == len(set.union(*keys))
+
+
+def test_rows_go_by_way_of_a_bucket_too(s3, tmp_path):
+    """Spill files in a bucket: the rows of a folder; what was sent by other options is removed there too."""
+    place = f"{s3}/{uuid.uuid4().hex}"
+    for buckets in (2, 3):
+        to = partial(by_hash, columns=("key",), buckets=buckets)
+        there = sent(f"{place}/some", [[*range(50)], [], [50]], to, buckets)
+        here = sent(tmp_path / "some", [[*range(51)]], to, buckets)
+        for bucket in range(buckets):
+            assert receive(there, bucket, ("key", "n")).equals(receive(here, bucket, ("key", "n")))
+        fs, target = locate(place)
+        spills = [name for name in fs.find(target) if name.endswith(".arrow")]
+        assert len(spills) == 3
+    remove(fs, target)
+    assert fs.find(target) == []
 
 
 def test_ranges_follow_one_another(tmp_path):
