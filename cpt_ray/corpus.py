@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, parts, read_manifest, read_table
-from cpt_ray.artifacts.places import locate, write
+from cpt_ray.artifacts.places import locate, remove, write
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source
 from cpt_ray.code.functions import mine as mine_sources
 from cpt_ray.code.options import MineOptions
@@ -205,8 +205,7 @@ def store(rows: Dataset, *, to: str) -> Artifact:
     dataclasses.replace(STORE, gives=schema, run=_read_block).map(
         made.path, shards=[{"path": path} for path, _ in blocks], params={}, inputs={"content": content}
     )
-    fs, folder = locate(beside)
-    fs.rm(folder, recursive=True)
+    remove(*locate(beside))
     return made
 
 

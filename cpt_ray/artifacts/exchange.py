@@ -28,7 +28,7 @@ import xxhash
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest, digests_of, fingerprint
-from cpt_ray.artifacts.places import locate, write
+from cpt_ray.artifacts.places import locate, remove, write
 from cpt_ray.artifacts.shards import Shard
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import part_name
@@ -163,7 +163,7 @@ def _clear_others(folder: str) -> None:
     beside = fs.ls(posixpath.dirname(target), detail=False) if fs.exists(posixpath.dirname(target)) else []
     for name in beside:
         if name.startswith(stem) and name != target:
-            fs.rm(name, recursive=True)
+            remove(fs, name)
 
 
 def _spill(folder: str, number: int) -> str:

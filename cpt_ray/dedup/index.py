@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, read_manifest
 from cpt_ray.artifacts.columns import narrow
-from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts.places import locate, remove
 from cpt_ray.dedup import cluster, known, near, signatures, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
@@ -77,9 +77,7 @@ def write_index(
 def _clear(staged: str) -> None:
     """Remove an artifact of shingle sets with its raw files."""
     near.remove_raw(staged)
-    fs, folder = locate(staged)
-    if fs.exists(folder):
-        fs.rm(folder, recursive=True)
+    remove(*locate(staged))
 
 
 def units(corpus: Corpus, source: near.Source, options: DedupOptions) -> pa.LargeStringArray:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
 from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_hash, by_number, receive, send
-from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts.places import locate, remove
 from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.pairs.schema import survivors
 
@@ -126,9 +126,7 @@ def numbered_shards(artifact: str) -> list[Shard]:
 
 def clear_phases(path: str) -> None:
     """Remove what was on its way to the artifact at `path`, which stands."""
-    fs, phases = locate(path.rstrip("/") + ".phases")
-    if fs.exists(phases):
-        fs.rm(phases, recursive=True)
+    remove(*locate(path.rstrip("/") + ".phases"))
 
 
 def kept(shard: Shard, known: Sent, columns: Sequence[str]) -> tuple[pa.Table, dict[str, str], int]:
