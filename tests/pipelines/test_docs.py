@@ -1,4 +1,4 @@
-"""The commands of docs/analyst.md are what it says they are."""
+"""The commands of README.md and docs/ are what these say they are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from tests.serve.conftest import model_folder
 
 __all__ = ["model_folder"]
 
-PAGE = (Path(cli.__file__).parents[1] / "docs" / "analyst.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^cpt-ray (.*)$", PAGE, re.MULTILINE)
+ROOT = Path(cli.__file__).parents[1]
+PAGE = (ROOT / "docs" / "analyst.md").read_text(encoding="utf-8")
 WORDS = ["harbour", "lantern", "orchard", "copper", "violin", "glacier", "saddle", "pepper", "compass", "thunder"]
 
 
@@ -26,10 +27,30 @@ def _words(command: str, **given: str) -> list[str]:
     return shlex.split(re.sub(r"<(.*?)>", lambda found: given.get(found[1], "given"), command), comments=True)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_composes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def _commands() -> Iterator[tuple[str, str]]:
+    """(page, what follows `cpt-ray`) of all fenced blocks, over as many lines as a command takes; and of what stands in a
+    sentence with a key or a placeholder."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8").replace("\\\n", "")
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        for block in (block for language, block in blocks if not language):
+            for begun in re.finditer(r"^(?:[A-Z_]+=\w+ )?(?:\.venv/bin/)?cpt-ray (.*)", block, re.MULTILINE):
+                command, rest = begun[1], block[begun.end() :]
+                while command.partition(" #")[0].count("'") % 2:
+                    line, _, rest = rest.removeprefix("\n").partition("\n")
+                    command += " " + line
+                yield page.name, command
+        for command in re.findall(r"`cpt-ray ([^`]*[=<][^`]*)`", text):
+            yield page.name, command
+
+
+@pytest.mark.parametrize(("page", "command"), [*_commands()])
+def test_every_command_composes(
+    page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its keys are keys of the pipeline, and its values are taken."""
-    assert cli.main([*_words(command), "--print-config"]) == 0
+    monkeypatch.setenv("CPT_RAY_OUTPUTS", "/outputs")
+    assert cli.main([*_words(command), "--print-config"]) == 0, page
     assert capsys.readouterr().out
 
 
