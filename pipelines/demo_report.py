@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.table import Table
 
+import cpt_ray
 from cpt_ray.artifacts import Manifest, fingerprint, read_manifest
 from cpt_ray.artifacts.manifest import software
 from cpt_ray.errors import UserError
@@ -175,6 +175,7 @@ def _examples(made: Mapping[str, tuple[str, Manifest]], queries: Sequence[str]) 
 
 
 def _own_code() -> dict[str, str]:
-    root = Path(__file__).parent.parent
-    files: list[Any] = sorted([*root.glob("cpt_ray/**/*.py"), *root.glob("pipelines/*.py")])
-    return {str(path.relative_to(root)): fingerprint(path.read_text()) for path in files}
+    # By folder: an installed package has the pipelines within the library, a checkout beside it.
+    folders = (Path(cpt_ray.__file__).parent, Path(__file__).parent)
+    files = [(folder, path) for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return {f"{folder.name}/{path.relative_to(folder)}": fingerprint(path.read_text()) for folder, path in files}

@@ -64,3 +64,6 @@ def test_it_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
     shown = yaml.safe_load(python("-m", "cpt_ray.pipelines.cli", "demo", "--print-config"))
     assert shown["queries"] == yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text())["queries"]
     assert python("-m", "cpt_ray.pipelines.search", "--help").startswith("cpt-ray search")
+    code = "from cpt_ray.pipelines.demo_report import _own_code; print(*_own_code(), sep='\\n')"
+    named = set(python("-c", code).split())
+    assert {"cpt_ray/ranking.py", "pipelines/train.py", "pipelines/options/train.py"} <= named
