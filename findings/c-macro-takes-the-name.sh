@@ -13,7 +13,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m venv "$folder/venv"
+python3.11 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install -q tree-sitter==0.26.1 tree-sitter-c==0.24.2 tree-sitter-cpp==0.23.4
 "$folder/venv/bin/python" - <<'PYTHON'
 from importlib.metadata import version

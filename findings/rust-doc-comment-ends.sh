@@ -11,7 +11,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m venv "$folder/venv"
+python3.11 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install -q tree-sitter==0.26.1 tree-sitter-rust==0.24.2 tree-sitter-go==0.25.0
 "$folder/venv/bin/python" - <<'PYTHON'
 from importlib.metadata import version

@@ -12,7 +12,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m venv "$folder/venv"
+python3.11 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install -q tree-sitter==0.26.1 tree-sitter-scala==0.26.3
 "$folder/venv/bin/python" - <<'PYTHON'
 from importlib.metadata import version

@@ -15,7 +15,7 @@
 set -euo pipefail
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
-python3 -m venv "$here/venv"
+python3.11 -m venv "$here/venv"
 "$here/venv/bin/pip" install --quiet "mlflow==3.17.2"
 cd "$here"
 MLFLOW_DISABLE_TELEMETRY=true "$here/venv/bin/python" - "$here" <<'PYTHON'

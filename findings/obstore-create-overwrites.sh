@@ -10,7 +10,7 @@
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-python3 -m venv "$work/venv"
+python3.11 -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install -q --disable-pip-version-check obstore==0.12.1 fsspec==2026.9.0
 "$work/venv/bin/python" - <<'PYTHON'
 import sys
