@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from pydantic import Field, model_validator
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
+from cpt_ray.serve.indexes.exact import Exact
+from cpt_ray.train.losses.one_way import OneWay
 from pipelines import cli, config, sweep, train
 
 FREE = "query"
@@ -132,6 +135,39 @@ def test_a_sweep_has_batch_sizes_of_its_own():
     assert load("sweep", sweep.PipelineOptions).sweep.batch_sizes == [256, 512]
     with pytest.raises(UserError, match=r"batches\.batch_size"):
         load("train", train.PipelineOptions)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "required", "key", "kind", "refusal", "shown"),
+    [
+        (
+            "train",
+            ["pairs=a", "model.init=b"],
+            "train.loss",
+            OneWay(),
+            r"train\.loss.*infonce.*one_way",
+            ["train.loss.kind=infonce", "one_way"],
+        ),
+        (
+            "embed",
+            ["source=a", "trained=b"],
+            "index",
+            Exact(),
+            r"index: .*'exact', 'hnsw'",
+            ["kind: exact", "index.kind=exact"],
+        ),
+    ],
+)
+def test_a_kind_is_a_key_of_its_pipeline(pipeline, required, key, kind, refusal, shown, capsys):
+    """Chosen by name, refused with the names there are, and listed by --help."""
+    options = importlib.import_module(f"pipelines.options.{pipeline}").PipelineOptions
+    chosen = config.load(pipeline, options, [*required, f"{key}.kind={kind.kind}"])
+    assert operator.attrgetter(key)(chosen) == kind
+    with pytest.raises(UserError, match=refusal):
+        config.load(pipeline, options, [*required, f"{key}.kind=nothing"])
+    assert cli.main([pipeline, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in shown)
 
 
 @pytest.mark.parametrize("cluster", ["gpus", "job"])

@@ -19,8 +19,7 @@ from cpt_ray.serve.index import read_index
 from cpt_ray.serve.indexes.exact import Exact
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import search
-from pipelines import cli, config, embed
-from pipelines.options.embed import PipelineOptions
+from pipelines import config, embed
 from pipelines.search import open_index
 from tests.serve.serve_samples import functions
 
@@ -109,14 +108,3 @@ def test_an_index_of_before_there_were_kinds_is_exact(
     assert isinstance(opened, ExactIndex)
     query = np.asarray(opened.vectors[3:4], np.float32)
     assert opened.search(query, 1)[0].tolist() == [[pytest.approx(1, abs=1e-6)]]
-
-
-def test_the_kind_is_a_key_of_embed(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = config.load("embed", PipelineOptions, ["source=a", "trained=b", "index.kind=exact"])
-    assert chosen.index == Exact()
-    with pytest.raises(UserError, match=r"index: .*'exact', 'hnsw'"):
-        config.load("embed", PipelineOptions, ["source=a", "trained=b", "index.kind=nothing"])
-    assert cli.main(["embed", "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert "kind: exact" in shown
-    assert "index.kind=exact" in shown

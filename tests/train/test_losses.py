@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 import cpt_ray.train.losses
 from benchmarks.gradient_matrix import Cell, batch, model
-from cpt_ray.errors import UserError
 from cpt_ray.kinds import kinds, one_of
 from cpt_ray.model.encoder import collate
 from cpt_ray.options import Options
@@ -24,8 +23,7 @@ from cpt_ray.train.losses.infonce import InfoNCE
 from cpt_ray.train.losses.one_way import OneWay
 from cpt_ray.train.options import TrainOptions
 from cpt_ray.train.temperature import Temperature
-from pipelines import cli, config
-from pipelines.options.train import PipelineOptions
+from pipelines import config
 from tests.train.conftest import SMALL
 
 PACKAGE = "cpt_ray.train.losses"
@@ -131,14 +129,3 @@ def test_a_loss_of_before_there_were_kinds_is_the_papers() -> None:
     """The identity of a training without `loss` is what it was, and another kind is another model."""
     assert "loss" not in TrainOptions().result()
     assert TrainOptions(loss=OneWay()).result()["loss"] == {"kind": "one_way"}
-
-
-def test_the_kind_is_a_key_of_train(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = config.load("train", PipelineOptions, ["pairs=a", "model.init=b", "train.loss.kind=one_way"])
-    assert chosen.train.loss == OneWay()
-    with pytest.raises(UserError, match=r"train\.loss.*infonce.*one_way"):
-        config.load("train", PipelineOptions, ["pairs=a", "model.init=b", "train.loss.kind=nothing"])
-    assert cli.main(["train", "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert "train.loss.kind=infonce" in shown
-    assert "one_way" in shown
