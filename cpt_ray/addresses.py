@@ -7,6 +7,7 @@ its answer between check and connection (DNS rebinding) gains nothing.
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Sequence
 
 from cpt_ray.errors import UserError
@@ -42,6 +43,22 @@ class Permission:
             return self.allows(str(inner))
         public = ip.is_global and not ip.is_multicast and not ip.is_reserved
         return public and not any(ip in network for network in _NEVER)
+
+
+def permitted_address(host: str, port: int, permission: Permission, *, url: str, option: str) -> str:
+    """The first address of `host` that is permitted; the connection must be made to it, not to the name.
+
+    UserError about `url` where there is none; `option` is the one whose networks `permission` knows.
+    """
+    try:
+        found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except OSError as error:
+        raise UserError(f"{host} has no address: {error}", where=url, fix="check the URL") from None
+    address = next((one for one in found if permission.allows(one)), None)
+    if address is None:
+        fix = f"give {option} its network if it is yours"
+        raise UserError(f"{host} is {found[0]}, which is no public address", where=url, fix=fix)
+    return address
 
 
 def is_address(host: str) -> bool:

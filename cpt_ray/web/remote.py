@@ -10,7 +10,6 @@ import io
 import itertools
 import posixpath
 import re
-import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 from urllib3.util import Retry, Timeout
 
-from cpt_ray.addresses import Permission
+from cpt_ray.addresses import Permission, permitted_address
 from cpt_ray.artifacts.places import locate
 from cpt_ray.errors import UserError
 from cpt_ray.web.options import NetworkOptions
@@ -153,7 +152,7 @@ class Remote:
         """Connections to the one address that was looked at."""
         key = (scheme, host, port)
         if key not in self._pools:
-            address = self._address(host, port, url)
+            address = permitted_address(host, port, self._permission, url=url, option="network.allow_private")
             timeout = Timeout(connect=self._options.timeout, read=self._options.timeout)
             if scheme == "https":
                 self._pools[key] = urllib3.HTTPSConnectionPool(
@@ -167,20 +166,6 @@ class Remote:
             else:
                 self._pools[key] = urllib3.HTTPConnectionPool(address, port, timeout=timeout)
         return self._pools[key]
-
-    def _address(self, host: str, port: int, url: str) -> str:
-        try:
-            found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        except OSError as error:
-            raise UserError(f"{host} has no address: {error}", where=url, fix="check the URL") from None
-        address = next((one for one in found if self._permission.allows(one)), None)
-        if address is None:
-            raise UserError(
-                f"{host} is {found[0]}, which is no public address",
-                where=url,
-                fix="give network.allow_private its network if it is yours",
-            )
-        return address
 
 
 class RangeFile(io.RawIOBase):
@@ -222,7 +207,7 @@ class RangeFile(io.RawIOBase):
         if size <= 0:
             return b""
         inside = self._at - self._held_at
-        if not inside >= 0 or inside + size > len(self._held):
+        if inside < 0 or inside + size > len(self._held):
             end = self._at + max(size, self._ahead)
             piece = self._remote.read(self._url, self._at, end if self._end is None else min(end, self._end))
             self._held, self._held_at, inside = piece.data, self._at, 0

@@ -19,7 +19,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -27,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from cpt_ray.addresses import Permission, is_address
+from cpt_ray.addresses import Permission, is_address, permitted_address
 from cpt_ray.code.options import CloneOptions
 from cpt_ray.code.readers.git import Repository
 from cpt_ray.code.tree import Entry, Wanted
@@ -180,14 +179,7 @@ def _pinned(url: str, options: CloneOptions) -> tuple[str, dict[str, str]]:
     if not host or not port or parts.username or parts.password:
         raise UserError("no URL to clone from", where=url, fix="give https://host/path, and a token by clone.tokens")
     permission = Permission(options.allow_private)
-    try:
-        found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except OSError as error:
-        raise UserError(f"{host} has no address: {error}", where=url, fix="check the URL") from None
-    address = next((one for one in found if permission.allows(one)), None)
-    if address is None:
-        fix = "give clone.allow_private its network if it is yours"
-        raise UserError(f"{host} is {found[0]}, which is no public address", where=url, fix=fix)
+    address = permitted_address(host, port, permission, url=url, option="clone.allow_private")
     settings = {
         "http.followRedirects": "false",
         "http.lowSpeedLimit": "1000",
