@@ -7,9 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from cpt_ray.addresses import Permission, PrivateAddressError, is_address
-
-__all__ = ["GuardedResolver", "Permission", "PrivateAddressError", "is_address"]
+from cpt_ray.addresses import Permission, PrivateAddressError
 
 
 class GuardedResolver(AbstractResolver):

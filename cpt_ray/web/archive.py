@@ -22,8 +22,6 @@ from cpt_ray.web.options import NetworkOptions
 from cpt_ray.web.record import Damage, Record
 from cpt_ray.web.remote import Remote, base_name, opened, window
 
-__all__ = ["Record", "endings", "read_archive"]
-
 _PACKED = ("", ".gz", ".zst")
 
 

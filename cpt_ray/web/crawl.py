@@ -30,11 +30,12 @@ from fsspec.implementations.local import LocalFileSystem
 from resiliparse.parse.encoding import detect_encoding
 
 from cpt_ray import __version__
+from cpt_ray.addresses import Permission
 from cpt_ray.artifacts import Ledger, Manifest, Stage, Work
 from cpt_ray.artifacts.places import locate
 from cpt_ray.errors import UserError
 from cpt_ray.progress import Bar, progress
-from cpt_ray.web.addresses import GuardedResolver, Permission
+from cpt_ray.web.addresses import GuardedResolver
 from cpt_ray.web.content import BodyError, charset, decode, trap, unpack
 from cpt_ray.web.fetch import STALE, Fetcher, Limits, session
 from cpt_ray.web.frontier import Found, Frontier
@@ -134,7 +135,7 @@ class _Crawl:
         self.recorded: dict[str, Committed] = {group.url: group for group in self.writer.recover()}
         self.agent = f"{AGENT}/{__version__}" + (f" (+{o.contact})" if o.contact else "")
         self.rules: dict[Origin, Robots] = {}
-        self.refusals: dict[Origin, str] = {}
+        self.refusals: dict[Origin, str] = {}  # why nothing of an origin is fetched
         self.sitemap_queue: dict[str, Found] = {}
         self.sitemaps_seen: set[str] = set()
         self.sitemaps_asked = 0
@@ -155,7 +156,7 @@ class _Crawl:
 
     def host_states(self) -> dict[str, int]:
         """Origins by what became of them: how many were crawled, of unknown rules, too slow."""
-        return dict(sorted(Counter(self._refusal(where) or "crawled" for where in self.rules).items()))
+        return dict(sorted(Counter(self.refusals.get(where, "crawled") for where in self.rules).items()))
 
     async def run(self) -> None:
         o = self.options
@@ -239,7 +240,7 @@ class _Crawl:
         known = {where for where in self.without_sitemaps if where in self.rules and not self._is_sick(where.host)}
         self.without_sitemaps -= known
         for where in known:
-            if self._refusal(where) is None:
+            if where not in self.refusals:
                 named = {link for line in self.rules[where].sitemaps if (link := join(f"{where}/robots.txt", line))}
                 self._queue_sitemaps(named or {f"{where}/sitemap.xml"}, Found())
 
@@ -399,10 +400,6 @@ class _Crawl:
                 return robots(exchange.status or None, exchange.body, AGENT, coding=coding), exchange.outcome
             at = redirect_target(at, exchange.header("location"))
         return CLOSED, "redirect"
-
-    def _refusal(self, where: Origin) -> str | None:
-        """Why nothing of an origin is fetched, None if it may be."""
-        return self.refusals.get(where)
 
     def _reason(self, url: str) -> str | None:
         """Why a URL is not fetched, None if it may be."""

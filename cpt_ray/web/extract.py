@@ -18,13 +18,14 @@ import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Sampler, Stage
-from cpt_ray.web.archive import Place, Record, read_archive, read_at
+from cpt_ray.web.archive import Place, read_archive, read_at
 from cpt_ray.web.content import decode, trap
 from cpt_ray.web.filters import Document
 from cpt_ray.web.language import identify
 from cpt_ray.web.options import ExtractOptions, NetworkOptions
 from cpt_ray.web.page import Page, noindex, read_page, tidy
 from cpt_ray.web.quality import quality
+from cpt_ray.web.record import Record
 from cpt_ray.web.remote import Remote
 from cpt_ray.web.url import normalise, origin
 
@@ -168,12 +169,6 @@ def document(record: Record, url: str, options: ExtractOptions) -> Judged:
         "fetched_at": record.fetched_at,
     }
     return Judged(row, None, page)
-
-
-def extract(html: str) -> tuple[str, str]:
-    """(title, main text) of a page; see `page.read_page`."""
-    page = read_page(html)
-    return page.title, page.text
 
 
 def plain_text(body: bytes) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from cpt_ray.addresses import Permission, PrivateAddressError, is_address
 from cpt_ray.compat.aiohttp import ask_once
-from cpt_ray.web.addresses import Permission, PrivateAddressError, is_address
 from cpt_ray.web.robots import LONGEST
 from cpt_ray.web.url import origin, path_and_query
 from cpt_ray.web.warc import Exchange

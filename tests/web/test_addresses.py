@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from cpt_ray.addresses import Permission, PrivateAddressError, is_address
 from cpt_ray.errors import UserError
-from cpt_ray.web.addresses import GuardedResolver, Permission, PrivateAddressError, is_address
+from cpt_ray.web.addresses import GuardedResolver
 
 PRIVATE = [
     "127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255",

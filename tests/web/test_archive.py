@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cpt_ray.web import readers
-from cpt_ray.web.archive import Record, endings, formats, read_archive
-from cpt_ray.web.record import date
+from cpt_ray.web.archive import endings, formats, read_archive
+from cpt_ray.web.record import Record, date
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "web"
 needs_samples = pytest.mark.skipif(

@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from cpt_ray.installed import docstrings
 from cpt_ray.installed.distributions import Distribution
 from cpt_ray.installed.site import render
-from cpt_ray.web.archive import Record
 from cpt_ray.web.content import decode
-from cpt_ray.web.extract import DOCUMENTS, document, extract, extract_shard
+from cpt_ray.web.extract import DOCUMENTS, document, extract_shard
 from cpt_ray.web.options import ExtractOptions
 from cpt_ray.web.page import read_page
+from cpt_ray.web.record import Record
 from cpt_ray.web.warc import Exchange, SegmentWriter
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "web"
@@ -34,6 +34,12 @@ PROSE = (
 PAGE = f"""<html><head><title> A  title </title></head><body><nav><a href="/">Home</a> <a href="/x">All packages</a></nav>
 <main><h1>Heading</h1><p>{PROSE}</p><p>Second paragraph. {PROSE}</p></main><footer>Copyright, cookies, imprint</footer></body></html>"""
 DAY = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def extract(html: str) -> tuple[str, str]:
+    """(title, main text) of a page."""
+    page = read_page(html)
+    return page.title, page.text
 
 
 def archive(folder: Path, *exchanges: Exchange) -> str:
