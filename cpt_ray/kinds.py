@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from functools import reduce
 from operator import or_
+from types import ModuleType
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -17,11 +18,16 @@ from pydantic import Field
 from cpt_ray.options import Options
 
 
+def modules(package: str) -> dict[str, ModuleType]:
+    """The modules of `package` (a dotted name) by their names, in order of these."""
+    names = sorted(one.name for one in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    return {name: importlib.import_module(f"{package}.{name}") for name in names}
+
+
 def kinds(package: str) -> dict[str, type[Options]]:
     """The options class of every module of `package` (a dotted name), by its kind, in order of the names."""
     found: dict[str, type[Options]] = {}
-    for module in sorted(one.name for one in pkgutil.iter_modules(importlib.import_module(package).__path__)):
-        loaded = importlib.import_module(f"{package}.{module}")
+    for loaded in modules(package).values():
         for value in vars(loaded).values():
             own = isinstance(value, type) and issubclass(value, Options) and value.__module__ == loaded.__name__
             if own and "kind" in value.model_fields:

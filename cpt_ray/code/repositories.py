@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
-import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
@@ -22,6 +20,7 @@ from cpt_ray.code.licences import is_licence_file, repository_licence
 from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.code.tree import Entry, Reader, Tree
 from cpt_ray.errors import UserError
+from cpt_ray.kinds import modules
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +31,7 @@ _NO_OPTIONS = CloneOptions()
 @cache
 def known() -> dict[str, Reader]:
     """The readers by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
-    return {name: cast(Reader, importlib.import_module(f"{readers.__name__}.{name}")) for name in names}
+    return {name: cast(Reader, module) for name, module in modules(readers.__name__).items()}
 
 
 def opened(path: str, revision: str = "", clone: CloneOptions = _NO_OPTIONS) -> AbstractContextManager[Tree]:

@@ -7,8 +7,6 @@ next thing that looks like the start of one. Nothing ends the iteration early in
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
@@ -16,6 +14,7 @@ from typing import NamedTuple, Protocol, cast
 
 from zstandard import ZstdCompressionDict
 
+from cpt_ray.kinds import modules
 from cpt_ray.web import readers
 from cpt_ray.web.container import Stream, dictionary_of, first_bytes, next_start
 from cpt_ray.web.options import NetworkOptions
@@ -37,8 +36,7 @@ class Format(Protocol):
 @cache
 def formats() -> dict[str, Format]:
     """The formats that can be read, by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
-    return {name: cast(Format, importlib.import_module(f"{readers.__name__}.{name}")) for name in names}
+    return {name: cast(Format, module) for name, module in modules(readers.__name__).items()}
 
 
 def endings() -> tuple[str, ...]:
