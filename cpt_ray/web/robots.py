@@ -23,10 +23,9 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 from cpt_ray.web.content import BodyError, unpack
-from cpt_ray.web.url import path_and_query
+from cpt_ray.web.url import escaped, path_and_query
 
 AGENT = "cpt-ray"
 """The product token that a site's wishes are matched with."""
@@ -40,8 +39,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.-]+|\*(?![\w-])")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?|[.,]\d+")
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _SPACES = " \t\f\v\ufeff"
-_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _KEYS = {"user-agent": "agent", "useragent": "agent", "user agent": "agent", "allow": "allow", "sitemap": "sitemap"}
 _KEYS |= dict.fromkeys(("site-map", "site map"), "sitemap") | {"crawl-delay": "delay", "crawldelay": "delay"}
 # Spellings that are common enough for others to honour them; whoever mistypes "disallow" means it.
@@ -193,15 +190,8 @@ def _path(text: str) -> str:
 
     In a query ":" and "/" are the same as their escapes, as the RFC's own example has it.
     """
-
-    def one(match: re.Match[str]) -> str:
-        character = chr(int(match[1], 16))
-        return character if character in _UNRESERVED else f"%{match[1].upper()}"
-
-    raw = text.encode("utf-8", "surrogateescape").decode("latin-1")
-    raw = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", raw)
-    escaped = quote(_PERCENT.sub(one, raw), safe="/:@!&'()+,;=~?%", encoding="latin-1")
-    path, mark, query = escaped.partition("?")
+    spelled = escaped(text.encode("utf-8", "surrogateescape"), safe="/:@!&'()+,;=~?")
+    path, mark, query = spelled.partition("?")
     return path + mark + query.replace("%3A", ":").replace("%2F", "/")
 
 

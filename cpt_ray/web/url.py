@@ -69,8 +69,8 @@ def normalise(url: str) -> str | None:
             return None
     if not _HOST.fullmatch(host) or not all(0 < len(label) < 64 for label in host.split(".")):
         return None
-    path = _escaped(_without_dots(parts.path or "/"), safe="/:@!$&'()*+,;=~")
-    query = "?" + _escaped(parts.query, safe="/:@!$&'()*+,;=~?") if parts.query else ""
+    path = escaped(_bytes(_without_dots(parts.path or "/")), safe="/:@!$&'()*+,;=~")
+    query = "?" + escaped(_bytes(parts.query), safe="/:@!$&'()*+,;=~?") if parts.query else ""
     where = "" if port is None or port == _DEFAULT_PORTS[scheme] else f":{port}"
     found = f"{scheme}://{host}{where}{path}{query}"
     return found if len(found) <= LONGEST else None
@@ -165,12 +165,12 @@ def _ascii_host(host: str) -> str:
 def _query_in(link: str, charset: str) -> str:
     """A link whose query is escaped in the page's charset; characters it lacks become numeric references, escaped."""
 
-    def escaped(match: re.Match[str]) -> str:
+    def one(match: re.Match[str]) -> str:
         return quote(match[0].encode(charset, "xmlcharrefreplace"), safe="")
 
     head, mark, fragment = link.partition("#")
     path, question, query = head.partition("?")
-    return path + question + _NOT_ASCII.sub(escaped, query) + mark + fragment
+    return path + question + _NOT_ASCII.sub(one, query) + mark + fragment
 
 
 def _without_dots(path: str) -> str:
@@ -190,11 +190,17 @@ def _without_dots(path: str) -> str:
     return "/".join(kept) or "/"
 
 
-def _escaped(text: str, safe: str) -> str:
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def escaped(raw: bytes, safe: str) -> str:
+    """One spelling of a path or query (RFC 3986 section 6.2.2): unreserved and `safe` characters plain, all else escaped."""
+
     def one(match: re.Match[str]) -> str:
         character = chr(int(match[1], 16))
         return character if character in _UNRESERVED else f"%{match[1].upper()}"
 
     # A "%" that starts no escape is escaped itself, so that normalising twice changes nothing.
-    text = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text.encode("utf-8", "replace").decode("utf-8"))
-    return quote(_PERCENT.sub(one, text), safe=safe + "%")
+    text = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", raw.decode("latin-1"))
+    return quote(_PERCENT.sub(one, text), safe=safe + "%", encoding="latin-1")
