@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cpt_ray.code.readers.git import Repository
+from cpt_ray.code.readers.git import Repository, died_of
 from cpt_ray.errors import UserError
 
 ENDINGS = (".bundle",)
@@ -26,7 +26,7 @@ def opened(path: str, revision: str, *_: object) -> Iterator[Repository]:
         words = ["git", "clone", "-q", "--bare", "--template=", "--", os.path.abspath(path), folder]
         done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL)
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-            raise UserError(f"git cannot read this bundle: {said[-1]}", where=path, fix="see git bundle verify")
+            why = died_of(done.stderr) or "no reason given"
+            raise UserError(f"git cannot read this bundle: {why}", where=path, fix="see git bundle verify")
         with Repository(folder, revision or "HEAD") as repository:
             yield repository

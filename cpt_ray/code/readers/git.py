@@ -113,9 +113,8 @@ class Repository:
             return None
         if len(head) != 3:
             errors.seek(0)
-            raise UserError(
-                f"git cat-file stopped: {_last(errors.read())}", where=self.folder, fix="run git fsck there"
-            )
+            why = died_of(errors.read()) or "no reason given"
+            raise UserError(f"git cat-file stopped: {why}", where=self.folder, fix="run git fsck there")
         data = stdout.read(int(head[2]))
         stdout.read(1)
         return data
@@ -130,15 +129,15 @@ class Repository:
         )
         if done.returncode:
             raise UserError(
-                f"git cannot read this: {_last(done.stderr)}",
+                f"git cannot read this: {died_of(done.stderr) or 'no reason given'}",
                 where=self.folder,
                 fix="give the folder of a git repository and a commit that it holds; git fsck there tells more",
             )
         return done.stdout
 
 
-def _last(stderr: bytes) -> str:
-    """What git died of; advice may follow it."""
+def died_of(stderr: bytes) -> str:
+    """The line of git's complaints that says why it stopped, which advice may follow; "" where it said nothing."""
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
     fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return (fatal or lines or ["no reason given"])[-1]
+    return (fatal or lines or [""])[-1]

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from cpt_ray.addresses import Permission, is_address, permitted_address
 from cpt_ray.code.options import CloneOptions
-from cpt_ray.code.readers.git import Repository
+from cpt_ray.code.readers.git import Repository, died_of
 from cpt_ray.code.tree import Entry, Wanted
 from cpt_ray.errors import UserError
 
@@ -123,19 +123,18 @@ class Remote:
             code, out, said = _run(words, asked, self.settings, self.options)
             if code == 0:
                 return out
-            if not left or _FOR_GOOD.search(said):
+            if not left or _FOR_GOOD.search(said.decode("utf-8", "replace")):
                 break
             time.sleep(self.options.pause * 2 ** (self.options.tries - left) * (1 + random.random()))
         # The address is ours; the user knows the URL.
-        said = next(
-            (line for line in reversed(said.splitlines()) if line.startswith(("fatal:", "error:"))), said.strip()
-        )
-        raise UserError(f"git cannot fetch this: {said or 'it took too long'}", where=self.url, fix="try git ls-remote")
+        why = died_of(said) or "it took too long"
+        raise UserError(f"git cannot fetch this: {why}", where=self.url, fix="try git ls-remote")
 
 
 def _run(
     words: Sequence[str], asked: str, settings: Mapping[str, str], options: CloneOptions
-) -> tuple[int, bytes, str]:
+) -> tuple[int, bytes, bytes]:
+    """Exit status, output and complaints; of one that took longer than it may, neither of the last two."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
     at = int(environment.get("GIT_CONFIG_COUNT", "0") or 0)
     for i, (name, value) in enumerate(settings.items(), at):
@@ -164,7 +163,7 @@ def _run(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(git.pid, signal.SIGKILL)  # and what git started, which would go on fetching
-    return git.returncode, out, err.decode("utf-8", "replace")
+    return git.returncode, out, err
 
 
 def _pinned(url: str, options: CloneOptions) -> tuple[str, dict[str, str]]:
