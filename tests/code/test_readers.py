@@ -255,6 +255,16 @@ def test_a_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert mined(tmp_path / "x.zip")[1]["files"]["dropped"]["unpacks_too_far"] == 8
 
 
+def test_a_bundle_is_unpacked_beside_no_repository_of_the_callers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a hook, for which git has set its folders in the environment."""
+    path = bundle(tmp_path / "held")
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "objects"))
+    assert len(mined(path)[0]) == 3
+    assert not (tmp_path / "objects").exists()
+
+
 def test_what_a_zip_may_hide(tmp_path: Path) -> None:
     """A size that lies, a link, paths out of it, a damaged member: the others are read."""
     path = tmp_path / "x.zip"

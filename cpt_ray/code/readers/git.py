@@ -38,12 +38,7 @@ class Repository:
         self.folder, self.revision = folder, revision
         self._commit = ""
         self._scratch = tempfile.TemporaryDirectory(prefix="cpt-ray-git-")
-        # Where git's own configuration stands is the user's to say (safe.directory in a container's environment).
-        self._environment = {
-            **{n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n.startswith("GIT_CONFIG")},
-            "GIT_NO_REPLACE_OBJECTS": "1",
-            "LC_ALL": "C",
-        }
+        self._environment = {**surroundings(), "GIT_NO_REPLACE_OBJECTS": "1"}
 
     def __enter__(self) -> Repository:
         inside = os.fsdecode(self._ask("rev-parse", "--show-prefix")).strip("\n")
@@ -134,6 +129,15 @@ class Repository:
                 fix="give the folder of a git repository and a commit that it holds; git fsck there tells more",
             )
         return done.stdout
+
+
+def surroundings() -> dict[str, str]:
+    """The environment for git, in English: of the caller's own repository (a hook's GIT_DIR) it knows nothing.
+
+    Where git's own configuration stands is the user's to say (safe.directory in a container's environment).
+    """
+    mine = {n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n.startswith("GIT_CONFIG")}
+    return {**mine, "LC_ALL": "C"}
 
 
 def died_of(stderr: bytes) -> str:

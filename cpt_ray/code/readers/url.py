@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from cpt_ray.addresses import Permission, is_address, permitted_address
 from cpt_ray.code.options import CloneOptions
-from cpt_ray.code.readers.git import Repository, died_of
+from cpt_ray.code.readers.git import Repository, died_of, surroundings
 from cpt_ray.code.tree import Entry, Wanted
 from cpt_ray.errors import UserError
 
@@ -135,7 +135,7 @@ def _run(
     words: Sequence[str], asked: str, settings: Mapping[str, str], options: CloneOptions
 ) -> tuple[int, bytes, bytes]:
     """Exit status, output and complaints; of one that took longer than it may, neither of the last two."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
+    environment = surroundings()
     at = int(environment.get("GIT_CONFIG_COUNT", "0") or 0)
     for i, (name, value) in enumerate(settings.items(), at):
         environment |= {f"GIT_CONFIG_KEY_{i}": name, f"GIT_CONFIG_VALUE_{i}": value}
@@ -144,7 +144,6 @@ def _run(
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "true",
         "GIT_ALLOW_PROTOCOL": ":".join(_PORTS),
-        "LC_ALL": "C",
     }
     limit = str(options.max_bytes // 512)  # blocks of POSIX
     command = ["sh", "-c", 'ulimit -f "$0"; exec git "$@"', limit, *words]
