@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ssl import SSLContext
 
@@ -31,6 +31,30 @@ class Site:
 
 
 @contextmanager
+def in_a_thread(server: AbstractAsyncContextManager[None]) -> Iterator[None]:
+    """Enter `server` on an event loop of its own, and leave it there in the end."""
+    ready = threading.Event()
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def main() -> None:
+        stopped = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), stopped))
+        async with server:
+            ready.set()
+            await stopped.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    thread.start()
+    assert ready.wait(60)
+    try:
+        yield
+    finally:
+        ((loop, stopped),) = loops
+        loop.call_soon_threadsafe(stopped.set)
+        thread.join()
+
+
+@contextmanager
 def serve(answers: Mapping[str, Answer]) -> Iterator[Site]:
     """Serve HTML by path, or whatever a coroutine answers; all else is 404."""
     site = Site()
@@ -47,29 +71,17 @@ def serve(answers: Mapping[str, Answer]) -> Iterator[Site]:
             return web.Response(text=answer, content_type=kind)
         return await answer(request)
 
-    ready = threading.Event()
-    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    async def main() -> None:
-        stopped = asyncio.Event()
-        loops.append((asyncio.get_running_loop(), stopped))
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
         runner = web.ServerRunner(web.Server(handle, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         site.address = f"127.0.0.1:{runner.addresses[0][1]}"
-        ready.set()
-        await stopped.wait()
+        yield
         await runner.cleanup()
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
-    thread.start()
-    assert ready.wait(60)
-    try:
+    with in_a_thread(running()):
         yield site
-    finally:
-        ((loop, stopped),) = loops
-        loop.call_soon_threadsafe(stopped.set)
-        thread.join()
 
 
 @dataclass
@@ -148,27 +160,15 @@ def serve_raw(answer: RawAnswer, *, keep_alive: bool = False, ssl: SSLContext | 
         finally:
             writer.close()
 
-    ready = threading.Event()
-    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    async def main() -> None:
-        stopped = asyncio.Event()
-        loops.append((asyncio.get_running_loop(), stopped))
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
         server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=ssl)
         site.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        ready.set()
-        await stopped.wait()
+        yield
         server.close()
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
-    thread.start()
-    assert ready.wait(60)
-    try:
+    with in_a_thread(running()):
         yield site
-    finally:
-        ((loop, stopped),) = loops
-        loop.call_soon_threadsafe(stopped.set)
-        thread.join()
 
 
 @pytest.fixture
