@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cpt_ray import __version__
-from cpt_ray.artifacts import parts, read_manifest
+from cpt_ray.artifacts import read_manifest
 from cpt_ray.artifacts.places import locate, write
-from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.lineage import lineage
-from cpt_ray.inspect.page import texts_of
+from cpt_ray.inspect.page import template, texts_of
+from cpt_ray.inspect.rows import batches
 from cpt_ray.inspect.survey import order_of
 
 LONGEST = 4000
@@ -47,16 +47,11 @@ class Removal(NamedTuple):
 
 def write_audit(clusters: str, to: str, count: int) -> int:
     """Write the page about `count` removals of a clusters artifact into the file `to`; returns how many there are."""
-    from jinja2 import Environment, StrictUndefined
-
     found = removals(clusters, count)
     manifest = read_manifest(clusters)
-    here = Path(__file__)
-    script = here.with_name("audit.js").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("audit.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(here.with_name("audit.html.j2").read_text(encoding="utf-8"))
-    text = template.render(
+    text = template("audit.html.j2").render(
         clusters=clusters,
         removals=found,
         measure=manifest.params.get("measure", "similarity"),
@@ -90,11 +85,10 @@ def removals(clusters: str, count: int) -> list[Removal]:
 
 
 def _near(clusters: str) -> Iterator[tuple[float, int, str, str]]:
-    for shard in shards_of(parts(clusters)):
-        for batch in read_batches(shard, ["doc_id", "kept", "matched_id", "similarity", "layer"]):
-            for row in batch.to_pylist():
-                if not row["kept"] and row["layer"] == "near":
-                    yield row["similarity"], order_of(row["doc_id"]), row["doc_id"], row["matched_id"]
+    for batch in batches(clusters, ["doc_id", "kept", "matched_id", "similarity", "layer"]):
+        for row in batch.to_pylist():
+            if not row["kept"] and row["layer"] == "near":
+                yield row["similarity"], order_of(row["doc_id"]), row["doc_id"], row["matched_id"]
 
 
 def side_by_side(left: str, right: str) -> tuple[list[Piece], list[Piece]]:

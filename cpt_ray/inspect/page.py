@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray import __version__
-from cpt_ray.artifacts import Sampler, examples, parts
+from cpt_ray.artifacts import Sampler, examples
 from cpt_ray.artifacts.examples import Example, Examples
 from cpt_ray.artifacts.places import locate, write
-from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.inspect.lineage import Made, lineage
+from cpt_ray.inspect.rows import Row, batches, rows_of
 from cpt_ray.inspect.survey import MOST_SHARES, Histogram, Survey, kind_of, survey, unit_histogram
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 KEPT = 20
 """Rows shown where they are whole documents or functions; of pairs the whole sample is."""
@@ -71,15 +73,10 @@ def write_page(path: str, to: str) -> None:
 
 def page(path: str) -> str:
     """The page about the artifact at `path`; UserError where it holds no documents, functions or pairs."""
-    from jinja2 import Environment, StrictUndefined
-
     kind = kind_of(path)
     made = lineage(path)
     found = survey(path, kind)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"words": lambda name: name.replace("_", " "), "count": lambda n: f"{n:,}"}
-    template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return template("page.html.j2").render(
         made=made,
         kind=kind,
         found=found,
@@ -94,6 +91,15 @@ def page(path: str) -> str:
         origins=_origins(made, found) if kind.name == "pairs" else {},
         version=__version__,
     )
+
+
+def template(name: str) -> Template:
+    """A template of this folder: what is put into it is escaped, and what it lacks is an error."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"words": lambda name: name.replace("_", " "), "count": lambda n: f"{n:,}"}
+    return environment.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def funnel(made: Made) -> list[Step]:
@@ -116,21 +122,15 @@ def dropped_of(made: Made) -> Examples:
     if made.manifest.step != "clusters":
         return examples.read(made.path)
     sampler = Sampler()
-    removed: dict[str, tuple[str, str, float]] = {}
-    for shard in shards_of(parts(made.path)):
-        for batch in read_batches(shard, ["doc_id", "kept", "matched_id", "similarity", "layer"]):
-            gone = batch.filter(pc.invert(batch["kept"])).to_pylist()
-            for row in gone:
-                sampler.add("documents", f"{row['layer']}_duplicate", row["doc_id"])
-                removed[row["doc_id"]] = (row["layer"], row["matched_id"], row["similarity"])
-    shown = [one.key for held in sampler.examples.values() for one in held]
-    texts = texts_of(made, {*shown, *(removed[key][1] for key in shown)})
+    for batch in batches(made.path, ["doc_id", "kept", "matched_id", "similarity", "layer"]):
+        for row in batch.filter(pc.invert(batch["kept"])).to_pylist():
+            about = {"similarity": f"{row['similarity']:.3f}", "kept": row["matched_id"]}
+            sampler.add("documents", f"{row['layer']}_duplicate", row["doc_id"], **about)
+    shown = [(place, one.key, one.texts) for place, held in sampler.examples.items() for one in held]
+    texts = texts_of(made, {name for _, key, about in shown for name in (key, about["kept"])})
     beside = Sampler()
-    for key in shown:
-        layer, kept, similarity = removed[key]
-        about = {"similarity": f"{similarity:.3f}", "kept": kept}
-        sides = {"x": texts.get(key, ""), "y": texts.get(kept, "")}
-        beside.add("documents", f"{layer}_duplicate", key, **about, **sides)
+    for place, key, about in shown:
+        beside.add(*place, key, **about, x=texts.get(key, ""), y=texts.get(about["kept"], ""))
     return beside.examples
 
 
@@ -140,13 +140,8 @@ def texts_of(clusters: Made, wanted: Collection[str]) -> dict[str, str]:
     source = signed.inputs.get("documents") if signed else None
     if signed is None or source is None:
         return {}
-    names = [str(signed.manifest.params[name]) for name in ("id_column", "text_column")]
-    found: dict[str, str] = {}
-    for shard in shards_of(parts(source.path)):
-        for batch in read_batches(shard, names):
-            there = batch.filter(pc.is_in(batch[names[0]], value_set=pa.array(sorted(wanted), pa.string())))
-            found.update(zip(there[names[0]].to_pylist(), there[names[1]].to_pylist(), strict=True))
-    return found
+    key, text = (str(signed.manifest.params[name]) for name in ("id_column", "text_column"))
+    return {name: row[text] for name, row in rows_of(source.path, key, wanted, [text]).items()}
 
 
 def drawn(histogram: Histogram) -> Drawn:
@@ -179,7 +174,7 @@ def _similarities(made: Made) -> list[Histogram]:
     return [unit_histogram("similarity of removed duplicates", clusters.path, "similarity")]
 
 
-def _origins(made: Made, found: Survey) -> Mapping[str, dict[str, Any]]:
+def _origins(made: Made, found: Survey) -> Mapping[str, Row]:
     """Of the sample's documents or functions, title and place: {id: {column: value}}."""
     rows = made.inputs.get("rows")
     if rows is None:
@@ -189,10 +184,4 @@ def _origins(made: Made, found: Survey) -> Mapping[str, dict[str, Any]]:
     if id_column is None:
         return {}
     shown = [name for name in ("title", "url", "qualname", "path", "version") if name in names]
-    wanted = pa.array(sorted({row["x_doc"] for row in found.sample if row.get("x_doc")}), pa.string())
-    origins = {}
-    for shard in shards_of(parts(rows.path)):
-        for batch in read_batches(shard, [id_column, *shown]):
-            for row in batch.filter(pc.is_in(batch[id_column], value_set=wanted)).to_pylist():
-                origins[row.pop(id_column)] = row
-    return origins
+    return rows_of(rows.path, id_column, {row["x_doc"] for row in found.sample if row.get("x_doc")}, shown)

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from cpt_ray.artifacts import parts, read_manifest
-from cpt_ray.dedup.signatures import read_batches, shards_of
+from cpt_ray.artifacts import read_manifest
 from cpt_ray.errors import UserError
+from cpt_ray.inspect.rows import batches
 
 SAMPLE = 50
 MOST_SHARES = 25
@@ -125,17 +125,16 @@ def survey(path: str, kind: Kind) -> Survey:
     found = Survey(kind, 0, lengths + [Histogram.empty(name.replace("_", " "), _UNIT) for name in values])
     found.shares = {name: Counter() for name in of}
     sample: list[tuple[int, dict[str, Any]]] = []
-    for shard in shards_of(parts(path)):
-        for batch in read_batches(shard, [kind.id, *kind.texts, *of, *values, *shown]):
-            found.rows += batch.num_rows
-            for histogram, name in zip(found.histograms, (*kind.texts, *values), strict=True):
-                column = pc.utf8_length(batch[name]) if name in kind.texts else batch[name]
-                histogram.add(np.asarray(column.drop_null().cast(pa.float64())))
-            for name, counts in found.shares.items():
-                tally = batch[name].drop_null().value_counts()
-                for row in tally.to_pylist():
-                    counts[row["values"]] += row["counts"]
-            sample = _smallest(sample, batch, kind.id)
+    for batch in batches(path, [kind.id, *kind.texts, *of, *values, *shown]):
+        found.rows += batch.num_rows
+        for histogram, name in zip(found.histograms, (*kind.texts, *values), strict=True):
+            column = pc.utf8_length(batch[name]) if name in kind.texts else batch[name]
+            histogram.add(np.asarray(column.drop_null().cast(pa.float64())))
+        for name, counts in found.shares.items():
+            tally = batch[name].drop_null().value_counts()
+            for row in tally.to_pylist():
+                counts[row["values"]] += row["counts"]
+        sample = _smallest(sample, batch, kind.id)
     found.sample = [row for _, row in sample]
     return found
 
@@ -155,7 +154,6 @@ def order_of(identity: str | None) -> int:
 def unit_histogram(name: str, path: str, column: str) -> Histogram:
     """How one column of values between 0 and 1 is spread."""
     found = Histogram.empty(name, _UNIT)
-    for shard in shards_of(parts(path)):
-        for batch in read_batches(shard, [column]):
-            found.add(np.asarray(batch[column].drop_null().cast(pa.float64())))
+    for batch in batches(path, [column]):
+        found.add(np.asarray(batch[column].drop_null().cast(pa.float64())))
     return found

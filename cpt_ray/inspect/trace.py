@@ -12,18 +12,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from cpt_ray.artifacts import parts, read_table
+from cpt_ray.artifacts import read_table
 from cpt_ray.code.functions import Origin, Source, mine_source
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.repositories import opened
-from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.lineage import Made, lineage
+from cpt_ray.inspect.rows import Row, batches, rows_of
 from cpt_ray.inspect.survey import order_of
 from cpt_ray.installed import Distribution, distributions
 from cpt_ray.web.archive import Place, read_at
@@ -34,7 +30,6 @@ from cpt_ray.web.sources import find_sources, join
 
 _NETWORK = NetworkOptions()
 Span = tuple[int, int]
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,9 +49,8 @@ class Traced:
 def random_ids(path: str, count: int) -> list[str]:
     """So many ids of the pairs at `path`, the same every time: the first in the order of their hashes."""
     found: list[str] = []
-    for shard in shards_of(parts(path)):
-        for batch in read_batches(shard, ["pair_id"]):
-            found = sorted([*found, *batch["pair_id"].to_pylist()], key=order_of)[:count]
+    for batch in batches(path, ["pair_id"]):
+        found = sorted([*found, *batch["pair_id"].to_pylist()], key=order_of)[:count]
     return found
 
 
@@ -69,28 +63,18 @@ def trace(
     an id that no pair has, and where what the pairs were made of is not found.
     """
     made = lineage(path)
-    pairs = _rows(made, "pair_id", ids)
+    pairs = rows_of(path, "pair_id", ids)
     if missing := sorted(set(ids) - set(pairs)):
         raise UserError(f"no pair {missing[0]!r}", where=path, fix="give a pair_id of this artifact")
     rows = made.inputs.get("rows")
     if rows is None:
         raise UserError("what these pairs were made of is not beside them", where=path, fix="put it back there")
     code = "function_id" in rows.manifest.columns
-    sources = _rows(rows, "function_id" if code else "doc_id", {pair["x_doc"] for pair in pairs.values()})
+    sources = rows_of(rows.path, "function_id" if code else "doc_id", {pair["x_doc"] for pair in pairs.values()})
     if code:
         yield from _of_code(pairs.values(), sources, rows)
     else:
         yield from _of_text(pairs.values(), sources, rows, archive, Remote(network))
-
-
-def _rows(made: Made, column: str, wanted: Collection[str]) -> dict[str, Row]:
-    """Rows by the values of a column."""
-    values = pa.array(sorted(wanted), pa.string())
-    found: dict[str, Row] = {}
-    for shard in shards_of(parts(made.path)):
-        for batch in read_batches(shard, None):
-            found |= {row[column]: row for row in batch.filter(pc.is_in(batch[column], value_set=values)).to_pylist()}
-    return found
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -102,7 +86,7 @@ def _of_text(
     made = rows.of("documents")
     if made is None:
         raise UserError("the documents as extracted are not beside these", where=rows.path, fix="put them back there")
-    raw = _rows(made, "doc_id", documents.keys())
+    raw = rows_of(made.path, "doc_id", documents.keys())
     options = _extract_options(made)
     separator = str(rows.manifest.params.get("separator", "\n\n"))
     files = _archive_files(made, archive, remote)
