@@ -29,8 +29,8 @@ GRAMMARS: dict[str, Grammar] = {
     )
 }
 
-
 HEADER_BYTES = 4_096
+"""Of a file, in which a dialect declares itself (Flow's `@flow`, which stands in a comment before all code)."""
 
 
 def grammar_of(language: str, source: bytes) -> tuple[str, Grammar]:

@@ -13,6 +13,7 @@ import io
 import json
 import posixpath
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -43,6 +44,10 @@ _COMMON_CRAWL = re.compile(r"cdx-\d+\.gz")
 _CDX = {"a": "url", "m": "mime", "s": "status", "S": "length", "V": "offset", "g": "filename"}
 """Letters of a CDX header (https://archive.org/web/researcher/cdx_legend.php)."""
 _USUAL = "N b a m s k r M S V g"
+
+
+_BROKEN = (OSError, EOFError, zlib.error, ValueError, pa.ArrowException)
+"""What a file that is not there, or is cut off or damaged, raises: gzip the first three, pyarrow the others and OSError."""
 
 
 class Entry(NamedTuple):
@@ -109,12 +114,15 @@ def select_shard(shard: Mapping[str, Any], options: SelectOptions, network: Netw
 
 
 def entries(path: str, options: SelectOptions, remote: Remote) -> Iterator[Entry | str]:
-    """The records of an index file; a line that is none is given as it is. OSError where it cannot be read."""
-    with opened(path, remote, ahead=0 if path.endswith(".parquet") else 1 << 20) as source:
-        if path.endswith(".parquet"):
-            yield from _columnar(path, source, options)
-        else:
-            yield from _lines(_unpacked(source))
+    """The records of an index file; a line that is none is given as it is. UserError where the file cannot be read."""
+    try:
+        with opened(path, remote, ahead=0 if path.endswith(".parquet") else 1 << 20) as source:
+            if path.endswith(".parquet"):
+                yield from _columnar(path, source, options)
+            else:
+                yield from _lines(_unpacked(source))
+    except _BROKEN as error:
+        raise UserError(f"this index cannot be read: {error}", where=path, fix="fetch it again") from error
 
 
 def _unpacked(source: BinaryIO) -> Iterator[str]:

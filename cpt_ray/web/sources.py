@@ -42,6 +42,7 @@ def find_sources(archive: str, base: str, remote: Remote) -> Sources:
         with reaching(f"archive={archive}"):
             named = sorted(fs.find(root)) if not any(mark in archive for mark in "*?[") else sorted(fs.glob(root))
         names = [fs.unstrip_protocol(name) if "://" in archive else name for name in named]
+    # Common Crawl's columnar index has subsets beside the pages: robots.txt, and what was no success.
     index = [name for name in names if is_index(name) and "/subset=" not in name.replace("/subset=warc/", "/")]
     archives = [name for name in names if base_name(name).endswith(endings())]
     if not archives and not index:

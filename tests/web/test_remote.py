@@ -310,6 +310,25 @@ def test_old_indexes_and_broken_lines(tmp_path: Path) -> None:
     assert ledger.check("a").units["entries"].dropped == {"malformed": 2, "status": 1}
 
 
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "gone"])
+@pytest.mark.parametrize("kind", ["lines", "columns"])
+def test_a_damaged_index_is_said_with_its_path(
+    tmp_path: Path, crawl: list[dict[str, object]], kind: str, damage: str
+) -> None:
+    """It might hold anything: half of it is not taken for the whole."""
+    path = tmp_path / (cdxj(tmp_path, crawl) if kind == "lines" else columnar(tmp_path, crawl))
+    data = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "overwritten":
+        path.write_bytes(data[:200] + b"\xff" * 100 + data[300:-40] + b"\xff" * 20 + data[-20:])
+    else:
+        path.unlink()
+    with pytest.raises(UserError) as caught:
+        select_shard({"index": str(path)}, SelectOptions(), HERE)
+    assert caught.value.where == str(path)
+
+
 def test_private_addresses_are_refused(served: Served, tmp_path: Path) -> None:
     """By default, also where a redirect leads to one; the option allows networks and no others."""
     (tmp_path / "data").write_bytes(b"x" * 100)

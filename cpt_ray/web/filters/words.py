@@ -92,6 +92,6 @@ def _terms(file: str, changed: int, size: int) -> Terms:
 
 
 def _words(text: str) -> list[str]:
-    from cpt_ray.words import words
+    from cpt_ray.words import words  # options import the filters, and must not wait for it
 
     return words(text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold())
