@@ -126,7 +126,7 @@ def test_sick_hosts_hold_up_no_other(run_crawl: Crawl) -> None:
 
     with serve_raw(answer) as site:
         manifest = run_crawl(
-            site, **hosts(site, *sick, "well.example"), sitemaps=False, concurrency=2, timeout=0.5, max_depth=8, retries=60,
+            site, **hosts(site, *sick, "well.example"), sitemaps=False, concurrency=2, timeout=2.0, max_depth=8, retries=60,
             backoff=0.1, max_wait=1.0,
         )  # fmt: skip
     assert len(site.paths("well.example")) == 10
