@@ -242,7 +242,7 @@ def pinned(model: ModelOptions) -> ModelOptions:
                 where="model.revision",
                 fix="leave it out, or give a hub id",
             )
-        return model.model_copy(update={"init": absolute(model.init)})
+        return model if model.init == "new" else model.model_copy(update={"init": absolute(model.init)})
     name, _, given = model.init.partition("@")
     if given and model.revision not in (None, given):
         raise UserError(

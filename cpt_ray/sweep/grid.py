@@ -89,7 +89,8 @@ def run_sweep(
     """
     points = trials(options)
     # Tune's trials have working directories of their own.
-    model = model.model_copy(update={"init": absolute(model.init)})
+    if model.init != "new":
+        model = model.model_copy(update={"init": absolute(model.init)})
     tokenizer = None if tokenizer is None else absolute(tokenizer)
     for size in options.batch_sizes:
         if size not in orders:

@@ -68,6 +68,13 @@ def test_only_a_hub_id_has_revisions(tmp_path: Path, init: Any) -> None:
     assert caught.value.where == "model.revision"
 
 
+def test_new_weights_are_new_whatever_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that happens to be called "new" holds no weights of ours."""
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert pinned(ModelOptions()).init == "new"
+
+
 def test_two_revisions_of_one_hub_id_are_refused() -> None:
     """One would be ignored without a word; twice the same is no contradiction."""
     with pytest.raises(UserError, match=r"v1.*v2") as caught:
