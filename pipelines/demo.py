@@ -26,6 +26,7 @@ from cpt_ray.installed.options import SiteOptions
 from cpt_ray.installed.server import serve_site
 from cpt_ray.installed.site import HOST, RENDER, site_shards
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.weights import pinned
 from cpt_ray.options import Options
 from cpt_ray.sweep.grid import SWEEP
 from cpt_ray.sweep.options import SweepOptions
@@ -48,6 +49,9 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
         demo_report.show(done, out, note="everything was done already")
         return done
     log.info("%s", doctor.summary(options.initial.model, options.cluster))
+    with under("initial", pretrain.Steps):
+        initial = options.initial.model_copy(update={"model": pinned(options.initial.model)})
+    options = options.model_copy(update={"initial": initial})
     started = time.monotonic()
     with ExitStack() as stack:
         peak = stack.enter_context(memory.watch())

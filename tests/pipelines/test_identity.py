@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.options import PretrainOptions, TrainOptions
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.options import CrawlOptions
-from pipelines import pretrain, sweep, train
+from pipelines import config, demo, pretrain, sweep, train
 
 HOW = {"workers": 4, "elastic_workers": 8, "engine": "reference", "zero_stage": 3, "reduce": "chunk", "compile": True}
 HOW |= {"offload": True, "gradient_checkpointing": True, "portable_checkpoints": True, "checkpoint_every": 7}
@@ -46,6 +47,27 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
         return str(found.value)
 
     return call
+
+
+def test_a_demo_from_a_hub_id_is_of_one_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tokenizer and weights of the same revision; what is trained from their pretraining is a folder without one."""
+    commit = "a" * 40
+    options = config.load(
+        "demo",
+        demo.PipelineOptions,
+        [f"cluster.outputs={tmp_path}", "initial.model.init=owner/name", "initial.model.revision=v1"],
+    )
+    monkeypatch.setattr("cpt_ray.model.weights.commit_of", lambda name, revision: {"v1": commit}[revision])
+    monkeypatch.setattr(demo, "connect", lambda cluster: nullcontext({}))
+    monkeypatch.setattr(demo, "Tracked", lambda *arguments: nullcontext())
+
+    def flow(out: str, options: Any, tracked: Any) -> None:
+        raise _Asked(options.initial.model.init, options.initial.model.revision)
+
+    monkeypatch.setattr(demo, "flow", flow)
+    with pytest.raises(_Asked) as found:
+        demo.run(options)
+    assert found.value.args == (f"owner/name@{commit}", None)
 
 
 def test_a_model_is_what_it_is_however_it_was_trained(asked: Any) -> None:
