@@ -40,7 +40,7 @@ def check(key: str, kind: str, value: str) -> None:
         if "://" not in value and not Path(value).is_file():
             raise UserError("there is no such file", where=where, fix="give the path of a file")
     elif kind == "folder":
-        if not Path(value).is_dir():
+        if "://" not in value and not Path(value).is_dir():
             raise UserError("there is no such folder", where=where, fix="give the path of a folder")
     elif kind == "trained":
         if not Path(value, "cpt_ray.json").is_file():

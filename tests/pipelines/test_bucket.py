@@ -14,9 +14,10 @@ from warcio.warcwriter import WARCWriter
 from cpt_ray.artifacts import Manifest, parts, read_manifest, run_flow
 from cpt_ray.artifacts.places import locate
 from cpt_ray.pairs.batches_across import make_batches
-from cpt_ray.pairs.options import BatchOptions
+from cpt_ray.pairs.corpus import make_corpus
+from cpt_ray.pairs.options import BatchOptions, CorpusOptions, SplitOptions
 from cpt_ray.pairs.tokens import listed
-from pipelines import config, reads, text_pairs
+from pipelines import config, pretrain, reads, text_pairs
 
 WORDS = [
     "rain",
@@ -86,3 +87,9 @@ def test_text_pairs_in_a_bucket_are_those_of_a_folder(tmp_path, s3, run):
         encode = listed(lambda texts: [list(text.encode()) for text in texts])
         make_batches(str(tmp_path / name), pairs, encode, size, inputs=inputs, split="train")
     assert read_manifest(str(tmp_path / "one")).digest == read_manifest(str(tmp_path / "two")).digest
+    for name, place in zip(("corpus", "corpus_of_bucket"), made, strict=True):
+        reads.check("documents", "folder", f"{place}/text")
+        sources = pretrain.corpus_sources(f"{place}/text", None)
+        make_corpus(str(tmp_path / name), sources, split=SplitOptions(), options=CorpusOptions())
+    assert read_manifest(str(tmp_path / "corpus")).rows > 0
+    assert read_manifest(str(tmp_path / "corpus")).digest == read_manifest(str(tmp_path / "corpus_of_bucket")).digest
