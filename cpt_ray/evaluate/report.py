@@ -15,13 +15,11 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.evaluate.page import duration, page, size
+from cpt_ray.evaluate.page import page
 from cpt_ray.evaluate.page import write as write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ["DemoReport", "duration", "figures", "html", "machine", "size", "write"]
 
 METHODS = ("model", "initial", "bm25", "chance")
 

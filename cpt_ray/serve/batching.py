@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -65,8 +65,8 @@ class _Job:
     sequences: list[np.ndarray]
     vectors: np.ndarray
     done: asyncio.Future[None]
-    next: int = field(default=0)
-    left: int = field(default=0)
+    next: int = 0
+    left: int = 0
 
 
 class Batcher:

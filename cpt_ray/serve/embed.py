@@ -77,10 +77,8 @@ def embed_shard(shard: Mapping[str, Any], *, model: str, options: EmbedOptions) 
     table = read_table(shard["part"], [options.key, options.text]).slice(shard["start"], shard["rows"])
     texts = table.column(options.text).to_pylist()
     kept = [row for row, text in enumerate(texts) if text and text.strip()]
-    embedder, wanted = (
-        _embedder(model, options.precision, options.chunk_tokens, options.device),
-        [texts[row] for row in kept],
-    )
+    embedder = _embedder(model, options.precision, options.chunk_tokens, options.device)
+    wanted = [texts[row] for row in kept]
     vectors = embedder.embed(wanted, options.side)
     ledger = Ledger.count("texts", ["empty_text" if not (text and text.strip()) else None for text in texts])
     cut = int((embedder.lengths(wanted) > embedder.limit(options.side)).sum())

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cpt_ray.evaluate.report import DemoReport, duration, figures, html, size, write
+from cpt_ray.evaluate.page import duration, size
+from cpt_ray.evaluate.report import DemoReport, figures, html, write
 from tests.evaluate.report_sample import sample_report
 
 VOID = {"meta", "br", "path", "use", "rect", "circle", "line", "image", "input", "img", "link", "hr"}
