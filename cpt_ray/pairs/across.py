@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from cpt_ray.pairs.neighbours import cut_documents, line_counts
 from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
 from cpt_ray.pairs.phases import Phases, Shard, Work, numbered
 from cpt_ray.pairs.phases import kept as kept_rows
-from cpt_ray.pairs.schema import CANDIDATES, PAIRS, ROWS_PER_PART, examples_of
+from cpt_ray.pairs.schema import CANDIDATES, PAIRS, ROWS_PER_PART, Claimed, examples_of
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, heldout
 
 LINES_OF_A_DOCUMENT = 16
@@ -169,18 +170,12 @@ def _claims(shard: Shard) -> tuple[pa.Table, Ledger]:
 def _lost(shard: Shard, *, sent: Sent, most: int | None) -> tuple[pa.Table, Ledger]:
     """What each shard claims and does not get: another has both texts, or `most` others have the x already."""
     table = receive(sent, shard["bucket"], ("x", "doc", "start", "shard", "y"))
-    lost: dict[str, list[Any]] = {name: [] for name in LOST.names}
-    claims = zip(*(table[name].to_pylist() for name in ("x", "y", "shard")), strict=True)
-    for x, of_x in itertools.groupby(claims, key=lambda claim: claim[0]):
-        taken: set[int] = set()
-        for _, y, number in of_x:
-            reason = "same_text" if y in taken else "x_repeated" if most and len(taken) >= most else None
-            if reason is None:
-                taken.add(y)
-                continue
-            for name, value in zip(LOST.names, (x, y, reason, number), strict=True):
-                lost[name].append(value)
-    answer = pa.table(lost, schema=LOST)
+    reasons: list[str | None] = []
+    for _, of_x in itertools.groupby(zip(table["x"].to_pylist(), table["y"].to_pylist(), strict=True), itemgetter(0)):
+        claimed = Claimed(most)
+        reasons += [claimed.refused(*texts) for texts in of_x]
+    answer = pa.table([table["x"], table["y"], pa.array(reasons, pa.string()), table["shard"]], schema=LOST)
+    answer = answer.filter(pc.is_valid(answer["reason"]))
     won = len(table) - len(answer)
     return answer, Ledger.of("claims", read=len(table), kept=len(answer), dropped={"got": won})
 

@@ -18,7 +18,7 @@ from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import DocstringOptions
-from cpt_ray.pairs.schema import CANDIDATES, Pair, pairs_table, survivors
+from cpt_ray.pairs.schema import CANDIDATES, Claimed, Pair, pairs_table, survivors
 
 # :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*; [text](url); L{target}
 _ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
@@ -89,28 +89,19 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
     """
     functions = functions.sort_by("function_id")
     known = survivors(functions["function_id"], clusters)
-    seen: set[tuple[int, int]] = set()
-    uses: Counter[int] = Counter()
+    claimed = Claimed(options.max_per_x)
     pairs: list[Pair] = []
     reasons: list[str | None] = []
     dropped = Sampler()
     wanted = functions.select(needed(options))
     for row, cluster_id, kept in zip(wanted.to_pylist(), *known, strict=True):
         x = plain(row[options.side_x]) if options.plain else row[options.side_x]
-        texts = (text_hash(x), text_hash(row["code"]))
-        if not kept:
-            reasons.append("duplicate")
-        elif texts in seen:
-            reasons.append("same_text")
-        elif uses[texts[0]] >= options.max_per_x:
-            reasons.append("x_repeated")
-        else:
-            seen.add(texts)
-            uses[texts[0]] += 1
-            reasons.append(None)
+        reason = claimed.refused(text_hash(x), text_hash(row["code"])) if kept else "duplicate"
+        reasons.append(reason)
+        if reason is None:
             pairs.append(_pair(row, x, cluster_id, options))
-        if reasons[-1] is not None:
-            dropped.add("functions", reasons[-1], row["function_id"], path=row["path"], x=x, y=row["code"])
+        else:
+            dropped.add("functions", reason, row["function_id"], path=row["path"], x=x, y=row["code"])
     return pairs_table(pairs), Ledger.count("functions", reasons).showing(dropped)
 
 
@@ -127,20 +118,20 @@ def candidates(
     Which functions share an x is known of the whole alone; but what is not among the first `max_per_x` of its shard is not
     among those of the corpus (`x_repeated`). `copies` are the later functions of the shard with the same texts.
     """
+    claimed = Claimed(options.max_per_x)
     copies: Counter[tuple[int, int]] = Counter()
-    uses: Counter[int] = Counter()
     pairs: list[Pair] = []
     dropped = Sampler()
     beyond = 0
     for row, cluster_id in zip(rows, cluster_ids, strict=True):
         x = plain(row[options.side_x]) if options.plain else row[options.side_x]
         texts = (text_hash(x), text_hash(row["code"]))
-        if texts not in copies and uses[texts[0]] >= options.max_per_x:
+        reason = claimed.refused(*texts)
+        if reason == "x_repeated":
             beyond += 1
-            dropped.add("functions", "x_repeated", row["function_id"], path=row["path"], x=x, y=row["code"])
+            dropped.add("functions", reason, row["function_id"], path=row["path"], x=x, y=row["code"])
             continue
-        if texts not in copies:
-            uses[texts[0]] += 1
+        if reason is None:
             pairs.append(_pair(row, x, cluster_id, options))
         copies[texts] += 1
     table = pairs_table(pairs)

@@ -26,7 +26,7 @@ from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import NeighbourOptions
-from cpt_ray.pairs.schema import Pair, pairs_table, survivors
+from cpt_ray.pairs.schema import Claimed, Pair, pairs_table, survivors
 from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, letters, words
 
 # A sentence's end with the space after it, which other scripts than ours do without; it takes the closing quotes along, and
@@ -79,7 +79,7 @@ def cut_documents(
     """
     of_documents: Counter[str | None] = Counter({"duplicate": duplicates})
     of_pairs: Counter[str | None] = Counter()
-    seen: set[tuple[int, int]] = set()
+    claimed = Claimed()
     pairs: list[Pair] = []
     dropped = Sampler()
     for doc_id, group, text, cluster_id in rows:
@@ -101,7 +101,7 @@ def cut_documents(
                     x_span=x,
                     y_span=y,
                 )
-                reason = _reason(pair, seen, options)
+                reason = _reason(pair, claimed, options)
                 of_pairs[reason] += 1
                 if reason is None:
                     pairs.append(pair)
@@ -178,8 +178,8 @@ def _strip(text: str, start: int, end: int) -> Span:
     )
 
 
-def _reason(pair: Pair, seen: set[tuple[int, int]], options: NeighbourOptions) -> str | None:
-    """Why a pair is left out; `seen` grows by the pairs that are not."""
+def _reason(pair: Pair, claimed: Claimed, options: NeighbourOptions) -> str | None:
+    """Why a pair is left out; those that are not have claimed their texts."""
     for side in (pair.x, pair.y):
         visible = "".join(side.split())
         if letters(visible) <= options.min_letters * len(visible):
@@ -187,11 +187,7 @@ def _reason(pair: Pair, seen: set[tuple[int, int]], options: NeighbourOptions) -
     x, y = map(_vocabulary, (pair.x, pair.y))
     if len(x & y) > options.max_similarity * len(x | y):
         return "near_identical"
-    texts = (text_hash(pair.x), text_hash(pair.y))
-    if texts in seen:
-        return "same_text"
-    seen.add(texts)
-    return None
+    return claimed.refused(text_hash(pair.x), text_hash(pair.y))
 
 
 def _vocabulary(text: str) -> set[str]:

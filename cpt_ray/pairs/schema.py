@@ -106,6 +106,26 @@ def pairs_table(pairs: Iterable[Pair]) -> pa.Table:
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, PAIRS, strict=True)], schema=PAIRS)
 
 
+class Claimed:
+    """The pairs of texts (xxh3_64 of x and of y) that are taken: first come, and of one x at most `most`."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._taken: set[tuple[int, int]] = set()
+        self._of_x: dict[int, int] = {}
+
+    def refused(self, x: int, y: int) -> str | None:
+        """Take both texts; or why not: another has them (`same_text`), `most` others have x (`x_repeated`)."""
+        if (x, y) in self._taken:
+            return "same_text"
+        if self._most is not None:
+            if (others := self._of_x.get(x, 0)) >= self._most:
+                return "x_repeated"
+            self._of_x[x] = others + 1
+        self._taken.add((x, y))
+        return None
+
+
 def examples_of(pairs: pa.Table, unit: str, reasons: str | Sequence[str]) -> Sampler:
     """Examples of PAIRS rows that were dropped, for one reason or each for its own; none of rows without their texts."""
     dropped = Sampler()
