@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, parts, read_manifest, read_table
+from cpt_ray.artifacts.parquet import read_batches, shards_of
 from cpt_ray.artifacts.places import locate, remove, write
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source
 from cpt_ray.code.functions import mine as mine_sources
@@ -33,7 +34,6 @@ from cpt_ray.code.options import MineOptions
 from cpt_ray.dedup.clean import clean_documents
 from cpt_ray.dedup.cluster import deduplicate as cluster_documents
 from cpt_ray.dedup.options import CleanOptions, DedupOptions
-from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.decontaminate import Evaluation
 from cpt_ray.pairs.make import make_code_pairs, make_text_pairs

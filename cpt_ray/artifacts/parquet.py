@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +16,8 @@ from cpt_ray.artifacts.places import locate, write
 from cpt_ray.errors import UserError
 
 ROW_GROUP = 65_536
+BATCH_ROWS, BATCH_BYTES = 2048, 64 << 20
+"""Rows of a shard that are read at a time, at most: what is held in memory is these, not their row group."""
 
 
 def encoded(table: pa.Table, *, row_group_size: int = ROW_GROUP) -> bytes:
@@ -41,11 +46,18 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGEST]
 
 
+@contextmanager
+def opened(path: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, to be read in pieces."""
+    fs, target = locate(path)
+    with fs.open(target, "rb") as source, pq.ParquetFile(source) as file:
+        yield file
+
+
 def read_schema(path: str) -> pa.Schema:
     """The columns of a Parquet file."""
-    fs, target = locate(path)
-    with fs.open(target, "rb") as source:
-        return pq.ParquetFile(source).schema_arrow.remove_metadata()
+    with opened(path) as file:
+        return file.schema_arrow.remove_metadata()
 
 
 def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.Table:
@@ -53,9 +65,7 @@ def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.T
     names = [paths] if isinstance(paths, str) else paths
     tables = []
     for name in names:
-        fs, target = locate(name)
-        with fs.open(target, "rb") as source:
-            file = pq.ParquetFile(source)
+        with opened(name) as file:
             there = file.schema_arrow.names
             # pyarrow leaves out what is not there without a word.
             if missing := [column for column in columns or [] if column not in there]:
@@ -63,3 +73,27 @@ def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.T
                 raise UserError(f"no column {named}", where=name, fix=f"of these: {', '.join(there)}")
             tables.append(file.read(columns=columns))
     return pa.concat_tables(tables)
+
+
+def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
+    """One shard per row group: {"path", "group"}."""
+    found = []
+    for name in files:
+        with opened(name) as file:
+            found += [{"path": name, "group": group} for group in range(file.num_row_groups)]
+    return found
+
+
+def read_batches(shard: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """The rows of a shard, some at a time, and of an empty one none, once; None reads all columns."""
+    with opened(shard["path"]) as file:
+        group = file.metadata.row_group(shard["group"])
+        rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+        wanted = None if columns is None else list(dict.fromkeys(columns))
+        if not group.num_rows:  # a part of which nothing was kept
+            empty = file.schema_arrow.remove_metadata().empty_table()
+            yield empty if wanted is None else empty.select(wanted)
+        for batch in file.iter_batches(
+            min(max(rows, 1), BATCH_ROWS), row_groups=[shard["group"]], columns=wanted, use_threads=False
+        ):
+            yield pa.table(batch)

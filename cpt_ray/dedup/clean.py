@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_table
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.dedup import signatures
 from cpt_ray.dedup.options import CleanOptions
@@ -65,7 +65,7 @@ def clean_documents(
     for name in needed:
         if name not in schema.names:
             raise UserError(f"no column {name!r}", where=files[0], fix="name the columns, or set once_per_url=false")
-    shards = [{**shard, "number": n} for n, shard in enumerate(signatures.shards_of(files))]
+    shards = [{**shard, "number": n} for n, shard in enumerate(parquet.shards_of(files))]
     phases = path.rstrip("/") + ".phases"
     older, furniture = OLDER.empty_table(), COUNTS.empty_table().drop_columns(["documents"])
     if options.once_per_url:
@@ -107,7 +107,7 @@ def _write_older(
         tables = [schema.empty_table().select(columns)]
         shard, row = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
         for each in shards:
-            batches = list(signatures.read_batches(each, columns))
+            batches = list(parquet.read_batches(each, columns))
             rows = sum(batch.num_rows for batch in batches)
             tables += batches
             shard.append(np.full(rows, each["number"], np.int32))
@@ -127,7 +127,7 @@ def _latest(shard: Mapping[str, Any], older: pa.Table, columns: Sequence[str] | 
     """The rows of a shard without its older captures, some at a time, and how many were read for them."""
     gone = np.asarray(older.filter(pc.equal(older["shard"], shard["number"]))["row"])
     start = 0
-    for batch in signatures.read_batches(shard, columns):
+    for batch in parquet.read_batches(shard, columns):
         stays = ~np.isin(np.arange(start, start + batch.num_rows), gone)
         start += batch.num_rows
         yield batch.filter(pa.array(stays)), batch.num_rows

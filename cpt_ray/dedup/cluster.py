@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, parts
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.artifacts.columns import narrow
 from cpt_ray.dedup import bands, known, signatures
 from cpt_ray.dedup.corpus import Corpus
@@ -97,7 +97,7 @@ def source_of(
 ) -> Source:
     """Where text, phases and the sets of old documents are."""
     files, _ = signatures.source_files(documents)
-    shards = signatures.shards_of(files)
+    shards = parquet.shards_of(files)
     if index is None:
         return Source(shards, text_column, phases, inputs)
     return Source(shards, text_column, phases, inputs, parts(posixpath.join(phases, KNOWN)), known.raw_sets(index))

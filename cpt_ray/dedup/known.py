@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
 from cpt_ray.artifacts.columns import whole
@@ -125,9 +124,7 @@ def _ids_by_key(index: str, keys: U64) -> Iterator[pa.Array]:
     """Ids in the buckets of `keys` [rows, bands]; row groups whose range of keys holds none of them are not read."""
     for band in range(keys.shape[1]):
         wanted = np.unique(keys[:, band])
-        fs, name = locate(posixpath.join(index, BANDS, f"band-{band:03d}.parquet"))
-        with fs.open(name, "rb") as source:
-            file = pq.ParquetFile(source)
+        with parquet.opened(posixpath.join(index, BANDS, f"band-{band:03d}.parquet")) as file:
             for group in range(file.num_row_groups):
                 limits = file.metadata.row_group(group).column(1).statistics
                 low, high = np.searchsorted(wanted, np.array([limits.min, limits.max], np.uint64), side="left")

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, parts, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
 from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.store import MANIFEST
 from cpt_ray.dedup import kernels, minhash, shingles, survivors
 from cpt_ray.dedup.options import MEASURED, DedupOptions
 from cpt_ray.dedup.unicode_words import unicodedata
 from cpt_ray.errors import UserError
-
-BATCH_ROWS, BATCH_BYTES = 2048, 64 << 20
-"""Documents shingled at a time, at most: what is held in memory is these, not their row group."""
 
 
 def scheme(options: DedupOptions) -> dict[str, Any]:
@@ -76,15 +72,6 @@ def source_files(documents: str | Sequence[str]) -> tuple[list[str], dict[str, s
         return parts(documents), {"documents": read_manifest(documents).digest}
     files = [documents] if isinstance(documents, str) else list(documents)
     return files, {f"file {i}": _digest(name) for i, name in enumerate(files)}
-
-
-def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
-    """One shard per row group: {"path", "group"}."""
-    found = []
-    for name in files:
-        with _open(name) as source:
-            found += [{"path": name, "group": g} for g in range(pq.ParquetFile(source).num_row_groups)]
-    return found
 
 
 def schema_of(files: Sequence[str], id_column: str, text_column: str, options: DedupOptions) -> pa.Schema:
@@ -152,28 +139,11 @@ def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: 
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def read_batches(shard: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    """The rows of a shard, some at a time, and of an empty one none, once; None reads all columns."""
-    with _open(shard["path"]) as source:
-        file = pq.ParquetFile(source)
-        group = file.metadata.row_group(shard["group"])
-        rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-        wanted = None if columns is None else list(dict.fromkeys(columns))
-        if not group.num_rows:  # a part of which nothing was kept
-            empty = file.schema_arrow.remove_metadata().empty_table()
-            yield empty if wanted is None else empty.select(wanted)
-        for batch in file.iter_batches(
-            min(max(rows, 1), BATCH_ROWS), row_groups=[shard["group"]], columns=wanted, use_threads=False
-        ):
-            yield pa.table(batch)
-
-
 def source_schema(files: Sequence[str]) -> pa.Schema:
     """The columns of the source, by its first file."""
     if not files:
         raise UserError("no Parquet files given", fix="name an artifact or at least one file")
-    with _open(files[0]) as source:
-        return pq.ParquetFile(source).schema_arrow.remove_metadata()
+    return parquet.read_schema(files[0])
 
 
 def sign_shard(
@@ -181,7 +151,9 @@ def sign_shard(
 ) -> tuple[pa.Table, Ledger]:
     """Signatures of one row group of the source."""
     columns = [id_column, text_column, *options.columns]
-    made = [sign_table(batch, schema, id_column, text_column, options) for batch in read_batches(shard, columns)]
+    made = [
+        sign_table(batch, schema, id_column, text_column, options) for batch in parquet.read_batches(shard, columns)
+    ]
     table = pa.concat_tables([schema.empty_table(), *made])
     return table, Ledger.of("documents", read=table.num_rows, kept=table.num_rows)
 
@@ -210,7 +182,7 @@ def write_signatures(
         path,
         params=params,
         inputs=inputs,
-        shards=shards_of(files),
+        shards=parquet.shards_of(files),
         gives=schema,
         schema=schema,
         id_column=id_column,
@@ -227,10 +199,6 @@ def signature_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def _digest(name: str) -> str:
-    with _open(name) as source:
-        return f"{posixpath.basename(name)}:{hashlib.file_digest(source, xxhash.xxh3_128).hexdigest()}"
-
-
-def _open(name: str) -> Any:
     fs, target = locate(name)
-    return fs.open(target, "rb")
+    with fs.open(target, "rb") as source:
+        return f"{posixpath.basename(name)}:{hashlib.file_digest(source, xxhash.xxh3_128).hexdigest()}"

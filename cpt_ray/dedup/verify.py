@@ -85,7 +85,7 @@ def _sets_shard(shard: Mapping[str, Any], *, text_column: str, options: DedupOpt
     fs, target = locate(shard["raw"])
     lengths, base, seen = [np.zeros(0, np.int64)], 0, 0
     with writing(fs, target) as sink:
-        for batch in signatures.read_batches(shard, [text_column]) if len(rows) else ():
+        for batch in parquet.read_batches(shard, [text_column]) if len(rows) else ():
             low, high = np.searchsorted(rows, [base, base + batch.num_rows])
             if high > low:
                 text = batch.column(text_column).cast(pa.large_binary()).take(pa.array(rows[low:high] - base))

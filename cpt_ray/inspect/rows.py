@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import parts
-from cpt_ray.dedup.signatures import read_batches, shards_of
+from cpt_ray.artifacts.parquet import read_batches, shards_of
 
 Row = Mapping[str, Any]
 

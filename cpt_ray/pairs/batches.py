@@ -16,17 +16,15 @@ import itertools
 import queue
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cpt_ray.artifacts.columns import large, whole
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts.parquet import opened
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import Work, part_name, parts, read_manifest
 from cpt_ray.errors import UserError
@@ -145,7 +143,7 @@ class BatchReader:
         if not self._batches:
             raise UserError("no batches here", where=path, fix="give more pairs, or a smaller batch_size")
         # Every part but the last has as many as the first, so that no rank opens them all.
-        with _open(self._parts[0]) as file:
+        with opened(self._parts[0]) as file:
             self._of_a_part = file.num_row_groups
 
     def __len__(self) -> int:
@@ -153,7 +151,7 @@ class BatchReader:
 
     def __getitem__(self, step: int) -> pa.Table:
         name, group = self._place(range(self._batches)[step])
-        with _open(name) as file:
+        with opened(name) as file:
             return file.read_row_group(group)
 
     def _place(self, step: int) -> tuple[str, int]:
@@ -179,7 +177,7 @@ class BatchReader:
         def read() -> None:
             try:
                 for name, steps in itertools.groupby(range(start, end), key=lambda step: self._place(step)[0]):
-                    with _open(name) as file:
+                    with opened(name) as file:
                         for step in steps:
                             if not put((step, file.read_row_group(self._place(step)[1]))):
                                 return
@@ -278,10 +276,3 @@ def encoded(drawn: pa.Table, encode: Encode, options: BatchOptions) -> dict[str,
         columns["hard_ids"] = pa.LargeListArray.from_arrays(offsets, ids)
         columns["hard_hash"] = pa.array(hashes, large(HARD[1].type))
     return columns
-
-
-@contextmanager
-def _open(name: str) -> Iterator[pq.ParquetFile]:
-    fs, target = locate(name)
-    with fs.open(target, "rb") as source, pq.ParquetFile(source) as file:
-        yield file

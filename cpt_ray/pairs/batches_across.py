@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from cpt_ray.artifacts import Count, Ledger, LedgerError, Manifest, parquet, read_manifest, read_table
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_number, by_range, in_range, receive
-from cpt_ray.dedup.signatures import read_batches
+from cpt_ray.artifacts.parquet import read_batches
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.batches import (
     ORDER,

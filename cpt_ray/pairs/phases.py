@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest, read_table
 from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_hash, by_number, receive, send
+from cpt_ray.artifacts.parquet import read_batches, shards_of
 from cpt_ray.artifacts.places import locate, remove
-from cpt_ray.dedup.signatures import read_batches, shards_of
 from cpt_ray.pairs.schema import survivors
 
 ASKED = pa.schema([("doc_id", pa.string()), ("shard", pa.int32()), ("cluster_id", pa.string()), ("kept", pa.bool_())])
