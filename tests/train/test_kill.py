@@ -102,25 +102,31 @@ def draws() -> Iterator[tuple[int, int, int, random.Random]]:
 class Driver:
     """A driver of Ray in a session of its own, from which everything that it started can be found."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
-        self.watch = Watch(arguments["places"]["out"])
+    def __init__(self, arguments: dict[str, Any], said: Path) -> None:
+        self.watch, self.said = Watch(arguments["places"]["out"]), said
         root = str(Path(__file__).parents[2])
-        self.process = subprocess.Popen(
-            [sys.executable, str(DRIVER), json.dumps(arguments)],
-            # Ray's workers would step back behind all else, and starve on a machine that is in use.
-            env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        with said.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, str(DRIVER), json.dumps(arguments)],
+                # Ray's workers would step back behind all else, and starve on a machine that is in use.
+                env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
+                start_new_session=True,
+                stdout=subprocess.DEVNULL,
+                stderr=out,
+            )
 
     def alive(self) -> bool:
-        """Where it has ended by itself, its last words are printed."""
-        if self.process.poll() is None:
-            return True
-        assert self.process.stderr is not None
-        print(self.process.stderr.read().decode(errors="replace")[-3000:])
-        return False
+        return self.process.poll() is None
+
+    def wait_for_step(self, step: int) -> None:
+        try:
+            self.watch.wait_for_step(step, self.alive)
+        except AssertionError:
+            print(self.last_words())
+            raise
+
+    def last_words(self) -> str:
+        return self.said.read_text(errors="replace")[-3000:]
 
     def everything(self) -> list[psutil.Process]:
         own = psutil.Process(self.process.pid)
@@ -142,8 +148,7 @@ class Driver:
         workers[which].kill()
 
     def finish(self) -> list[dict[str, float]]:
-        _, errors = self.process.communicate(timeout=900)
-        assert self.process.returncode == 0, errors.decode()[-3000:]
+        assert self.process.wait(timeout=900) == 0, self.last_words()
         return self.watch.rows()
 
 
@@ -167,15 +172,16 @@ def test_killed_runs_repeat_the_losses_of_an_undisturbed_one(
     def start(name: str) -> Driver:
         places = {"out": str(tmp_path / name / "out"), "scratch": str(tmp_path / name / "scratch")}
         places |= {"batches": order, "heldout": corpus["heldout"], "tokenizer": tokenizer}
-        started.append(Driver({"train": options(stage), "model": MODEL, "places": places}))
+        arguments = {"train": options(stage), "model": MODEL, "places": places}
+        started.append(Driver(arguments, tmp_path / f"driver-{len(started)}.log"))
         return started[-1]
 
     expected = start("undisturbed").finish()
     run = start("killed")
     for first, which, second, _ in draws():
-        run.watch.wait_for_step(first, run.alive)
+        run.wait_for_step(first)
         run.kill_a_worker(which)
-        run.watch.wait_for_step(second, run.alive)
+        run.wait_for_step(second)
         run.kill()
         run = start("killed")
     assert run.finish() == expected
