@@ -108,7 +108,7 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The newest checkpoint that all workers see complete, or None. UserError if a run of another kind saved it."""
-        complete = self._complete()
+        complete = _complete(self.folder)
         step = _step(complete[-1]) if complete else -1
         # A network file system may show it to one worker before another.
         step = -int(self.workers.max(torch.tensor(float(-step), device=self.workers.device)))
@@ -183,17 +183,24 @@ class Checkpoints:
                 sink.flush()
                 os.fsync(sink.fileno())
             temporary.rename(target / COMPLETE)
-        for old in self._complete()[: -self.keep]:
+        for old in _complete(self.folder)[: -self.keep]:
             shutil.rmtree(old)
 
-    def _complete(self) -> list[Path]:
-        found = []
-        for path in sorted(Path(self.folder).glob("step-*")):
-            if (path / COMPLETE).exists():
-                files = json.loads((path / COMPLETE).read_text())["files"]
-                if all((path / name).exists() and (path / name).stat().st_size == size for name, size in files.items()):
-                    found.append(path)
-        return found
+
+def precision_in(folder: str) -> str | None:
+    """The precision in which the newest complete checkpoint of `folder` was trained; None without one."""
+    found = _complete(folder)
+    return json.loads((found[-1] / COMPLETE).read_text())["kind"]["precision"] if found else None
+
+
+def _complete(folder: str) -> list[Path]:
+    found = []
+    for path in sorted(Path(folder).glob("step-*")):
+        if (path / COMPLETE).exists():
+            files = json.loads((path / COMPLETE).read_text())["files"]
+            if all((path / name).exists() and (path / name).stat().st_size == size for name, size in files.items()):
+                found.append(path)
+    return found
 
 
 def _folder(folder: str, step: int) -> Path:

@@ -41,7 +41,6 @@ from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train import card
 from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.faster import faster
 from cpt_ray.train.flops import TRAINING, weights_of
 from cpt_ray.train.grad_cache import GradCache, Pairs, Step
 from cpt_ray.train.heldout import evaluate
@@ -50,7 +49,7 @@ from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
 from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.steps import CHECKPOINTS, Job, job_identity, open_engine, run_steps
+from cpt_ray.train.steps import CHECKPOINTS, Job, job_identity, open_engine, run_steps, settled
 from cpt_ray.train.temperature import Temperature
 from cpt_ray.train.writer import told_where
 
@@ -111,9 +110,7 @@ def train_model(
     words = load_tokenizer(known)
     Delimiters.of(words)
     config = config_of(model, len(words))
-    if options.precision == "auto":  # who has no identity to keep, such as a test
-        shape = Shape.of(config, sequence=max(most_x, most_y) + ADDED, trained=True)
-        options = options.model_copy(update={"precision": faster(shape, options).precision})
+    options = settled(options, Shape.of(config, sequence=max(most_x, most_y) + ADDED, trained=True), scratch)
     check_batch(options, size, max(most_x, most_y) + ADDED, context_of(config), where)
     tokens = size // max(options.workers, 1) * (most_x + most_y + 2 * ADDED)
     check_chunk(options, config, tokens, where)

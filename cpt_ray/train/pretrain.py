@@ -38,13 +38,12 @@ from cpt_ray.model.weights import (
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, evaluating
-from cpt_ray.train.faster import faster
 from cpt_ray.train.launch import launch
 from cpt_ray.train.loop import TrainResult, peak_memory_mb
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import PretrainOptions, check_divisible, check_engine
 from cpt_ray.train.schedule import rate_factor
-from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps
+from cpt_ray.train.steps import Job, job_identity, open_engine, run_steps, settled
 from cpt_ray.train.writer import told_where
 
 TILE = 256
@@ -141,9 +140,7 @@ def pretrain(
     check_divisible(options, size, "windows.batch_size")
     config = config_of(model, len(load_tokenizer(tokenizer)))
     check_logits(config, model.init)
-    if options.precision == "auto":
-        shape = Shape.of(config, sequence=context, trained=True, logits=True)
-        options = options.model_copy(update={"precision": faster(shape, options).precision})
+    options = settled(options, Shape.of(config, sequence=context, trained=True, logits=True), scratch)
     most = context_of(config)
     if context > most:
         raise UserError(

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import torch
@@ -20,15 +20,18 @@ from torch import nn
 from cpt_ray.artifacts.manifest import Manifest, canonical
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.precision import AUTO, Shape
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.progress import progress
-from cpt_ray.train.checkpoint import Checkpoints, Kind
+from cpt_ray.train.checkpoint import Checkpoints, Kind, precision_in
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, make_engine
+from cpt_ray.train.faster import faster
 from cpt_ray.train.metrics import METRICS, MetricsFile, OnMetrics
 from cpt_ray.train.options import EngineOptions
 
+Settled = TypeVar("Settled", bound=EngineOptions)
 log = logging.getLogger("cpt_ray")
 CHECKPOINTS = "checkpoints"
 """The folder of a job's checkpoints, in its scratch folder."""
@@ -59,6 +62,15 @@ class Opened(NamedTuple):
     checkpoints: Checkpoints
     finished: int
     state: dict[str, Any]
+
+
+def settled(options: Settled, shape: Shape, scratch: str) -> Settled:
+    """`options` without precision=auto: that of the checkpoint in `scratch` from which a killed run goes on, whatever this
+    machine would choose now; else the faster for a layer of `shape`."""
+    if options.precision != AUTO:
+        return options
+    begun = precision_in(os.path.join(scratch, CHECKPOINTS))
+    return options.model_copy(update={"precision": begun or faster(shape, options).precision})
 
 
 def open_engine(module: nn.Module, job: Job, workers: Workers) -> Opened:

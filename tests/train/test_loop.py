@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.precision import Choice
 from cpt_ray.model.weights import load_tokenizer, new_language_model, save_language_model
 from cpt_ray.train import grad_cache, writer
 from cpt_ray.train.checkpoint import Checkpoints, Kind
@@ -101,6 +103,24 @@ def test_a_killed_run_goes_on_to_the_bit(corpus: Any, tokenizer: str, tmp_path: 
     assert without_times(resumed.metrics) == without_times(whole.metrics)
     one, other = (torch.from_numpy(Embedder(r.model).embed(["abcde", "gh"], "y")) for r in (whole, resumed))
     assert torch.equal(one, other)
+
+
+def test_a_killed_run_goes_on_in_the_precision_it_began_with(
+    corpus: Any, tokenizer: str, places: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The faster precision is asked for anew at every call, and where two are near each other the answer changes."""
+
+    def stop(step: int, metrics: dict[str, float]) -> None:
+        if step == 10:
+            raise Killed
+
+    for measured, on_metrics in (("bf16", stop), ("fp32", None)):
+        choice = Choice(measured, 1.0, 1.0)  # type: ignore[arg-type]
+        monkeypatch.setattr("cpt_ray.train.steps.faster", lambda shape, options, choice=choice: choice)
+        with pytest.raises(Killed) if on_metrics else nullcontext():
+            train(corpus, tokenizer, places, {"precision": "auto"}, on_metrics=on_metrics)
+    marker = max(Path(places["scratch"], "checkpoints").glob("*/complete.json"))
+    assert json.loads(marker.read_text())["kind"]["precision"] == "bf16"
 
 
 def test_an_incomplete_checkpoint_does_not_count(corpus: Any, tokenizer: str, places: Any) -> None:
