@@ -88,11 +88,7 @@ def connect(options: ClusterOptions) -> Iterator[dict[str, float]]:
                 **common,
             )
     except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster answers: {error}",
-            where=f"cluster.address={options.address}",
-            fix="start one with `ray start --head`, or use cluster=laptop to start Ray here",
-        ) from error
+        raise _no_answer(options.address, error) from error
     has = _resources()
     log.info("ray: CPUs %g%s", has["num_cpus"], f", GPUs {has['num_gpus']:g}" if has["num_gpus"] else "")
     try:
@@ -109,11 +105,15 @@ def _knock(address: str | None) -> None:
     try:
         socket.create_connection((named[1].strip("[]"), int(named[2])), timeout=PATIENCE).close()
     except (OSError, OverflowError) as error:
-        raise UserError(
-            f"no Ray cluster answers: {error}",
-            where=f"cluster.address={address}",
-            fix="start one with `ray start --head`, or use cluster=laptop to start Ray here",
-        ) from error
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str | None, error: Exception) -> UserError:
+    return UserError(
+        f"no Ray cluster answers: {error}",
+        where=f"cluster.address={address}",
+        fix="start one with `ray start --head`, or use cluster=laptop to start Ray here",
+    )
 
 
 def gpus() -> float:

@@ -79,12 +79,12 @@ def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple
 
     def tables() -> Iterator[pa.Table]:
         for batch, chosen in enumerate(rows):
-            yield numbered(columns.take(pa.array(drawn[chosen])), batch, options)
+            yield _numbered(columns.take(pa.array(drawn[chosen])), batch, options)
 
     return tables(), ledger
 
 
-def numbered(rows: pa.Table, batch: int, options: BatchOptions) -> pa.Table:
+def _numbered(rows: pa.Table, batch: int, options: BatchOptions) -> pa.Table:
     """The rows of a batch, in order, with its number and their slots."""
     number = pa.array(np.full(len(rows), batch, np.int32))
     slots = pa.array(np.arange(len(rows), dtype=np.int32))

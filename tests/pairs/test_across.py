@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from cpt_ray.artifacts import Ledger, Manifest, build, exchange, parquet, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, build, exchange, read_manifest, read_table
+from cpt_ray.artifacts.store import part_name
 from cpt_ray.code.functions import FUNCTIONS
 from cpt_ray.errors import UserError
 from cpt_ray.pairs import across, make
@@ -29,13 +30,13 @@ SPLIT = SplitOptions(heldout_share=0.4)
 SMALL = NeighbourOptions(min_chars=40, max_chars=160, boilerplate_documents=3)
 
 
-def publish(path: Path, table: pa.Table, files: int, seed: int = 0) -> str:
+def publish(path: Path, table: pa.Table, files: int, seed: int = 0, row_group: int = 50) -> str:
     """The rows, shuffled, as an artifact of so many files and one without rows, as a shard leaves that kept nothing."""
     table = table.take(pa.array(np.random.default_rng(seed).permutation(len(table))))
     with build(str(path), step="toy", version=1, params={"files": files, "seed": seed}) as work:
         for number, rows in enumerate(np.array_split(np.arange(len(table)), files)):
-            parquet.write_table(f"{work.path}/part-{number:05d}.parquet", table.take(pa.array(rows)), row_group_size=50)
-        parquet.write_table(f"{work.path}/part-{files:05d}.parquet", table.slice(0, 0))
+            work.write(f"{part_name(number)}.parquet", table.take(pa.array(rows)), row_group_size=row_group)
+        work.write(f"{part_name(files)}.parquet", table.slice(0, 0))
         work.publish(Ledger.of("rows", read=len(table), kept=len(table)), rows=len(table), schema=table.schema)
     return str(path)
 

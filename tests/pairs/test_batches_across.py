@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cpt_ray.artifacts import Ledger, Manifest, build, exchange, parquet, read_manifest
+from cpt_ray.artifacts import Manifest, exchange, parquet, read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.pairs import batches, batches_across, order
 from cpt_ray.pairs.batches_across import make_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.tokens import listed
+from tests.pairs import test_across as across
 
 
 def ids(texts: list[str]) -> list[list[int]]:
@@ -45,14 +46,7 @@ def some_pairs(count: int = 900) -> pa.Table:
 
 
 def publish(path: Path, table: pa.Table, files: int) -> str:
-    """The rows, shuffled, as an artifact of so many files and one without rows, as a shard leaves that kept nothing."""
-    table = table.take(pa.array(np.random.default_rng(files).permutation(len(table))))
-    with build(str(path), step="toy", version=1, params={"files": files}) as work:
-        for number, rows in enumerate(np.array_split(np.arange(len(table)), files)):
-            parquet.write_table(f"{work.path}/part-{number:05d}.parquet", table.take(pa.array(rows)), row_group_size=90)
-        parquet.write_table(f"{work.path}/part-{files:05d}.parquet", table.slice(0, 0))
-        work.publish(Ledger.of("rows", read=len(table), kept=len(table)), rows=len(table), schema=table.schema)
-    return str(path)
+    return across.publish(path, table, files, seed=files, row_group=90)
 
 
 def make(path: Path, pairs: str, options: BatchOptions, split: str | None = "train") -> Manifest:
