@@ -14,16 +14,20 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
 from cpt_ray.evaluate.report import machine
 from cpt_ray.serve.exact import top_k
-from cpt_ray.serve.graph import GraphIndex, build
+from cpt_ray.serve.graph import GRAPH, GraphIndex, build
+from cpt_ray.serve.indexes.hnsw import Hnsw
+from cpt_ray.serve.joined import join
 
 RESULT = Path(__file__).parent / "results" / "ann.json"
 K, WIDTH, LATENT = 10, 256, 32
@@ -48,13 +52,25 @@ def unit(rows: int, seed: int) -> np.ndarray:
 
 
 def ours(vectors: np.ndarray, threads: int, folder: str) -> Iterator[Found]:
-    """`index.kind=hnsw`: usearch by one thread a graph, int8 by one factor, scored by the vectors as they are."""
-    started = time.perf_counter()
-    build(folder, vectors, values="int8", links=LINKS, breadth=BREADTH, rows_per_graph=1_000_000)
+    """`index.kind=hnsw`: usearch by one thread a part, int8 by one factor, scored by the vectors as they are."""
+    started, rows = time.perf_counter(), Hnsw().rows_per_part
+    pieces = {f"{folder}/{start}": vectors[start : start + rows] for start in range(0, len(vectors), rows)}
+
+    def one(at: str) -> None:
+        Path(at).mkdir()
+        build(at, pieces[at], values="int8", links=LINKS, breadth=BREADTH)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, pieces))
     took = time.perf_counter() - started
-    size = sum(path.stat().st_size for path in Path(folder).glob("graph-*"))
+    size = sum(path.stat().st_size for path in Path(folder).rglob(GRAPH))
     for breadth in (32, 64, 128):
-        made = GraphIndex(None, "", vectors, folder, breadth)  # type: ignore[arg-type]
+        made = join(
+            [
+                GraphIndex(pa.table({"row": np.arange(len(piece))}), "", piece, at, breadth)
+                for at, piece in pieces.items()
+            ]
+        )
         yield f"ours int8, breadth {breadth}", took, size, lambda q, made=made: made.search(q, K)[1]
 
 

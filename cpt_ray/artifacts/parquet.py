@@ -84,6 +84,35 @@ def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
+def slices_of(files: Sequence[str], rows: int) -> list[dict[str, Any]]:
+    """The rows of Parquet files in pieces of at most so many, none across two files: {"part", "start", "rows"}."""
+    found = []
+    for name in files:
+        with opened(name) as file:
+            count = file.metadata.num_rows
+        found += [{"part": name, "start": at, "rows": min(rows, count - at)} for at in range(0, count, rows)]
+    return found
+
+
+def read_slice(piece: Mapping[str, Any], columns: Sequence[str]) -> pa.Table:
+    """The rows of one of `slices_of`; of their file the row groups that hold them are read. UserError for a column that
+    is not there."""
+    with opened(piece["part"]) as file:
+        there = file.schema_arrow.names
+        if missing := [name for name in columns if name not in there]:
+            raise UserError(f"no column {missing[0]!r}", where=piece["part"], fix=f"of these: {', '.join(there)}")
+        groups, skipped, before, end = [], 0, 0, piece["start"] + piece["rows"]
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            if before < end and before + count > piece["start"]:
+                groups.append(group)
+            elif before + count <= piece["start"]:
+                skipped += count
+            before += count
+        table = file.read_row_groups(groups, columns=list(dict.fromkeys(columns)), use_threads=False)
+        return table.slice(piece["start"] - skipped, piece["rows"])
+
+
 def read_batches(shard: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[pa.Table]:
     """The rows of a shard, some at a time, and of an empty one none, once; None reads all columns."""
     with opened(shard["path"]) as file:

@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.parquet import read_table
-from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts.parquet import read_schema, read_slice, slices_of
 from cpt_ray.artifacts.stage import Needs, Stage
 from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.cluster import gpus, remotely
@@ -74,7 +72,7 @@ def schema(dimension: int, dtype: str) -> pa.Schema:
 
 def embed_shard(shard: Mapping[str, Any], *, model: str, options: EmbedOptions) -> tuple[pa.Table, Ledger]:
     """Vectors of the rows `start` .. `start + rows` of the Parquet file `part`."""
-    table = read_table(shard["part"], [options.key, options.text]).slice(shard["start"], shard["rows"])
+    table = read_slice(shard, [options.key, options.text])
     texts = table.column(options.text).to_pylist()
     kept = [row for row, text in enumerate(texts) if text and text.strip()]
     embedder = _embedder(model, options.precision, options.chunk_tokens, options.device)
@@ -102,21 +100,18 @@ def read_info(model: str) -> ModelInfo:
     return ModelInfo.model_validate_json(name.read_text())
 
 
+def shards_of_source(source: str, rows_per_shard: int) -> list[dict[str, Any]]:
+    """What the parts of the vectors of the artifact `source` are made of, one by one."""
+    return slices_of(parts(source), rows_per_shard)
+
+
 def _shards(source: str, options: EmbedOptions) -> list[dict[str, Any]]:
-    shards = []
     for part in parts(source):
-        fs, name = locate(part)
-        with fs.open(name, "rb") as opened:
-            file = pq.ParquetFile(opened)
-            for column in (options.key, options.text):
-                if column not in file.schema_arrow.names:
-                    raise UserError(
-                        f"no column {column!r}", where=part, fix=f"one of {', '.join(file.schema_arrow.names)}"
-                    )
-            rows = file.metadata.num_rows
-        for start in range(0, rows, options.rows_per_shard):
-            shards.append({"part": part, "start": start, "rows": min(options.rows_per_shard, rows - start)})
-    return shards
+        there = read_schema(part).names
+        for column in (options.key, options.text):
+            if column not in there:
+                raise UserError(f"no column {column!r}", where=part, fix=f"one of {', '.join(there)}")
+    return shards_of_source(source, options.rows_per_shard)
 
 
 @functools.lru_cache(maxsize=2)

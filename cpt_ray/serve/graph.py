@@ -1,8 +1,8 @@
-"""Graphs of neighbours over a memory-mapped matrix: what they find is scored by the matrix itself, as exact search scores.
+"""A graph of neighbours over a memory-mapped matrix: what it finds is scored by the matrix itself, as exact search scores.
 
     Q queries   N vectors   D dimensions   k answers
 
-A graph covers so many rows of the matrix and is built by one thread: threads that share a graph make another each time. In
+A graph covers one part of an index and is built by one thread: threads that share a graph make another each time. In
 int8 all sums are of whole numbers, so its bytes are the same on every machine too. Graphs are mapped from disk, as the
 matrix is, so that an index may be larger than memory.
 
@@ -13,21 +13,18 @@ but for rounding, which the scores by the matrix undo among what was found.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from usearch.index import Index as Graph
 
 from cpt_ray.errors import UserError
-from cpt_ray.progress import progress
 from cpt_ray.serve.exact import rescored, top_k
 from cpt_ray.serve.indexes import Index
 
-GRAPH = "graph-{:05d}.usearch"
+GRAPH = "graph.usearch"
 ADDED_AT_ONCE = 4096
 ASKED = 256
 """Vectors whose neighbours are looked up to measure recall."""
@@ -37,20 +34,19 @@ SHORT = {"int8": "i8", "float16": "f16", "float32": "f32"}
 
 @dataclass(frozen=True)
 class GraphIndex(Index):
-    """`vectors` (N, D) of length 1 and the graphs in `folder`, which are read from disk as they are needed."""
+    """`vectors` (N, D) of length 1 and their graph in `folder`, which are read from disk as they are needed."""
 
     vectors: np.ndarray
     folder: str
     breadth: int
 
     @cached_property
-    def graphs(self) -> list[Graph]:
-        """In order of their rows. UserError where they do not hold all vectors: the others would never be found."""
-        paths = sorted(Path(self.folder).glob("graph-*.usearch"))
-        found = [graph for path in paths if (graph := Graph.restore(str(path), view=True)) is not None]
-        if (held := sum(map(len, found))) != len(self.vectors):
+    def graph(self) -> Graph:
+        """UserError where it does not hold all vectors: the others would never be found."""
+        found = Graph.restore(os.path.join(self.folder, GRAPH), view=True)
+        if (held := 0 if found is None else len(found)) != len(self.vectors):
             raise UserError(
-                f"the graphs hold {held:,} of {len(self.vectors):,} vectors",
+                f"the graph holds {held:,} of {len(self.vectors):,} vectors",
                 where=self.folder,
                 fix="make the index again with `cpt-ray embed`",
             )
@@ -63,21 +59,16 @@ class GraphIndex(Index):
         """As of Index; ties by row. UserError where the widths differ or a query is not finite."""
         k = min(k, len(self.vectors))
         top_k(queries, self.vectors[:1], 1)  # the same refusals
-        asked = _narrow(queries, None) if self.graphs[0].dtype.name == "I8" else np.ascontiguousarray(queries)
+        graph, wanted = self.graph, min(max(self.breadth, k), len(self.vectors))
+        asked = _narrow(queries, None) if graph.dtype.name == "I8" else np.ascontiguousarray(queries)
+        graph.expansion_search = max(self.breadth, k)  # type: ignore[misc]
+        matches: Any = graph.search(asked, wanted, threads=len(os.sched_getaffinity(0)))
+        keys = matches.keys.reshape(len(queries), -1)
+        counts = np.atleast_1d(matches.counts) if len(queries) > 1 else [keys.shape[1]]
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        found: list[list[np.ndarray]] = [[] for _ in queries]
-        for graph in self.graphs:
-            graph.expansion_search = max(self.breadth, k)  # type: ignore[misc]
-            matches: Any = graph.search(
-                asked, min(max(self.breadth, k), len(graph)), threads=len(os.sched_getaffinity(0))
-            )
-            keys = matches.keys.reshape(len(queries), -1)
-            counts = np.atleast_1d(matches.counts) if len(queries) > 1 else [keys.shape[1]]
-            for each, row, count in zip(found, keys, counts, strict=True):
-                each.append(row[:count].astype(np.int64))
-        for i, parts in enumerate(found):
-            candidates = np.concatenate(parts)
-            if len(candidates) < k:  # a graph with vectors that nothing leads to, as where all are equal
+        for i, (row, count) in enumerate(zip(keys, counts, strict=True)):
+            candidates = row[:count].astype(np.int64)
+            if len(candidates) < k:  # vectors that nothing leads to, as where all are equal
                 scores[i], rows[i] = (one[0] for one in top_k(queries[i : i + 1], self.vectors, k))
                 continue
             exact = rescored(np.ascontiguousarray(queries[i], np.float32), self.vectors, candidates)
@@ -86,31 +77,16 @@ class GraphIndex(Index):
         return scores, rows
 
 
-def build(folder: str, vectors: np.ndarray, *, values: str, links: int, breadth: int, rows_per_graph: int) -> None:
-    """Write the graphs of `vectors` (N, D) into `folder`."""
-    largest = max((float(np.abs(part).max()) for part in _parts(vectors, 0, len(vectors))), default=1.0)
-    starts = range(0, len(vectors), rows_per_graph)
-
-    with progress("index", total=len(vectors), unit="vectors") as bar:
-
-        def one(number: int) -> None:
-            start = starts[number]
-            end = min(start + rows_per_graph, len(vectors))
-            graph = Graph(
-                ndim=vectors.shape[1], metric="ip", dtype=SHORT[values], connectivity=links, expansion_add=breadth
-            )
-            for part in _parts(vectors, start, end):
-                graph.add(
-                    np.arange(start, start + len(part)),
-                    _narrow(part, largest) if values == "int8" else np.array(part, np.float32),
-                    threads=1,
-                )
-                start += len(part)
-                bar.advance(len(part))
-            graph.save(os.path.join(folder, GRAPH.format(number)))
-
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "graph") as threads:
-            list(threads.map(one, range(len(starts))))
+def build(folder: str, vectors: np.ndarray, *, values: str, links: int, breadth: int) -> None:
+    """Write the graph of `vectors` (N, D) into `folder`."""
+    largest = max((float(np.abs(part).max()) for part in _parts(vectors)), default=1.0)
+    graph = Graph(ndim=vectors.shape[1], metric="ip", dtype=SHORT[values], connectivity=links, expansion_add=breadth)
+    at = 0
+    for part in _parts(vectors):
+        narrow = _narrow(part, largest) if values == "int8" else np.array(part, np.float32)
+        graph.add(np.arange(at, at + len(part)), narrow, threads=1)
+        at += len(part)
+    graph.save(os.path.join(folder, GRAPH))
 
 
 def recall(folder: str, vectors: np.ndarray, breadth: int) -> dict[str, Any]:
@@ -119,12 +95,16 @@ def recall(folder: str, vectors: np.ndarray, breadth: int) -> dict[str, Any]:
     queries, k = np.array(vectors[rows], np.float32), min(NEAREST + 1, len(vectors))
     index = GraphIndex(None, "", vectors, folder, breadth)  # type: ignore[arg-type]
     pairs = zip(top_k(queries, vectors, k)[1], index.search(queries, k)[1], rows, strict=True)
-    shares = [len((set(true) & set(found)) - {row}) / max(len(set(true) - {row}), 1) for true, found, row in pairs]
-    return {f"recall_at_{NEAREST}": round(float(np.mean(shares)), 4), "queries": len(rows)}
+    shares = [
+        len((set(true) & set(found)) - {row}) / len(others)
+        for true, found, row in pairs
+        if (others := set(true) - {row})
+    ]
+    return {f"recall_at_{NEAREST}": round(float(np.mean(shares)), 4) if shares else 1.0, "queries": len(rows)}
 
 
-def _parts(vectors: np.ndarray, start: int, end: int) -> list[np.ndarray]:
-    return [vectors[at : min(at + ADDED_AT_ONCE, end)] for at in range(start, end, ADDED_AT_ONCE)]
+def _parts(vectors: np.ndarray) -> list[np.ndarray]:
+    return [vectors[at : at + ADDED_AT_ONCE] for at in range(0, len(vectors), ADDED_AT_ONCE)]
 
 
 def _narrow(vectors: np.ndarray, largest: float | None) -> np.ndarray:

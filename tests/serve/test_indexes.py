@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import cpt_ray.serve.indexes
-from cpt_ray.artifacts import read_manifest, run_flow
+from cpt_ray.artifacts import run_flow
+from cpt_ray.artifacts.manifest import File
 from cpt_ray.errors import UserError
 from cpt_ray.kinds import kinds, one_of
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.options import Options
-from cpt_ray.serve.exact import ExactIndex
 from cpt_ray.serve.index import read_index
 from cpt_ray.serve.indexes.exact import Exact
 from cpt_ray.serve.options import EmbedOptions
@@ -77,8 +76,8 @@ def test_a_new_index_is_one_file(
     kind = config.validate(Chosen, {"index": {"kind": "signs", "dimensions": 16}}).index
     source, out = publish("functions", functions(0, 12)), str(tmp_path / "out")
     made = run_flow(embed.flow(out, source, model_folder, EmbedOptions(), kind=kind))[f"{out}/index"]
-    assert made.extra["index"] == {"kind": "signs", "dimensions": 16}
-    assert not Path(out, "index", "vectors.npy").exists()
+    assert made.extra["index"] == {"kind": "signs", "dimensions": 16, "rows_per_part": 250_000}
+    assert not Path(out, "index", "part-00000", "vectors.npy").exists()
     opened, embedder = open_index(out, None, model_folder, "cpu")
     assert type(opened).__name__ == "SignsIndex"
     assert opened.model == weights_identity(model_folder)
@@ -95,16 +94,18 @@ def test_a_new_index_is_one_file(
     assert "exact" in caught.value.fix
 
 
-def test_an_index_of_before_there_were_kinds_is_exact(
-    tmp_path: Path, publish: Callable[..., str], model_folder: str, monkeypatch: pytest.MonkeyPatch
+def test_an_index_of_an_earlier_version_is_refused(
+    tmp_path: Path, publish: Callable[..., str], model_folder: str
 ) -> None:
+    """Its files lie otherwise; and of one of today no file may be gone."""
     out = str(tmp_path / "out")
-    run_flow(embed.flow(out, publish("functions", functions(0, 5)), model_folder, EmbedOptions()))
-    manifest = read_manifest(f"{out}/index")
-    assert manifest.extra["index"] == {"kind": "exact"}
-    before = manifest.model_copy(update={"extra": {"model": manifest.extra["model"]}})
-    monkeypatch.setattr("cpt_ray.serve.index.read_manifest", lambda path: before)
-    opened = read_index(f"{out}/index")
-    assert isinstance(opened, ExactIndex)
-    query = np.asarray(opened.vectors[3:4], np.float32)
-    assert opened.search(query, 1)[0].tolist() == [[pytest.approx(1, abs=1e-6)]]
+    made = run_flow(embed.flow(out, publish("functions", functions(0, 5)), model_folder, EmbedOptions()))[f"{out}/index"]
+    assert [file.path for file in made.files] == ["part-00000/rows.arrow", "part-00000/vectors.npy"]
+    Path(out, "index", "part-00000", "rows.arrow").unlink()
+    with pytest.raises(UserError, match="gone") as caught:
+        read_index(f"{out}/index")
+    assert "rows.arrow" in str(caught.value.where)
+    before = made.model_copy(update={"files": [File(path="rows.parquet", size=1, digest="0")]})
+    Path(out, "index", "manifest.json").write_text(before.model_dump_json())
+    with pytest.raises(UserError, match="earlier version"):
+        read_index(f"{out}/index")

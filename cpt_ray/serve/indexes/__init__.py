@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
@@ -57,12 +59,17 @@ class Index(ABC):
 
 
 class Kind(Options):
-    """What a module of this folder gives."""
+    """What a module of this folder gives: how a part of the vectors is made ready for searching, and is opened."""
+
+    rows_per_part: int = Field(
+        250_000, ge=1, description="vectors of a part of the index; parts are built side by side and searched as one"
+    )
 
     @abstractmethod
     def build(self, folder: str) -> dict[str, Any] | None:
-        """Add to `folder` what searching needs beside VECTORS, the matrix (N, D) float16 or float32 that lies there. What it
-        gives, such as a recall, is kept in the manifest as `measured`."""
+        """Add to `folder` what searching needs beside VECTORS, the matrix (N, D) float16 or float32 that lies there: those
+        of one part. What it gives, such as a recall, is kept in the manifest as `measured`: means over all parts, sums of
+        whole numbers."""
 
     @abstractmethod
     def open(self, folder: str, rows: pa.Table, model: str) -> Index:

@@ -1,4 +1,4 @@
-"""Approximate search by graphs of neighbours (HNSW: Malkov and Yashunin 2016; usearch), scored exactly (serve/graph.py)."""
+"""Approximate search by a graph of neighbours (HNSW: Malkov and Yashunin 2016; usearch), scored exactly (serve/graph.py)."""
 
 from __future__ import annotations
 
@@ -13,30 +13,22 @@ if TYPE_CHECKING:
 
 
 class Hnsw(Kind):
-    """Graphs of neighbours on disk: a part of the vectors is looked at, and most of the nearest are found."""
+    """A graph of neighbours on disk for each part: a share of the vectors is looked at, and most of the nearest are found."""
 
     kind: Literal["hnsw"] = "hnsw"
     values: Literal["int8", "float16", "float32"] = Field(
-        "int8", description="of the vectors in the graphs; what they find is scored by the vectors as they are"
+        "int8", description="of the vectors in the graph; what it finds is scored by the vectors as they are"
     )
     breadth: int = Field(64, ge=10, description="vectors that a search keeps in view: more find more and take longer")
     links: int = Field(16, ge=4, le=128, description="neighbours of a vector in the graph")
     build_breadth: int = Field(128, ge=10, description="as breadth, while the graph is built")
-    rows_per_graph: int = Field(1_000_000, ge=1, description="vectors of one graph; several are built at once")
 
     def build(self, folder: str) -> dict[str, Any]:
-        """The graphs, and the share of the ten nearest that they find."""
+        """The graph, and the share of the ten nearest that it finds."""
         from cpt_ray.serve.graph import build, recall
 
         vectors = open_vectors(folder)
-        build(
-            folder,
-            vectors,
-            values=self.values,
-            links=self.links,
-            breadth=self.build_breadth,
-            rows_per_graph=self.rows_per_graph,
-        )
+        build(folder, vectors, values=self.values, links=self.links, breadth=self.build_breadth)
         return recall(folder, vectors, self.breadth)
 
     def open(self, folder: str, rows: pa.Table, model: str) -> Index:
