@@ -13,7 +13,7 @@ import logging
 import posixpath
 from typing import Any
 
-from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, read_table, run_flow
+from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import TokenizerOptions
@@ -102,7 +102,7 @@ def make_windows(path: str, corpus: str, tokenizer: str, options: PackOptions, n
     with under("windows", PackOptions):
         return build_windows(
             path,
-            read_table(corpus, ["id", "text"]),
+            corpus,
             functools.partial(encode, known, max_tokens=MAX_TOKENS),
             known.eos_token_id,
             options,

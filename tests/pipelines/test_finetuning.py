@@ -336,7 +336,6 @@ def test_going_on_from_weights_changed_in_place_packs_again(model: str, tmp_path
     shutil.copytree(model, init)
     seen: list[Any] = []
     monkeypatch.setattr(pretrain, "make_corpus", lambda *_, **__: "corpus")
-    monkeypatch.setattr(pretrain, "read_table", lambda *_: None)
     monkeypatch.setattr(pretrain, "build_windows", lambda *given: seen.append(given[-1]["tokenizer"]))
     monkeypatch.setattr(pretrain, "read_manifest", lambda path: path)
     monkeypatch.setattr(

@@ -13,12 +13,14 @@ from safetensors import safe_open
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from cpt_ray.artifacts import Ledger, build, parts, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import load_language_model
 from cpt_ray.pairs.batches import BatchReader
+from cpt_ray.train import packing
 from cpt_ray.train.options import PackOptions, PretrainOptions
-from cpt_ray.train.packing import pack
+from cpt_ray.train.packing import build_windows, in_order, pack
 from cpt_ray.train.pretrain import TokenLoss, _windows, check_head, check_logits, pretrain
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
@@ -49,11 +51,17 @@ def test_token_loss_equals_cross_entropy() -> None:
     assert torch.allclose(got[1], weight.grad, atol=1e-13)
 
 
-def test_packing_loses_no_token_and_does_not_depend_on_order() -> None:
+def packed(folder: Path, texts: pa.Table, encode: Any, options: PackOptions) -> tuple[list[pa.Table], Ledger]:
+    ordered = [in_order(texts, options.seed)]
+    tables, ledger = pack(ordered, texts.num_rows, encode, 256, options, str(folder / "tokens"))
+    return list(tables), ledger
+
+
+def test_packing_loses_no_token_and_does_not_depend_on_order(tmp_path: Path) -> None:
     """Windows are the texts, each followed by the end token, in one stream without gaps; shuffled input gives the same."""
     options = PackOptions(context=16, batch_size=4)
-    tables, ledger = pack(texts(), encode, 256, options)
-    table = pa.concat_tables(list(tables))
+    tables, ledger = packed(tmp_path, texts(), encode, options)
+    table = pa.concat_tables(tables)
     ledger.check("test")
     windows = table["ids"].to_pylist()
     assert {len(window) for window in windows} == {16}
@@ -62,10 +70,29 @@ def test_packing_loses_no_token_and_does_not_depend_on_order() -> None:
     counts = np.bincount(np.concatenate(windows), minlength=257)
     assert (np.bincount(written, minlength=257) - counts).clip(max=0).sum() == 0
     shuffled = texts().take(np.random.default_rng(0).permutation(200))
-    assert pa.concat_tables(list(pack(shuffled, encode, 256, options)[0])).equals(table)
+    assert pa.concat_tables(packed(tmp_path, shuffled, encode, options)[0]).equals(table)
 
 
-def test_packing_reads_only_what_the_steps_need() -> None:
+@pytest.mark.parametrize("steps", [None, 7])
+def test_texts_that_go_through_an_exchange_give_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int | None
+) -> None:
+    """However they are cut into files: the windows and the ledger are those of one table, and nothing is left of the way."""
+    options, table = PackOptions(context=16, batch_size=4, steps=steps, seed=3), texts(2000)
+    published = []
+    for name, rows, one_table in (("one", 2000, 10**6), ("some", 700, 300), ("many", 90, 1999)):
+        monkeypatch.setattr(packing, "ONE_TABLE", one_table)
+        corpus, out = str(tmp_path / f"{name}-corpus"), str(tmp_path / name)
+        with build(corpus, step="corpus", version=1, params={}) as work:
+            work.write_parts(table, rows)
+            work.publish(Ledger.of("texts", read=2000, kept=2000), rows=2000, schema=table.schema)
+        made = build_windows(out, corpus, encode, 256, options, {"corpus": read_manifest(corpus)})
+        published.append(([Path(part).read_bytes() for part in parts(out)], made.ledger, made.extra))
+        assert not Path(f"{out}.phases").exists()
+    assert published[0] == published[1] == published[2]
+
+
+def test_packing_reads_only_what_the_steps_need(tmp_path: Path) -> None:
     options = PackOptions(context=16, batch_size=4, steps=3)
     seen = []
 
@@ -73,12 +100,12 @@ def test_packing_reads_only_what_the_steps_need() -> None:
         seen.append(len(batch))
         return encode(batch)
 
-    tables, ledger = pack(texts(5000), counted, 256, options)
-    assert len(list(tables)) == 3
+    tables, ledger = packed(tmp_path, texts(5000), counted, options)
+    assert len(tables) == 3
     assert sum(seen) < 1000
     assert ledger.check("test").units["texts"].dropped["not_reached"] == 5000 - sum(seen)
     with pytest.raises(UserError, match="fill"):
-        pack(texts(2), encode, 256, PackOptions(context=64, batch_size=4))
+        packed(tmp_path, texts(2), encode, PackOptions(context=64, batch_size=4))
 
 
 def test_pretraining_learns_resumes_and_writes_a_standard_folder(corpus: Any, tokenizer: str, tmp_path: Path) -> None:
