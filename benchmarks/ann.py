@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cpt_ray.evaluate.report import machine
-from cpt_ray.serve.exact import top_k
+from cpt_ray.nearest import top_k
 from cpt_ray.serve.graph import GRAPH, GraphIndex, build
 from cpt_ray.serve.indexes.hnsw import Hnsw
 from cpt_ray.serve.joined import join

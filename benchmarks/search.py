@@ -1,4 +1,4 @@
-"""Exact search: cpt_ray.serve.exact beside other exact searches on the same vectors, threads and k. Run as `make
+"""Exact search: cpt_ray.nearest beside other exact searches on the same vectors, threads and k. Run as `make
 bench-search`.
 
 Each is timed on its best of several runs, after one that warms up; the rows found are compared before a time counts.
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cpt_ray.evaluate.report import machine
-from cpt_ray.serve.exact import top_k
+from cpt_ray.nearest import top_k
 
 RESULT = Path(__file__).parent / "results" / "search.json"
 K = 10

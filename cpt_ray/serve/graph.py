@@ -21,7 +21,7 @@ import numpy as np
 from usearch.index import Index as Graph
 
 from cpt_ray.errors import UserError
-from cpt_ray.serve.exact import rescored, top_k
+from cpt_ray.nearest import rescored, top_k
 from cpt_ray.serve.indexes import Index
 
 GRAPH = "graph.usearch"

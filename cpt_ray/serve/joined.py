@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from cpt_ray.errors import UserError
+from cpt_ray.nearest import best_of
 from cpt_ray.serve.indexes import Index
 
 
@@ -47,8 +48,7 @@ class Joined(Index):
         for start, part in zip(self.starts, self.parts, strict=False):
             found, at = part.search(queries, min(k, part.rows.num_rows))
             scores, rows = np.concatenate([scores, found], axis=1), np.concatenate([rows, at + start], axis=1)
-            best = np.lexsort((rows, -scores), axis=1)[:, :k]
-            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+            scores, rows = best_of(scores, rows, k)
         return scores, rows
 
     def vectors_of(self, rows: np.ndarray) -> np.ndarray | None:

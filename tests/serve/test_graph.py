@@ -11,7 +11,7 @@ import pytest
 
 from cpt_ray.artifacts import read_manifest
 from cpt_ray.errors import UserError
-from cpt_ray.serve.exact import top_k
+from cpt_ray.nearest import top_k
 from cpt_ray.serve.graph import GraphIndex
 from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.indexes.hnsw import Hnsw

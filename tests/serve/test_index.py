@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cpt_ray import nearest
 from cpt_ray.artifacts import check_flow, run_flow
 from cpt_ray.artifacts.parquet import read_table
 from cpt_ray.artifacts.store import parts
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import weights_identity
-from cpt_ray.serve import exact
+from cpt_ray.nearest import top_k
 from cpt_ray.serve.embed import embed_table
-from cpt_ray.serve.exact import top_k
 from cpt_ray.serve.index import build_index, read_index
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.search import Answer
@@ -41,7 +41,7 @@ def test_equals_sorting_all_scores(dtype: type, k: int, monkeypatch: pytest.Monk
     vectors, queries = unit(rng.standard_normal((200, 16))).astype(dtype), unit(rng.standard_normal((9, 16)))
     want_scores, want_rows = _by_sorting(queries, vectors, k)
     for tile_scores in (1 << 22, 9 * 13):
-        monkeypatch.setattr(exact, "TILE_SCORES", tile_scores)
+        monkeypatch.setattr(nearest, "TILE_SCORES", tile_scores)
         scores, rows = top_k(queries, vectors, k)
         assert scores.dtype == np.float32
         np.testing.assert_array_equal(rows, want_rows)
@@ -51,8 +51,8 @@ def test_equals_sorting_all_scores(dtype: type, k: int, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("tile_scores", [1 << 22, 40, 333])
 def test_equal_vectors_come_in_the_order_of_their_rows(tile_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many copies of few vectors: within equal scores the smaller row is first, across tiles too."""
-    monkeypatch.setattr(exact, "TILE_SCORES", tile_scores)
-    monkeypatch.setattr(exact, "MANY", 100)  # more ties than this are cut to the exact best on the way
+    monkeypatch.setattr(nearest, "TILE_SCORES", tile_scores)
+    monkeypatch.setattr(nearest, "MANY", 100)  # more ties than this are cut to the exact best on the way
     rng = np.random.default_rng(1)
     kind = rng.integers(0, 5, 3000)
     vectors = unit(rng.standard_normal((5, 48)))[kind]

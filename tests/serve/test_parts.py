@@ -15,9 +15,10 @@ from cpt_ray.artifacts import parquet, read_manifest
 from cpt_ray.artifacts.parquet import read_slice, slices_of
 from cpt_ray.artifacts.store import read_table
 from cpt_ray.errors import UserError
+from cpt_ray.nearest import top_k
 from cpt_ray.serve import index as built
 from cpt_ray.serve.embed import embed_table
-from cpt_ray.serve.exact import ExactIndex, top_k
+from cpt_ray.serve.exact import ExactIndex
 from cpt_ray.serve.index import build_index, read_index
 from cpt_ray.serve.indexes import Kind
 from cpt_ray.serve.indexes.exact import Exact
