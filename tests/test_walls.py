@@ -13,7 +13,19 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "cpt_ray"
 
 FLOORS = [
-    {"compat", "errors", "options", "kinds", "progress", "memory", "machine", "ranking", "nearest", "words", "addresses"},
+    {
+        "compat",
+        "errors",
+        "options",
+        "kinds",
+        "progress",
+        "memory",
+        "machine",
+        "ranking",
+        "nearest",
+        "words",
+        "addresses",
+    },
     {"artifacts", "tracking", "cluster"},
     {"installed"},
     {"web", "code", "dedup"},

@@ -49,22 +49,26 @@ def run_shards(
         if out.manifest is not None:
             return out.manifest
         scratch, place = out.scratch, out.place
-        todo = [i for i in range(len(shards)) if _finished(scratch, i) is None]
+        done: dict[int, dict[str, Any]] = {}
+        for i in range(len(shards)) if out.resumed else ():
+            if (found := _finished(scratch, i)) is not None:
+                done[i] = found
+        todo = [i for i in range(len(shards)) if i not in done]
 
         def run(row: dict[str, Any]) -> dict[str, Any]:
             return _run_shard(row, work=work, schema=schema, out=place, step=step, row_group=row_group)
 
         rows = [{"index": i, "shard": json.dumps(shards[i])} for i in todo]
         with progress(step, total=len(shards), unit="shards") as bar:
-            bar.advance(len(shards) - len(todo))
+            bar.advance(len(done))
             for result in _execute(rows, run, asks or {"num_cpus": 1.0}):
-                counts = Ledger.from_dict(json.loads(result["ledger"]))
+                done[result["index"]] = json.loads(result["done"])
+                counts = Ledger.of_whole(done[result["index"]]["ledger"])
                 bar.advance(1, **{unit: counts.rows_in, "kept": counts.kept, "dropped": sum(counts.dropped.values())})
         ledger, total = Ledger.empty(), 0
         files: list[File] = []
         for i in range(len(shards)):
-            finished = _finished(scratch, i)
-            if finished is None:
+            if (finished := done.get(i)) is None:
                 raise RuntimeError(f"{step}: shard {i} of {path} reported nothing; its rows would be lost")
             ledger += Ledger.of_whole(finished["ledger"])
             total += finished["rows"]
@@ -83,10 +87,10 @@ def _run_shard(
     file = out.write(f"{part_name(index)}.parquet", table, row_group_size=row_group)
     # The part is complete before its ledger appears: a kill in between only repeats this shard.
     seconds = time.monotonic() - started
-    done = {"ledger": ledger.whole(), "rows": table.num_rows, "file": file.model_dump(), "seconds": seconds}
+    done = json.dumps({"ledger": ledger.whole(), "rows": table.num_rows, "file": file.model_dump(), "seconds": seconds})
     fs, scratch = locate(posixpath.join(out.path, SCRATCH))
-    write(fs, posixpath.join(scratch, f"{part_name(index)}.json"), json.dumps(done).encode())
-    return {"index": index, "ledger": json.dumps(ledger.to_dict())}
+    write(fs, posixpath.join(scratch, f"{part_name(index)}.json"), done.encode())
+    return {"index": index, "done": done}
 
 
 def _finished(scratch: str, index: int) -> dict[str, Any] | None:

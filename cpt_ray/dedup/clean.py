@@ -2,25 +2,46 @@
 
 Both are facts of the whole corpus and not of one archive: which capture of a page is the latest, and on how many of a
 host's pages a paragraph stands. Older captures go first, or a page fetched ten times would make its own text furniture.
+
+1. *older captures*: a shard is told which of its rows have a later capture of their URL.
+2. *hosts*: a shard is told how many pages its hosts have.
+3. *paragraphs*: a shard is told which of its paragraphs stand on so many of them that they go.
+4. A map drops both.
+
+Up to ONE_TABLE documents 1 to 3 are tables of the whole corpus, made here and handed to every shard; of more, exchanges by
+URL, host, and host and paragraph, in which the driver holds nothing of a document.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, read_manifest, read_table
 from cpt_ray.artifacts.columns import whole
+from cpt_ray.artifacts.exchange import Sent, buckets_for, by_hash, by_number, receive, send
+from cpt_ray.artifacts.places import locate, remove
 from cpt_ray.dedup import signatures
 from cpt_ray.dedup.options import CleanOptions
-from cpt_ray.dedup.paragraphs import COUNTS, count_paragraphs, drop_repeated, repeated, total
+from cpt_ray.dedup.paragraphs import COUNTS, count_paragraphs, drop_repeated, host_pages, often, repeated, total
 from cpt_ray.errors import UserError
 
+ONE_TABLE = 50_000
+"""Documents whose captures and paragraphs are tables in memory; of more they go through exchanges."""
+PARAGRAPHS_OF_A_DOCUMENT = 16
+"""About how many different ones; only how full a bucket gets depends on it."""
+Shard = Mapping[str, Any]
+Told = pa.Table | Sent
+"""What shards are told: one table for all, or to each its own."""
+FURNITURE = pa.schema([*(COUNTS.field(name) for name in ("host", "paragraph")), pa.field("shard", pa.int32())])
+ASKED = pa.schema([*COUNTS, pa.field("pages", pa.int64()), pa.field("shard", pa.int32())])
+"""COUNTS of a shard, with the pages of the host in all shards."""
 OLDER = pa.schema([pa.field("shard", pa.int32()), pa.field("row", pa.int64())])
 LATEST_FIRST = (
     ("url", "ascending"),
@@ -54,37 +75,51 @@ def clean_documents(
 ) -> Manifest:
     """Publish `documents` (an artifact or Parquet files) without older captures and repeated paragraphs.
 
-    Columns stay as they are, ids those of the pages as extracted. What is found on the way stays in `<path>.phases`.
-    Raises UserError where a column is missing.
+    Columns stay as they are, ids those of the pages as extracted. What is found on the way stays in `<path>.phases` until
+    the artifact stands. Raises UserError where a column is missing.
     """
     options = options or CleanOptions()
     files, source = signatures.source_files(documents)
-    inputs: dict[str, str | Manifest] = {**source}
     schema = signatures.source_schema(files)
     needed = [text_column, host_column, *(name for name, _ in LATEST_FIRST if options.once_per_url)]
     for name in needed:
         if name not in schema.names:
             raise UserError(f"no column {name!r}", where=files[0], fix="name the columns, or set once_per_url=false")
-    shards = [{**shard, "number": n} for n, shard in enumerate(parquet.shards_of(files))]
     phases = path.rstrip("/") + ".phases"
-    older, furniture = OLDER.empty_table(), COUNTS.empty_table().drop_columns(["documents"])
+    params = {**options.result(), "text_column": text_column, "host_column": host_column}
+    if CLEAN.begun(path, params=params, inputs=source) == "done":
+        remove(*locate(phases))
+        return read_manifest(path)
+    shards = [{**shard, "number": n} for n, shard in enumerate(parquet.shards_of(files))]
+    columns: dict[str, Any] = {"separator": options.separator, "text_column": text_column, "host_column": host_column}
+    rows = sum(_rows(name) for name in files)
+    across = rows > ONE_TABLE
+    seen: dict[str, str | Manifest] = {**source, "clean": fingerprint(params)}
+    older: Told = OLDER.empty_table()
+    furniture: Told = FURNITURE.empty_table()
     if options.once_per_url:
-        at = posixpath.join(phases, "older_captures")
-        inputs["older_captures"] = _write_older(at, shards, schema, source)
-        older = read_table(at)
+        if across:
+            run = partial(_captures_shard, schema=schema)
+            captures = pa.schema([*(schema.field(name) for name, _ in LATEST_FIRST), *OLDER])
+            older = _asked(phases, "captures", run, captures, ("url",), shards, rows, _older_shard, OLDER, seen)
+        else:
+            older = _older_here(posixpath.join(phases, "older_captures"), shards, schema, seen)
     if options.min_documents is not None:
-        columns: dict[str, Any] = {
-            "separator": options.separator,
-            "text_column": text_column,
-            "host_column": host_column,
-        }
-        at = posixpath.join(phases, "paragraphs")
-        inputs["paragraphs"] = COUNT.map(at, params=columns, inputs=inputs, shards=shards, older=older, **columns)
-        furniture = repeated(total(read_table(at)), options)
-    return CLEAN.map(
+        if across:
+            run = partial(_hosts_shard, older=older, host_column=host_column)
+            pages = _asked(phases, "hosts", run, ASKED, ("host",), shards, rows, _pages_shard, ASKED, seen)
+            run = partial(_paragraphs_shard, older=older, pages=pages, **columns)
+            key, count = ("host", "paragraph"), rows * PARAGRAPHS_OF_A_DOCUMENT
+            which = partial(_repeated_shard, options=options)
+            furniture = _asked(phases, "paragraphs", run, ASKED, key, shards, count, which, FURNITURE, seen)
+        else:
+            at = posixpath.join(phases, "paragraphs")
+            COUNT.map(at, params=columns, inputs=seen, shards=shards, older=older, **columns)
+            furniture = repeated(total(read_table(at)), options)
+    made = CLEAN.map(
         path,
-        params={**options.result(), "text_column": text_column, "host_column": host_column},
-        inputs=inputs,
+        params=params,
+        inputs=source,
         shards=shards,
         gives=schema,
         older=older,
@@ -94,15 +129,119 @@ def clean_documents(
         text_column=text_column,
         host_column=host_column,
     )
+    remove(*locate(phases))
+    return made
 
 
-def _write_older(
-    path: str, shards: Sequence[Mapping[str, Any]], schema: pa.Schema, inputs: Mapping[str, str]
-) -> Manifest:
-    """(shard, row) of the older captures, as an artifact. Reads URLs, times and ids, no text."""
+def _rows(name: str) -> int:
+    with parquet.opened(name) as file:
+        return int(file.metadata.num_rows)
+
+
+def _asked(
+    phases: str,
+    name: str,
+    run: Callable[..., tuple[pa.Table, Ledger]],
+    asks: pa.Schema,
+    key: Sequence[str],
+    shards: Sequence[Shard],
+    rows: int,
+    answer: Callable[..., tuple[pa.Table, Ledger]],
+    gives: pa.Schema,
+    inputs: Mapping[str, str | Manifest],
+) -> Sent:
+    """What `answer` gives to each shard, of a bucket of what all shards ask by `run`; `rows` is about how many that are."""
+    buckets = buckets_for(rows)
+    to = partial(by_hash, columns=key, buckets=buckets)
+    stage = Stage(f"clean-{name}", 1, asks, run=run)
+    sent, made = send(
+        posixpath.join(phases, name), stage, shards=shards, buckets=buckets, to=to, params={}, inputs=inputs
+    )
+    stage = Stage(f"clean-{name}-told", 1, gives, run=partial(answer, sent=sent))
+    return send(
+        posixpath.join(phases, f"{name}-told"),
+        stage,
+        shards=[{"bucket": bucket} for bucket in range(buckets)],
+        buckets=max(len(shards), 1),
+        to=partial(by_number, column="shard"),
+        params={},
+        inputs={name: made},
+    )[0]
+
+
+def _captures_shard(shard: Shard, *, schema: pa.Schema) -> tuple[pa.Table, Ledger]:
+    """The captures of a shard that have a URL, and where they stand."""
+    columns = [name for name, _ in LATEST_FIRST]
+    table = pa.concat_tables([schema.empty_table().select(columns), *parquet.read_batches(shard, columns)])
+    place = [pa.array(np.full(len(table), shard["number"], np.int32)), pa.array(np.arange(len(table), dtype=np.int64))]
+    for field, column in zip(OLDER, place, strict=True):
+        table = table.append_column(field, column)
+    named = table.filter(pc.is_valid(table["url"]))
+    ledger = Ledger.of("captures", read=len(table), kept=len(named), dropped={"without_url": len(table) - len(named)})
+    return named, ledger
+
+
+def _older_shard(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
+    table = receive(sent, shard["bucket"])
+    older = table.filter(pa.array(older_captures(table))).select(OLDER.names)
+    ledger = Ledger.of("captures", read=len(table), kept=len(older), dropped={"latest": len(table) - len(older)})
+    return older, ledger
+
+
+def _hosts_shard(shard: Shard, *, older: Told, host_column: str) -> tuple[pa.Table, Ledger]:
+    """How many pages of each host a shard has."""
+    tables = [host_pages(batch, host_column) for batch, _ in _latest(shard, older, [host_column])]
+    return _ask(shard, total(pa.concat_tables([COUNTS.empty_table(), *tables])))
+
+
+def _pages_shard(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
+    """To every shard: how many pages its hosts have in all."""
+    table = receive(sent, shard["bucket"], ("host", "shard"))
+    return _summed(table, ("host",)), Ledger.of("hosts", read=len(table), kept=len(table))
+
+
+def _paragraphs_shard(
+    shard: Shard, *, older: Told, pages: Sent, separator: str, text_column: str, host_column: str
+) -> tuple[pa.Table, Ledger]:
+    """On how many pages of their host the paragraphs of a shard stand, of how many that it has."""
+    table, _ = _count_shard(shard, older=older, separator=separator, text_column=text_column, host_column=host_column)
+    told = receive(pages, shard["number"], ("host",))
+    each = table.filter(pc.is_valid(table["paragraph"]))
+    of_host = told["pages"].take(pc.index_in(each["host"], value_set=told["host"].combine_chunks()))
+    return _ask(shard, each, of_host)
+
+
+def _repeated_shard(shard: Shard, *, sent: Sent, options: CleanOptions) -> tuple[pa.Table, Ledger]:
+    """To every shard: those of its paragraphs that go."""
+    table = receive(sent, shard["bucket"], ("host", "paragraph", "shard"))
+    summed = _summed(table, ("host", "paragraph"))
+    gone = summed.filter(pa.array(often(summed["documents"], summed["pages"], options))).select(FURNITURE.names)
+    dropped = {"too_few_documents": len(table) - len(gone)}
+    return gone, Ledger.of("paragraphs", read=len(table), kept=len(gone), dropped=dropped)
+
+
+def _ask(shard: Shard, counts: pa.Table, pages: pa.ChunkedArray | None = None) -> tuple[pa.Table, Ledger]:
+    """COUNTS as a shard sends them; without `pages` the documents themselves."""
+    number = pa.array(np.full(len(counts), shard["number"], np.int32))
+    columns = [*counts.columns, counts["documents"] if pages is None else pages, number]
+    return pa.table(columns, schema=ASKED), Ledger.of("counts", read=len(counts), kept=len(counts))
+
+
+def _summed(table: pa.Table, key: Sequence[str]) -> pa.Table:
+    """ASKED with the sum over all shards in place of each one's `documents`, and without a key of paragraphs of `pages`."""
+    summed = table.group_by(list(key), use_threads=False).aggregate([("documents", "sum")])
+    told = table.join(summed, list(key), join_type="inner", use_threads=False)
+    pages = told["documents_sum"] if "paragraph" not in key else told["pages"]
+    return pa.table([told["host"], told["paragraph"], told["documents_sum"], pages, told["shard"]], schema=ASKED)
+
+
+def _older_here(
+    path: str, shards: Sequence[Shard], schema: pa.Schema, inputs: Mapping[str, str | Manifest]
+) -> pa.Table:
+    """(shard, row) of the older captures, kept as an artifact. Reads URLs, times and ids, no text."""
     with OLDER_CAPTURES.build(path, params={}, inputs=inputs) as work:
         if work.manifest is not None:
-            return work.manifest
+            return read_table(path)
         columns = [name for name, _ in LATEST_FIRST]
         tables = [schema.empty_table().select(columns)]
         shard, row = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
@@ -114,18 +253,20 @@ def _write_older(
             row.append(np.arange(rows))
         older = older_captures(pa.concat_tables(tables))
         found = [pa.array(np.concatenate(column)[older]) for column in (shard, row)]
-        work.write("part-00000.parquet", pa.table(found, schema=OLDER))
-        count = int(older.sum())
-        return work.publish(_captures(len(older), count), rows=count, schema=OLDER)
+        table = pa.table(found, schema=OLDER)
+        work.write("part-00000.parquet", table)
+        work.publish(_captures(len(older), len(table)), rows=len(table), schema=OLDER)
+        return table
 
 
 def _captures(read: int, older: int) -> Ledger:
     return Ledger.of("captures", read=read, kept=read - older, dropped={"older_capture": older})
 
 
-def _latest(shard: Mapping[str, Any], older: pa.Table, columns: Sequence[str] | None) -> Iterator[tuple[pa.Table, int]]:
+def _latest(shard: Shard, older: Told, columns: Sequence[str] | None) -> Iterator[tuple[pa.Table, int]]:
     """The rows of a shard without its older captures, some at a time, and how many were read for them."""
-    gone = np.asarray(older.filter(pc.equal(older["shard"], shard["number"]))["row"])
+    told = receive(older, shard["number"]) if isinstance(older, Sent) else older
+    gone = np.asarray(told.filter(pc.equal(told["shard"], shard["number"]))["row"])
     start = 0
     for batch in parquet.read_batches(shard, columns):
         stays = ~np.isin(np.arange(start, start + batch.num_rows), gone)
@@ -134,7 +275,7 @@ def _latest(shard: Mapping[str, Any], older: pa.Table, columns: Sequence[str] | 
 
 
 def _count_shard(
-    shard: Mapping[str, Any], *, older: pa.Table, separator: str, text_column: str, host_column: str
+    shard: Shard, *, older: Told, separator: str, text_column: str, host_column: str
 ) -> tuple[pa.Table, Ledger]:
     tables, rows = [COUNTS.empty_table()], 0
     for batch, _ in _latest(shard, older, [text_column, host_column]):
@@ -144,16 +285,18 @@ def _count_shard(
 
 
 def _clean_shard(
-    shard: Mapping[str, Any],
+    shard: Shard,
     *,
-    older: pa.Table,
-    furniture: pa.Table,
+    older: Told,
+    furniture: Told,
     options: CleanOptions,
     schema: pa.Schema,
     text_column: str,
     host_column: str,
 ) -> tuple[pa.Table, Ledger]:
     tables, ledger = [schema.empty_table()], Ledger.empty()
+    if isinstance(furniture, Sent):
+        furniture = receive(furniture, shard["number"], ("host", "paragraph"))
     for batch, read in _latest(shard, older, None):
         table, counts = drop_repeated(batch, furniture, options, text_column, host_column)
         tables.append(table)

@@ -34,9 +34,16 @@ def count_paragraphs(table: pa.Table, separator: str, text_column: str = "text",
         }
     )
     once = seen.group_by(["host", "document", "paragraph"], use_threads=False).aggregate([])
-    pages = pa.table({"host": hosts, "paragraph": pa.nulls(len(hosts), pa.uint64())})
-    both = pa.concat_tables([once.select(["host", "paragraph"]), pages])
-    return total(both.append_column("documents", pa.array(np.ones(both.num_rows, np.int64))))
+    ones = pa.array(np.ones(once.num_rows, np.int64))
+    each = once.select(["host", "paragraph"]).append_column("documents", ones)
+    return total(pa.concat_tables([each, host_pages(table, host_column)]))
+
+
+def host_pages(table: pa.Table, host_column: str = "host") -> pa.Table:
+    """COUNTS of the documents themselves, not added up."""
+    hosts = _hosts(table.column(host_column))
+    ones = pa.array(np.ones(len(hosts), np.int64))
+    return pa.table([hosts, pa.nulls(len(hosts), pa.uint64()), ones], schema=COUNTS)
 
 
 def total(counts: pa.Table) -> pa.Table:
@@ -51,8 +58,13 @@ def repeated(counts: pa.Table, options: ParagraphOptions) -> pa.Table:
     whole = pc.is_null(counts["paragraph"])
     pages, each = counts.filter(whole), counts.filter(pc.invert(whole))
     of_host = pages["documents"].take(pc.index_in(each["host"], value_set=pages["host"].combine_chunks()))
-    least = np.maximum(options.min_documents or np.inf, options.min_share * np.asarray(of_host))
-    return each.filter(pa.array(np.asarray(each["documents"]) >= least)).drop_columns(["documents"])
+    return each.filter(pa.array(often(each["documents"], of_host, options))).drop_columns(["documents"])
+
+
+def often(documents: pa.ChunkedArray, pages: pa.ChunkedArray, options: ParagraphOptions) -> np.ndarray:
+    """[rows] bool: whether a paragraph on so many documents of a host, of so many that it has, goes."""
+    least = np.maximum(options.min_documents or np.inf, options.min_share * np.asarray(pages))
+    return np.asarray(documents) >= least
 
 
 def drop_repeated(

@@ -116,7 +116,9 @@ def read_index(path: str) -> Index:
         kind = cast(Kind, known[chosen["kind"]].model_validate(chosen))
     except (KeyError, ValidationError):
         raise UserError(
-            f"the index is of a kind that is not here: {chosen}", where=path, fix=f"of these: {', '.join(known)}; {again}"
+            f"the index is of a kind that is not here: {chosen}",
+            where=path,
+            fix=f"of these: {', '.join(known)}; {again}",
         ) from None
     model = manifest.extra.get("model", "")
     return join([kind.open(at, _mapped(at), model) for at in (os.path.join(path, folder) for folder in folders)])

@@ -223,9 +223,7 @@ def _across(
     gives = pa.schema([*_plain(schema), *HARD])
     mined = partial(_mined, folders=folders, told=told, options=options, schema=gives)
     count = buckets_for(rows, ROWS_PER_PART)
-    last, made = phases.send(
-        "pairs", mined, gives, shards, partial(by_range, column="pair_id", buckets=count), count
-    )
+    last, made = phases.send("pairs", mined, gives, shards, partial(by_range, column="pair_id", buckets=count), count)
     units = dict(made.balance.units)
     sides = {name: units.pop(name).kept for name in (HELDOUT, TRAIN) if name in units}
     return phases.publish(
@@ -263,7 +261,8 @@ def _part(shard: Shard, *, sent: Sent, folder: str) -> tuple[pa.Table, Ledger]:
     """The documents of a range, in files that are mapped by who searches them."""
     rows = receive(sent, shard["part"])
     column = rows["vector"].combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+    width = column.type.list_size
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     found = Documents.of(rows, vectors)
     found.write(os.path.join(folder, part_name(shard["part"])))
     kept = len(found.hashes)
@@ -363,7 +362,7 @@ def _vectors(where: str, files: Sequence[str], pairs: pa.Table) -> np.ndarray:
         raise UserError(f"{at.null_count:,} pairs have no vector", where=where, fix="embed these very pairs")
     column = table["vector"].combine_chunks()
     matrix: Any = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    matrix = matrix.reshape(len(column), -1)[at.to_numpy()]
+    matrix = matrix.reshape(-1, column.type.list_size)[at.to_numpy()]
     if not np.isfinite(matrix).all():
         raise UserError("a vector is not finite", where=where, fix="look for NaN in the model's weights")
     return matrix

@@ -139,3 +139,33 @@ def test_no_documents_at_all(tmp_path: Path) -> None:
     parquet.write_table(name, SCHEMA.empty_table())
     assert clean_documents(str(tmp_path / "out"), [name]).rows == 0
     assert deduplicate(str(tmp_path / "clusters"), str(tmp_path / "out")).rows == 0
+
+
+def test_exchanges_give_the_bytes_of_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many buckets there are, and with documents without a URL, a host or a text among them."""
+    from cpt_ray.dedup import clean
+
+    chosen = random.Random(5)
+    said = [f"Paragraph number {n} of this place and others." for n in range(9)]
+    rows = []
+    for n in range(200):
+        texts = [f"Page number {n} speaks.", *chosen.sample(said, 2)]
+        host = chosen.choice(["a", "b", "c", None])
+        url = chosen.choice([f"http://{host}/{n}", f"http://{host}/{n % 20}", None])
+        rows.append({**page(str(n), "\n\n".join(texts), day=n % 5 + 1), "host": host, "url": url})
+    rows[7]["text"], rows[8]["text"] = None, ""
+    names = write(tmp_path / "in", rows, files=4)
+    for number, options in enumerate(
+        (CleanOptions(min_documents=3, min_share=0.3, min_words=2), CleanOptions(once_per_url=False), None)
+    ):
+        found = []
+        for buckets, most in ((1, 1000), (1, 10), (7, 10)):
+            monkeypatch.setattr(clean, "ONE_TABLE", most)
+            monkeypatch.setattr(clean, "buckets_for", lambda rows, buckets=buckets: buckets)
+            out = tmp_path / f"out-{number}-{buckets}-{most}"
+            made = clean_documents(str(out), names, options=options)
+            found.append(([part.read_bytes() for part in sorted(out.glob("*.parquet"))], made.digest, made.ledger))
+            assert not Path(f"{out}.phases").exists()
+            assert clean_documents(str(out), names, options=options).created == made.created
+        assert found[0] == found[1] == found[2]
+        assert options is None or made.ledger["paragraphs"]["dropped"]

@@ -99,7 +99,9 @@ def test_an_index_of_an_earlier_version_is_refused(
 ) -> None:
     """Its files lie otherwise; and of one of today no file may be gone."""
     out = str(tmp_path / "out")
-    made = run_flow(embed.flow(out, publish("functions", functions(0, 5)), model_folder, EmbedOptions()))[f"{out}/index"]
+    made = run_flow(embed.flow(out, publish("functions", functions(0, 5)), model_folder, EmbedOptions()))[
+        f"{out}/index"
+    ]
     assert [file.path for file in made.files] == ["part-00000/rows.arrow", "part-00000/vectors.npy"]
     Path(out, "index", "part-00000", "rows.arrow").unlink()
     with pytest.raises(UserError, match="gone") as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,8 @@ def test_parts_are_found_as_one_matrix(
     vectors = unit(rng.standard_normal((12, 16)))[rng.integers(0, 12, 40)]  # many ties
     keys = [f"f{i}" for i in range(40)]
     cut = [listed(keys[a:b], vectors[a:b]) for a, b in ((0, 13), (13, 13), (13, 31), (31, 40))]
-    source = publish("functions", *(functions(0, 40).take(rng.permutation(40)).slice(at, 11) for at in (0, 11, 22, 33)))
+    rows = functions(0, 40).take(rng.permutation(40))
+    source = publish("functions", *(rows.slice(at, 11) for at in (0, 11, 22, 33)))
     path, kind = str(tmp_path / "index"), Exact(rows_per_part=rows_per_part)
     embeddings = publish("embeddings", *cut)
     made = build_index(path, embeddings=embeddings, source=source, key="function_id", columns=["qualname"], kind=kind)
@@ -96,7 +97,9 @@ def test_workers_do_not_show(publish: Callable[..., str], model_folder: str, tmp
         finally:
             ray.shutdown()
     assert found[0] == found[1] == found[2] == found[3]
-    assert read_index(str(tmp_path / "here")).rows["function_id"].to_pylist() == read_table(embeddings)["key"].to_pylist()
+    assert (
+        read_index(str(tmp_path / "here")).rows["function_id"].to_pylist() == read_table(embeddings)["key"].to_pylist()
+    )
 
 
 @pytest.mark.parametrize("kind", [Exact(rows_per_part=9), Hnsw(rows_per_part=9)])
@@ -147,7 +150,11 @@ def test_rows_are_read_where_the_vectors_were_made_from(
     source = publish("functions", functions(0, 30), functions(30, 30))
     embeddings = str(tmp_path / "embeddings")
     embed_table(embeddings, source=source, model=model_folder, options=EmbedOptions(rows_per_shard=8))
-    monkeypatch.setattr(built, "_batches", lambda source, columns: pytest.fail("all of the source was read"))
+
+    def all_of_it(source: str, columns: list[str]) -> Iterator[pa.Table]:
+        yield pytest.fail("all of the source was read")
+
+    monkeypatch.setattr(built, "_batches", all_of_it)
     path = str(tmp_path / "index")
     kind = Exact(rows_per_part=13)
     build_index(path, embeddings=embeddings, source=source, key="function_id", columns=["path"], kind=kind)
