@@ -17,7 +17,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,7 @@ ONE_TABLE = 50_000
 PARAGRAPHS_OF_A_DOCUMENT = 16
 """About how many different ones; only how full a bucket gets depends on it."""
 Shard = Mapping[str, Any]
-Told = pa.Table | Sent
+Told: TypeAlias = pa.Table | Sent
 """What shards are told: one table for all, or to each its own."""
 FURNITURE = pa.schema([*(COUNTS.field(name) for name in ("host", "paragraph")), pa.field("shard", pa.int32())])
 ASKED = pa.schema([*COUNTS, pa.field("pages", pa.int64()), pa.field("shard", pa.int32())])

@@ -44,7 +44,8 @@ class GraphIndex(Index):
     def graph(self) -> Graph:
         """UserError where it does not hold all vectors: the others would never be found."""
         found = Graph.restore(os.path.join(self.folder, GRAPH), view=True)
-        if (held := 0 if found is None else len(found)) != len(self.vectors):
+        if found is None or len(found) != len(self.vectors):
+            held = 0 if found is None else len(found)
             raise UserError(
                 f"the graph holds {held:,} of {len(self.vectors):,} vectors",
                 where=self.folder,

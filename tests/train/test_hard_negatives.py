@@ -37,7 +37,7 @@ def pairs_of(count: int, seed: int = 0) -> tuple[pa.Table, np.ndarray, np.ndarra
         }
     )
     wide = rng.standard_normal((2, count, 24)).astype(np.float32)
-    y, x = wide[0][document], wide[0][document] + 0.7 * wide[1][query]
+    y, x = wide[0][document], wide[0][document] + 1.5 * wide[1][query]
     return table, *(side / np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y))
 
 
