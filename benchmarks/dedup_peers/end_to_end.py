@@ -82,7 +82,7 @@ def data_juicer(source: str, work: str) -> list[str]:
 
     # Ray's workers step back for whatever else runs on the machine; the other tools do not.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name
-    ray.init(num_cpus=PROCESSES)
+    ray.init("local", num_cpus=PROCESSES)
     operator = RayBTSMinhashDeduplicator(
         tokenization="space",
         window_size=5,

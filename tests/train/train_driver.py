@@ -16,7 +16,7 @@ def main() -> None:
     from cpt_ray.train.loop import train_model
     from cpt_ray.train.options import TrainOptions
 
-    ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
     train_model(TrainOptions(**arguments["train"]), ModelOptions(**arguments["model"]), **arguments["places"])
     ray.shutdown()
 
