@@ -113,7 +113,9 @@ def test_the_answer_does_not_depend_on_the_number_of_workers(tmp_path: Path, mon
     run(tmp_path, docs, files=5)
     alone = Path(parts(str(tmp_path / "clusters"))[0]).read_bytes()
     for workers in (1, 2, 4):
-        ray.init("local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20)
+        ray.init(
+            "local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20
+        )
         try:
             run(tmp_path, docs, f"workers-{workers}", files=5)
         finally:

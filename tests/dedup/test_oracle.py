@@ -138,7 +138,9 @@ def test_the_number_of_workers_does_not_matter(oracle: tuple, tmp_path: Path) ->
     deduplicate(str(tmp_path / "alone"), [name], options=OPTIONS)
     alone = Path(parts(str(tmp_path / "alone"))[0]).read_bytes()
     for workers in (1, 2, 4):
-        ray.init("local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20)
+        ray.init(
+            "local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20
+        )
         try:
             deduplicate(str(tmp_path / f"{workers}"), [name], options=OPTIONS)
         finally:

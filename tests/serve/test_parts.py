@@ -91,7 +91,9 @@ def test_workers_do_not_show(publish: Callable[..., str], model_folder: str, tmp
 
     found = [made("here")]
     for workers in (1, 2, 4):
-        ray.init("local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20)
+        ray.init(
+            "local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20
+        )
         try:
             found.append(made(f"workers-{workers}"))
         finally:
