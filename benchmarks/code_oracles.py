@@ -3,7 +3,7 @@
     python benchmarks/code_oracles.py [FOLDER ...]
 
 takes up to MOST_BYTES of every language from the folders, or from the packages of benchmarks/code.py, and asks those
-tools that are on PATH: javac (DocTrees), go (go/ast), php with php-parser, ruby with YARD, jsdoc (`jsdoc -X`) and doxygen.
+tools that are on PATH: javac (DocTrees), go (go/ast), php with php-parser, ruby with YARD, jsdoc (`jsdoc -X`), doxygen, syn.
 A function of a file counts once, by its name; only implemented ones are compared, before any filter of ours. `text` is the
 share of the functions that both find documented whose first words are the same.
 """
@@ -88,6 +88,22 @@ def _doxygen(folder: Path) -> Found:
     return found
 
 
+def _syn(folder: Path) -> Found:
+    """rustc's syntax as the crate syn has it, built anew in a folder of its own."""
+    with tempfile.TemporaryDirectory() as target:
+        words = (
+            "cargo",
+            "run",
+            "-q",
+            "--locked",
+            "--target-dir",
+            target,
+            "--manifest-path",
+            str(HERE / "rust/Cargo.toml"),
+        )
+        return _lines(*words, "--")(folder)
+
+
 def _has(*names: str) -> bool:
     return all(shutil.which(name) for name in names)
 
@@ -100,6 +116,8 @@ ORACLES: dict[str, tuple[str, Callable[[], bool], Callable[[Path], Found]]] = {
     "javascript": ("jsdoc -X", lambda: _has("jsdoc"), _jsdoc),
     "c": ("doxygen", lambda: _has("doxygen"), _doxygen),
     "cpp": ("doxygen", lambda: _has("doxygen"), _doxygen),
+    "csharp": ("doxygen", lambda: _has("doxygen"), _doxygen),
+    "rust": ("syn", lambda: _has("cargo"), _syn),
 }
 
 

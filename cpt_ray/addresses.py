@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import Sequence
+
+import urllib3
 
 from cpt_ray.errors import UserError
 
@@ -61,6 +64,24 @@ def permitted_address(host: str, port: int, permission: Permission, *, url: str,
     return address
 
 
+def connections(
+    scheme: str, host: str, port: int, permission: Permission, *, url: str, option: str, timeout: float
+) -> urllib3.HTTPConnectionPool:
+    """Connections by http or https to the one address of `host` that was looked at (`permitted_address`)."""
+    address = permitted_address(host, port, permission, url=url, option=option)
+    limits = urllib3.Timeout(connect=timeout, read=timeout)
+    if scheme != "https":
+        return urllib3.HTTPConnectionPool(address, port, timeout=limits)
+    return urllib3.HTTPSConnectionPool(
+        address,
+        port,
+        timeout=limits,
+        ssl_context=ssl.create_default_context(),
+        server_hostname=host,
+        assert_hostname=host,
+    )
+
+
 def is_address(host: str) -> bool:
     """Whether a URL's host is an IP address rather than a name."""
     try:
@@ -68,6 +89,11 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is an address of this machine, which nothing that is sent to it leaves."""
+    return is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback
 
 
 _CARRIERS = tuple(

@@ -43,6 +43,16 @@ def words(text: str) -> list[str]:
     return (_ASCII if text.isascii() else _UNIT).findall(text)
 
 
+_TERM = re.compile(r"[^\W_]+")  # letters and digits of any script; without the underscore, so snake_case is split
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # parseISODate -> parse ISO Date
+
+
+def terms(text: str) -> list[str]:
+    """Lower-cased terms with camelCase and snake_case split: "HTTPServer.parse_isoDate" -> http server parse iso
+    date."""
+    return [part.lower() for word in _TERM.findall(text) for part in _HUMP.split(word)]
+
+
 def letters(text: str) -> int:
     """Characters that are letters or belong to one, as vowel signs do."""
     if text.isascii():

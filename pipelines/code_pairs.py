@@ -22,6 +22,7 @@ import pyarrow as pa
 from cpt_ray import artifacts
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, run_flow
 from cpt_ray.cluster import connect
+from cpt_ray.code import github
 from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
 from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.code.repositories import endings, mine_listed_shard, shards_of
@@ -46,7 +47,9 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     check_test_urls(options.test_urls)
     repositories = (*options.repositories, *listed(options.repository_list))
     if repositories:
-        shards, work, inputs = repository_shards(repositories, options.mine, options.clone), mine_listed_shard, None
+        with github.looked_up(posixpath.join(out, "github.json"), options.clone) as hub:
+            shards = repository_shards(repositories, options.mine, options.clone, hub)
+        work, inputs = mine_listed_shard, None
     else:
         found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
@@ -158,18 +161,26 @@ def listed(name: str) -> list[RepositoryOptions]:
 
 
 def repository_shards(
-    repositories: Sequence[RepositoryOptions], mine: MineOptions, clone: CloneOptions = _NO_OPTIONS
+    repositories: Sequence[RepositoryOptions],
+    mine: MineOptions,
+    clone: CloneOptions = _NO_OPTIONS,
+    hub: github.GitHub | None = None,
 ) -> list[dict[str, Any]]:
     """The shards of each repository, at the commit its revision names now, or as its files are now.
+
+    `hub` knows those that are named `github:owner/name`; of several names of one repository the first counts.
 
     One that cannot be read is a shard with its `problem`; UserError where that is so for all of them, and where two
     would be one group, since groups are what splits keep apart.
     """
     shards: list[dict[str, Any]] = []
-    for one, group in zip(repositories, _groups(repositories), strict=True):
+    found = _listed(repositories, hub or github.GitHub(clone))
+    for (one, listed, unlisted), group in zip(found, _groups([one for one, *_ in found]), strict=True):
         path = one.path if "://" in one.path else str(Path(one.path).absolute())
-        about = {"group": group, "licence": one.licence}
+        about: dict[str, Any] = {"group": group, "licence": one.licence, **listed}
         try:
+            if unlisted is not None:
+                raise unlisted
             shards += shards_of(path, one.commit, mine, about, clone)
         except UserError as problem:
             if len(repositories) == 1:
@@ -182,6 +193,30 @@ def repository_shards(
             fix="give git repositories with commits that they hold, folders, or archives",
         )
     return shards
+
+
+def _listed(
+    repositories: Sequence[RepositoryOptions], hub: github.GitHub
+) -> list[tuple[RepositoryOptions, dict[str, Any], UserError | None]]:
+    """The repositories with URLs instead of names, what GitHub says of them, and why it says nothing."""
+    found: list[tuple[RepositoryOptions, dict[str, Any], UserError | None]] = []
+    seen: set[tuple[str, str]] = set()
+    for one in repositories:
+        if not one.path.startswith(github.SCHEME):
+            found.append((one, {}, None))
+            continue
+        try:
+            listing, problem = hub.listing(one.path), None
+        except UserError as error:
+            listing, problem = github.unasked(one.path), error
+        commit = f"refs/heads/{listing.branch}" if listing.branch and one.commit == "HEAD" else one.commit
+        if (listing.url.lower(), commit) in seen:
+            continue
+        seen.add((listing.url.lower(), commit))
+        known = {"stars": listing.stars, "forks": listing.forks, "licence": listing.licence}
+        listed = {"listed": known} if listing.stars is not None else {}
+        found.append((one.model_copy(update={"path": listing.url, "commit": commit}), listed, problem))
+    return found
 
 
 def _groups(repositories: Sequence[RepositoryOptions]) -> list[str]:
@@ -241,5 +276,8 @@ def _evaluation(test_urls: Sequence[str]) -> Evaluation | None:
 
 def _digest(shards: Sequence[Mapping[str, Any]]) -> str:
     return artifacts.fingerprint(
-        [[shard["group"], shard["version"], shard["licence"], shard.get("slice")] for shard in shards]
+        [
+            [shard["group"], shard["version"], shard["licence"], shard.get("slice"), shard.get("listed")]
+            for shard in shards
+        ]
     )

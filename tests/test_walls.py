@@ -25,6 +25,7 @@ FLOORS = [
         "nearest",
         "words",
         "addresses",
+        "masks",
     },
     {"artifacts", "tracking", "cluster"},
     {"installed"},

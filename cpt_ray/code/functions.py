@@ -38,6 +38,7 @@ from cpt_ray.code.syntax import (
     Definition,
     Documentation,
     TooSlow,
+    body_of,
     damage,
     definitions,
     documentation,
@@ -46,6 +47,7 @@ from cpt_ray.code.syntax import (
     parse,
     parser_of,
 )
+from cpt_ray.masks import email_addresses, masked
 
 FUNCTIONS = pa.schema(
     [
@@ -56,6 +58,7 @@ FUNCTIONS = pa.schema(
         ("language", pa.string()),
         ("name", pa.string()),
         ("qualname", pa.string()),
+        ("signature", pa.string()),
         ("start_line", pa.int32()),
         ("end_line", pa.int32()),
         ("start_byte", pa.int64()),
@@ -66,17 +69,30 @@ FUNCTIONS = pa.schema(
         ("licence", pa.string()),
         ("content_hash", pa.uint64()),
         ("quality", pa.float32()),
+        ("masked", pa.int32()),
+        ("stars", pa.int32()),
+        ("forks", pa.int32()),
     ]
 )
-"""One documented function, decorators included. Lines count from 1, both ends included; bytes from 0, end excluded."""
+"""One documented function, decorators included. Lines count from 1, both ends included; bytes from 0, end excluded.
+
+`signature` is the beginning of `code` up to its body, "" where the grammar has no name for that; `masked` is how many
+places of its docstring and code have a word such as <email> instead of what the file has there; `stars` and `forks` are
+those of the repository when GitHub's API was asked, null where it was not.
+"""
 
 
 class Origin(NamedTuple):
-    """Where files come from; `licence` (SPDX) holds unless a file's header says otherwise."""
+    """Where files come from; `licence` (SPDX) holds unless a file's header says otherwise.
+
+    `stars` and `forks` are the forge's, where it was asked.
+    """
 
     group: str
     version: str
     licence: str
+    stars: int | None = None
+    forks: int | None = None
 
 
 class Source(NamedTuple):
@@ -125,22 +141,26 @@ class Mined(NamedTuple):
     damaged: int = 0
     left_out: tuple[LeftOut, ...] = ()
     data: bytes = b""
+    masked: Counter[str] = Counter()
 
 
 def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tuple[pa.Table, Ledger]:
     """Functions of `sources` as a FUNCTIONS table by group, path and first byte.
 
-    The ledger counts `files`, the `bytes` of those with a place that cannot be read, and all `functions` in files read.
+    The ledger counts `files`, the `bytes` of those with a place that cannot be read, what was `masked` in functions that are
+    kept, by kind, and all `functions` in files read.
     """
     rows: list[dict[str, Any]] = []
     files: Counter[str | None] = Counter()
     functions: Counter[str | None] = Counter()
+    hidden: Counter[str] = Counter()
     size = damaged = 0
     dropped = Sampler()
     for source in sources:
         mined = mine_source(source, source.origin or origin, options)
         files[mined.reason] += 1
-        _show(dropped, mined, (source.origin or origin).group, source.path)
+        _show(dropped, mined, (source.origin or origin).group, source.path, options)
+        hidden += mined.masked
         functions.update(mined.reasons)
         rows += mined.rows
         if mined.damaged:
@@ -150,19 +170,21 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
     ledger = Ledger.count("files", files.elements())
     if damaged:
         ledger += Ledger.of("bytes", read=size, kept=size - damaged, dropped={"syntax_error": damaged})
+    if hidden:
+        ledger += Ledger.of("masked", read=hidden.total(), kept=0, dropped=hidden)
     ledger += Ledger.count("functions", functions.elements())
     return pa.Table.from_pylist(rows, schema=FUNCTIONS), ledger.showing(dropped)
 
 
-def _show(dropped: Sampler, mined: Mined, group: str, path: str) -> None:
-    """Examples of what a file lost."""
+def _show(dropped: Sampler, mined: Mined, group: str, path: str, options: MineOptions) -> None:
+    """Examples of what a file lost, masked as its rows are."""
     if mined.reason is not None:
         dropped.add("files", mined.reason, f"{group}/{path}", group=group, path=path)
     for reason, line, start, end in mined.left_out:
         at = f"{path}:{line}"
         if dropped.wants("functions", reason, f"{group}/{at}"):
             text = mined.data[start : min(end, start + 4 * LONGEST)].decode("utf-8", "replace")
-            dropped.add("functions", reason, f"{group}/{at}", group=group, path=at, text=text)
+            dropped.add("functions", reason, f"{group}/{at}", group=group, path=at, text=masked(text, options.mask)[0])
 
 
 def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
@@ -202,6 +224,7 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []
     left_out: list[LeftOut] = []
+    hidden: Counter[str] = Counter()
     for definition, damaged in zip(found, lost, strict=True):
         if definition.nested and not grammar.inner:
             text: Text | str = "nested"
@@ -215,9 +238,11 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
             left_out.append(LeftOut(text, first.start_point.row + 1, first.start_byte, definition.last.end_byte))
             continue
         reasons.append(None)
-        rows.append(_row(definition, text, source.path, grammar, origin, licence))
+        text, places = _masked(text, definition, data, grammar, options) if options.mask else (text, Counter())
+        hidden += places
+        rows.append(_row(definition, text, source.path, grammar, origin, licence) | {"masked": places.total()})
     unread = damage(tree, [one.node for one, damaged in zip(found, lost, strict=True) if damaged]) if broken else 0
-    return Mined(None, rows, reasons, len(data), unread, tuple(left_out), data)
+    return Mined(None, rows, reasons, len(data), unread, tuple(left_out), data, hidden)
 
 
 class Text(NamedTuple):
@@ -226,6 +251,7 @@ class Text(NamedTuple):
     docstring: str
     summary: str
     code: str
+    signature: str = ""
 
 
 def _function(definition: Definition, source: bytes, grammar: Grammar, options: MineOptions) -> Text | str:
@@ -266,7 +292,40 @@ def _function(definition: Definition, source: bytes, grammar: Grammar, options: 
         return "code_too_long"
     if sum(1 for _ in islice(_WRITTEN_LINE.finditer(code), options.min_code_lines)) < options.min_code_lines:
         return "code_too_short"
-    return Text(docstring, summary, code)
+    body = body_of(definition.node, grammar)
+    signature = code_without(definition, found, source, body.start_byte) if body else ""
+    return Text(docstring, summary, code, signature if code.startswith(signature) else "")
+
+
+def _masked(
+    text: Text, definition: Definition, source: bytes, grammar: Grammar, options: MineOptions
+) -> tuple[Text, Counter[str]]:
+    """The text with what `options.mask` names masked, and how often. What is kept is decided before, on the file's words."""
+    docstring, counts = masked(text.docstring, options.mask)
+    code, more = masked(text.code, options.mask, spared=_code_like_addresses(definition, source))
+    summary = doc.summary(docstring, tags=grammar.style is not None) if counts else text.summary
+    signature, _ = masked(text.signature, options.mask)
+    return Text(docstring, summary, code, signature if code.startswith(signature) else ""), counts + more
+
+
+_PROSE = re.compile("string|str_text|comment|heredoc|nowdoc|text|regex")
+_INSERTED = re.compile("interpol|substitution|embedded")
+
+
+def _code_like_addresses(definition: Definition, source: bytes) -> set[str]:
+    """What has the form of an e-mail address and is code: `this@Outer.name`, `a@b.T`."""
+    start, end = definition.first.start_byte, definition.last.end_byte
+    if b"@" not in source[start:end]:
+        return set()
+    text, found = source[start:end].decode(), set()
+    for at, address in email_addresses(text):
+        byte = start + len(text[:at].encode())
+        node = definition.node.descendant_for_byte_range(byte, byte + len(address.encode()))
+        while node is not None and node.id != definition.node.id and not _PROSE.search(node.type):
+            node = None if _INSERTED.search(node.type) else node.parent
+        if node is None or node.id == definition.node.id:
+            found.add(address)
+    return found
 
 
 def _is_trivial(docstring: Node, source: bytes) -> bool:
@@ -283,15 +342,15 @@ def _is_trivial(docstring: Node, source: bytes) -> bool:
     return True
 
 
-def code_without(definition: Definition, found: Documentation, source: bytes) -> str:
+def code_without(definition: Definition, found: Documentation, source: bytes, until: int | None = None) -> str:
     """The definition's code without its documentation, moved to the left margin; it parses to the same tree otherwise.
 
-    What stands inside strings of several lines is not moved. Line ends are `\\n`.
+    What stands inside strings of several lines is not moved. Line ends are `\\n`. `until` is a byte before which to stop.
     """
-    start, end = definition.first.start_byte, definition.last.end_byte
+    start, end = definition.first.start_byte, until or definition.last.end_byte
     pieces: list[tuple[int, int]] = []
     at = start
-    if found.statement is not None:
+    if found.statement is not None and found.statement.start_byte < end:
         pieces.append((start, found.statement.start_byte))
         at = _after(found.statement, source, end)
     else:
@@ -401,6 +460,7 @@ def _row(
         "language": grammar.language,
         "name": definition.name,
         "qualname": definition.qualname,
+        "signature": text.signature,
         "start_line": first.start_point.row + 1,
         "end_line": last.end_point.row + 1,
         "start_byte": first.start_byte,
@@ -412,6 +472,9 @@ def _row(
         "content_hash": text_hash(text.code),
         # Of duplicates the best documented one survives; 20 words are half the way.
         "quality": words / (words + 20),
+        "masked": 0,
+        "stars": origin.stars,
+        "forks": origin.forks,
     }
 
 
@@ -429,4 +492,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=7, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=8, gives=FUNCTIONS, unit="files", run=mine_shard)

@@ -53,7 +53,7 @@ class Grammar:
     - `wrappers` begin before their definition and belong to it (decorators, `export`, the statement of a binding);
     - `carries` stand between wrapper, binding and function; any other node ends their reach;
     - `leads`: whether a sibling before a definition belongs to it (attributes, signatures).
-    `names` is the qualified name where the field "name" is not enough. `body` names the field or kind without which a
+    `names` is the qualified name where the field "name" is not enough. `body` names the field or the kinds without which a
     function is a mere declaration; empty: there are none. `inner`: documented functions inside functions count.
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
     in it, is called as its binding.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from cpt_ray.code.grammars import GRAMMARS
@@ -20,6 +22,11 @@ class CloneOptions(Options):
     tokens: How[dict[str, str]] = Field(
         {},
         description="For a host, the environment variable with the token that is sent to it: {github.com: GITHUB_TOKEN}.",
+    )
+    github: How[str] = Field(
+        "https://api.github.com",
+        description="GitHub's API, which github:owner/name is looked up in if GITHUB_TOKEN (or what clone.tokens names for"
+        " github.com) is set; of an Enterprise Server https://host/api/v3.",
     )
     allow_private: How[tuple[str, ...]] = Field(
         (), description="Networks that are not public and may be cloned from all the same, such as 10.1.0.0/16."
@@ -40,6 +47,11 @@ class MineOptions(Options):
     min_code_lines: int = Field(3, ge=1, description="Lines with text the code must have once its docstring is out.")
     max_code_chars: int = Field(50_000, gt=0, description="Characters the code may have.")
     max_docstring_chars: int = Field(20_000, gt=0, description="Characters the whole docstring may have.")
+
+    mask: tuple[Literal["email", "secret"], ...] = Field(
+        (),
+        description="What is masked in docstrings and code: e-mail addresses, secrets (cpt_ray/masks.py says which).",
+    )
 
     @field_validator("languages")
     @classmethod

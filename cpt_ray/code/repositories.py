@@ -16,7 +16,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code import filters, readers
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source, mine
 from cpt_ray.code.grammars import language_of
-from cpt_ray.code.licences import is_licence_file, repository_licence
+from cpt_ray.code.licences import UNKNOWN, is_licence_file, repository_licence
 from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.code.tree import Entry, Reader, Tree
 from cpt_ray.errors import UserError
@@ -62,7 +62,7 @@ def endings() -> tuple[str, ...]:
 
 
 def shards_of(
-    path: str, revision: str, options: MineOptions, about: Mapping[str, str], clone: CloneOptions = _NO_OPTIONS
+    path: str, revision: str, options: MineOptions, about: Mapping[str, Any], clone: CloneOptions = _NO_OPTIONS
 ) -> list[dict[str, Any]]:
     """The tree at `path` as shards for `mine_repository_shard`, with its content as it is now; `about` goes into each."""
     with opened(path, revision, clone) as tree:
@@ -99,7 +99,8 @@ def _counted(shard: Mapping[str, Any], reason: str | None) -> Ledger:
 
 def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
     """Functions of `{"repository": path, "commit": revision, "version"?, "group", "licence"?, "slice"?: [i, n],
-    "clone"?: CloneOptions}`.
+    "clone"?: CloneOptions, "listed"?: {"stars", "forks", "licence"}}`; `listed` is what its forge says of it, whose licence
+    counts where there is no licence file.
 
     `version` of the rows is the full commit id, or a digest of what has no commits. A slice takes the files whose path
     hashes to i of n, so that a large repository becomes many shards. What is not there is dropped as `missing_blob`.
@@ -108,8 +109,13 @@ def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tup
     with opened(str(shard["repository"]), str(shard.get("commit") or ""), clone) as tree:
         part, of = shard.get("slice") or (0, 1)
         entries = tree.entries()
-        licence = shard.get("licence") or repository_licence(_licence_texts(tree, entries))
-        origin = Origin(shard["group"], str(shard.get("version") or tree.version()), licence)
+        listed = shard.get("listed") or {}
+        licence = shard.get("licence")
+        if not licence:
+            texts = _licence_texts(tree, entries)
+            licence = repository_licence(texts) if texts else listed.get("licence") or UNKNOWN
+        version = str(shard.get("version") or tree.version())
+        origin = Origin(shard["group"], version, licence, listed.get("stars"), listed.get("forks"))
         mined = entries if of == 1 else [entry for entry in entries if _slot(entry) % of == part]
         return mine(_sources(tree, mined, options), origin, options)
 

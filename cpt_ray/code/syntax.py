@@ -305,9 +305,14 @@ def _bound(node: Node | None, source: bytes) -> str:
 
 def has_body(node: Node, grammar: Grammar) -> bool:
     """Whether a function is implemented where it stands, not only declared."""
-    if not grammar.body or node.child_by_field_name(grammar.body) is not None:
-        return True
-    return any(child.type == grammar.body for child in node.named_children)
+    return not grammar.body or body_of(node, grammar) is not None
+
+
+def body_of(node: Node, grammar: Grammar) -> Node | None:
+    """What implements a function, without its head; None where it has none, or its grammar no name for it."""
+    kinds = grammar.body.split() or ["body"]
+    found = node.child_by_field_name(kinds[0])
+    return found if found is not None else next((one for one in node.named_children if one.type in kinds), None)
 
 
 def documentation(definition: Definition, source: bytes, grammar: Grammar) -> Documentation | None:

@@ -4,26 +4,17 @@ SVD, and chance (its exact expectation)."""
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cpt_ray.ranking import Floats
+from cpt_ray.words import terms
 
 if TYPE_CHECKING:
     from cpt_ray.evaluate.embed import Embed
     from cpt_ray.model.delimiters import Side
-
-_WORD = re.compile(r"[^\W_]+")  # letters and digits of any script; without the underscore, so snake_case is split
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # parseISODate -> parse ISO Date
-
-
-def words(text: str) -> list[str]:
-    """Lower-cased terms with camelCase and snake_case split: "HTTPServer.parse_isoDate" -> http server parse iso
-    date."""
-    return [part.lower() for word in _WORD.findall(text) for part in _HUMP.split(word)]
 
 
 def bm25_tiles(queries: Sequence[str], candidates: Sequence[str], k1: float = 1.2, b: float = 0.75) -> Iterator[Floats]:
@@ -32,13 +23,13 @@ def bm25_tiles(queries: Sequence[str], candidates: Sequence[str], k1: float = 1.
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)
-    tokens = [words(text) or [""] for text in candidates]
+    tokens = [terms(text) or [""] for text in candidates]
     index = bm25s.BM25(k1=k1, b=b, method="lucene")
     index.index(tokens, show_progress=False)
     known = set().union(*tokens)
     for query in queries:
-        terms = [term for term in words(query) if term in known]
-        scores = index.get_scores(terms) if terms else np.zeros(len(candidates), np.float32)
+        wanted = [term for term in terms(query) if term in known]
+        scores = index.get_scores(wanted) if wanted else np.zeros(len(candidates), np.float32)
         yield np.asarray(scores, np.float32)[None, :]
 
 
@@ -49,7 +40,7 @@ def tfidf_svd(texts: Sequence[str], dimension: int = 256) -> Embed:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
-    counts = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+    counts = TfidfVectorizer(analyzer=terms, sublinear_tf=True)
     matrix = counts.fit_transform(texts)
     reduced = TruncatedSVD(max(1, min(dimension, min(matrix.shape) - 1)), random_state=0).fit(matrix)
 

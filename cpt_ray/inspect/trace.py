@@ -16,6 +16,7 @@ from functools import cache
 from cpt_ray.artifacts import read_table
 from cpt_ray.code.functions import Origin, Source, mine_source
 from cpt_ray.code.options import MineOptions
+from cpt_ray.code.positives import by_name, by_signature
 from cpt_ray.code.repositories import opened
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.lineage import Made, lineage
@@ -230,7 +231,9 @@ def _mined_again(pair: Row, function: Row, data: bytes | None, options: MineOpti
     found = next((row for row in again.rows if row["function_id"] == function["function_id"]), None)
     if found is None:
         return "its file has no such function"
-    return None if (found["code"], found["docstring"]) == (pair["y"], function["docstring"]) else "it reads otherwise"
+    further = [texts[1] for texts in (by_name(found), by_signature(found)) if texts]
+    same = (found["code"], found["docstring"]) == (function["code"], function["docstring"])
+    return None if same and pair["y"] in (found["code"], *further) else "it reads otherwise"
 
 
 def _of_repository(

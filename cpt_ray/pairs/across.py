@@ -9,7 +9,8 @@
 6. Candidates without those go to their range of pair_id, and each range is sorted and is a part.
 
 A shard says a thing once, however many of its rows say it, so a key that everybody has costs a row a shard. The rows, and
-the ledger, are those of one table with everything in it (`text_pairs`, `code_pairs`, `split_pairs`: the oracle in tests).
+the ledger, are those of one table with everything in it (`text_pairs`, `code_pairs`, `split_pairs`: the oracle in tests);
+only what is beyond `max_per_x` of its shard is always `x_repeated`, also if an earlier shard has the same text (`same_text`).
 """
 
 from __future__ import annotations
@@ -158,6 +159,7 @@ def _pair_up(shard: Shard, *, known: Sent, told: None, options: DocstringOptions
     kept, cluster_of, duplicates = kept_rows(shard, known, needed(options))
     clusters = [cluster_of[name] for name in kept["function_id"].to_pylist()]
     table, ledger = code_candidates(kept.to_pylist(), clusters, options)
+    duplicates *= 1 + len(options.further)  # of each pair that it might be
     return table, Ledger.of("functions", read=duplicates, kept=0, dropped={"duplicate": duplicates}) + ledger
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
+from cpt_ray.code.positives import by_name, by_signature
 from cpt_ray.pairs.options import DocstringOptions
 from cpt_ray.pairs.schema import CANDIDATES, Claimed, Pair, pairs_table, survivors
 
@@ -85,7 +86,8 @@ _SPECIAL = {name for kind in (object, type, int, float, list, dict, set, bytes, 
 def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: DocstringOptions) -> tuple[pa.Table, Ledger]:
     """Pairs (PAIRS) of a FUNCTIONS table and the clusters of its code (None: nothing is known to be a duplicate).
 
-    Dropped: `duplicate` (its cluster keeps another), `same_text` (x and y equal those of another), `x_repeated`.
+    Dropped: `duplicate` (its cluster keeps another), `same_text` (x and y equal those of another), `x_repeated`, and of
+    further pairs `name_of_one_word` and `no_signature`; the ledger counts a function for each pair that it might be.
     """
     functions = functions.sort_by("function_id")
     known = survivors(functions["function_id"], clusters)
@@ -95,19 +97,44 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
     dropped = Sampler()
     wanted = functions.select(needed(options))
     for row, cluster_id, kept in zip(wanted.to_pylist(), *known, strict=True):
-        x = plain(row[options.side_x]) if options.plain else row[options.side_x]
-        reason = claimed.refused(text_hash(x), text_hash(row["code"])) if kept else "duplicate"
-        reasons.append(reason)
-        if reason is None:
-            pairs.append(_pair(row, x, cluster_id, options))
-        else:
-            dropped.add("functions", reason, row["function_id"], path=row["path"], x=x, y=row["code"])
+        for one in positives(row, options):
+            reason = (one.lacks or claimed.refused(one.x_hash, one.y_hash)) if kept else "duplicate"
+            reasons.append(reason)
+            if reason is None:
+                pairs.append(_pair(row, one, cluster_id))
+            else:
+                dropped.add("functions", reason, row["function_id"], path=row["path"], x=one.x, y=one.y)
     return pairs_table(pairs), Ledger.count("functions", reasons).showing(dropped)
 
 
 def needed(options: DocstringOptions) -> list[str]:
     """The columns of functions that pairs are made of, the id first."""
-    return ["function_id", "group", "path", "start_line", "end_line", "code", "licence", options.side_x]
+    further = {"name": ["name"], "signature": ["signature"]}
+    more = [column for kind in options.further for column in further[kind]]
+    return ["function_id", "group", "path", "start_line", "end_line", "code", "licence", options.side_x, *more]
+
+
+class Positive(NamedTuple):
+    """A pair that a function might be, of its source; `lacks` says why it is none."""
+
+    source: str
+    x: str
+    y: str
+    x_hash: int
+    y_hash: int
+    lacks: str | None = None
+
+
+def positives(row: dict[str, Any], options: DocstringOptions) -> list[Positive]:
+    """What may be pairs of a function: its documentation with its code, and the further ones. Of one x, by y's hash."""
+    x = plain(row[options.side_x]) if options.plain else row[options.side_x]
+    found = [Positive(options.source, x, row["code"], text_hash(x), text_hash(row["code"]))]
+    for kind in options.further:
+        texts = by_name(row) if kind == "name" else by_signature(row)
+        x, y = texts or ("", row["code"])
+        lacks = None if texts else "name_of_one_word" if kind == "name" else "no_signature"
+        found.append(Positive(f"{options.source}_{kind}", x, y, text_hash(x), text_hash(y), lacks))
+    return sorted(found, key=lambda one: (one.x_hash, one.y_hash)) if options.further else found
 
 
 def candidates(
@@ -122,23 +149,22 @@ def candidates(
     copies: Counter[tuple[int, int]] = Counter()
     pairs: list[Pair] = []
     dropped = Sampler()
-    beyond = 0
+    beyond: Counter[str] = Counter()
     for row, cluster_id in zip(rows, cluster_ids, strict=True):
-        x = plain(row[options.side_x]) if options.plain else row[options.side_x]
-        texts = (text_hash(x), text_hash(row["code"]))
-        reason = claimed.refused(*texts)
-        if reason == "x_repeated":
-            beyond += 1
-            dropped.add("functions", reason, row["function_id"], path=row["path"], x=x, y=row["code"])
-            continue
-        if reason is None:
-            pairs.append(_pair(row, x, cluster_id, options))
-        copies[texts] += 1
+        for one in positives(row, options):
+            texts = (one.x_hash, one.y_hash)
+            reason = one.lacks or claimed.refused(*texts)
+            if reason not in (None, "same_text"):
+                beyond[str(reason)] += 1
+                dropped.add("functions", str(reason), row["function_id"], path=row["path"], x=one.x, y=one.y)
+                continue
+            if reason is None:
+                pairs.append(_pair(row, one, cluster_id))
+            copies[texts] += 1
     table = pairs_table(pairs)
     hashes = zip(table["x_hash"].to_pylist(), table["y_hash"].to_pylist(), strict=True)
     later = pa.array([copies[texts] - 1 for texts in hashes], pa.int32())
-    read = copies.total() + beyond
-    ledger = Ledger.of("functions", read=read, kept=read - beyond, dropped={"x_repeated": beyond})
+    ledger = Ledger.of("functions", read=copies.total() + beyond.total(), kept=copies.total(), dropped=beyond)
     return table.append_column("copies", later).cast(CANDIDATES), ledger.showing(dropped)
 
 
@@ -161,14 +187,14 @@ def _target(role: re.Match[str]) -> str:
     return role[2].rpartition(".")[2] if role[1] == "~" else role[2]
 
 
-def _pair(row: dict[str, Any], x: str, cluster_id: str, options: DocstringOptions) -> Pair:
+def _pair(row: dict[str, Any], one: Positive, cluster_id: str) -> Pair:
     lines = (row["start_line"], row["end_line"])
     return Pair(
         kind="code",
-        source=options.source,
+        source=one.source,
         group=row["group"],
-        x=x,
-        y=row["code"],
+        x=one.x,
+        y=one.y,
         cluster_id=cluster_id,
         x_doc=row["function_id"],
         y_doc=row["function_id"],

@@ -41,6 +41,11 @@ class DocstringOptions(Options):
     side_x: Literal["summary", "docstring"] = Field(
         "summary", description="x: the docstring's first paragraph on one line, or the whole docstring"
     )
+    further: tuple[Literal["name", "signature"], ...] = Field(
+        (),
+        description="more pairs of the same functions, each a source of its own (code_name, code_signature): the words of"
+        " its name and the code without it; its signature and its body",
+    )
     plain: bool = Field(True, description="take reST and Markdown markup out of x: a query has none")
     max_per_x: int = Field(
         4, ge=1, description="functions that may share one x; a text that describes many describes none of them"

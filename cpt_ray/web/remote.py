@@ -10,7 +10,6 @@ import io
 import itertools
 import posixpath
 import re
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,9 @@ from typing import BinaryIO, NamedTuple, cast
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from urllib3.util import Retry, Timeout
+from urllib3.util import Retry
 
-from cpt_ray.addresses import Permission, permitted_address
+from cpt_ray.addresses import Permission, connections
 from cpt_ray.artifacts.places import locate
 from cpt_ray.errors import UserError
 from cpt_ray.web.options import NetworkOptions
@@ -152,19 +151,15 @@ class Remote:
         """Connections to the one address that was looked at."""
         key = (scheme, host, port)
         if key not in self._pools:
-            address = permitted_address(host, port, self._permission, url=url, option="network.allow_private")
-            timeout = Timeout(connect=self._options.timeout, read=self._options.timeout)
-            if scheme == "https":
-                self._pools[key] = urllib3.HTTPSConnectionPool(
-                    address,
-                    port,
-                    timeout=timeout,
-                    ssl_context=ssl.create_default_context(),
-                    server_hostname=host,
-                    assert_hostname=host,
-                )
-            else:
-                self._pools[key] = urllib3.HTTPConnectionPool(address, port, timeout=timeout)
+            self._pools[key] = connections(
+                scheme,
+                host,
+                port,
+                self._permission,
+                url=url,
+                option="network.allow_private",
+                timeout=self._options.timeout,
+            )
         return self._pools[key]
 
 

@@ -32,9 +32,9 @@ class RepositoryOptions(Options):
     """One repository, or what holds its files."""
 
     path: str = Field(
-        description="a git repository (bare or not, partial clones too) or the https, http or git URL of one, a folder, a"
-        " tar, zip, wheel, jar, gem or npm archive, or Parquet in the layout of The Stack, whose repositories are groups"
-        " of their own"
+        description="a git repository (bare or not, partial clones too), the https, http or git URL of one, its name as"
+        " github:owner/name, a folder, a tar, zip, wheel, jar, gem or npm archive, or Parquet in the layout of The Stack,"
+        " whose repositories are groups of their own"
     )
     commit: str = Field("HEAD", description="revision to read")
     group: str = Field(
@@ -53,7 +53,8 @@ class PipelineOptions(Steps):
         " library",
     )
     repository_list: str = Field(
-        "", description="text file with more of them: a path or URL a line and, if it is not HEAD, a revision"
+        "",
+        description="text file with more of them: a path, URL or github:owner/name a line and, if it is not HEAD, a revision",
     )
     clone: CloneOptions = CloneOptions()
     site_packages: tuple[str, ...] = Field(

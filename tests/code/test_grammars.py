@@ -231,7 +231,7 @@ def _ctags_writes_json() -> bool:
         ("c", ""),
         ("cpp", "A"),  # a constructor behind a macro
         ("csharp", ""),
-        ("kotlin", ""),
+        ("kotlin", "constructor"),
         ("javascript", None),  # it reads neither arrow functions nor fields
         ("typescript", None),
     ],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from identify.vendor.licenses import LICENSES
 
+from cpt_ray.code import repositories
 from cpt_ray.code.functions import mine_shard
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.readers.git import Repository
@@ -143,6 +146,37 @@ def test_a_repository_that_cannot_be_read_costs_itself_alone(repository: Path, t
     total = (ledger + bad).check("both").to_dict()
     assert total["repositories"] == {"read": 2, "kept": 1, "dropped": {"unreadable": 1}}
     assert total["files"] == ledger.to_dict()["files"]
+
+
+@pytest.mark.parametrize("holder", ["git", "folder"])
+def test_one_that_vanishes_in_the_middle_costs_itself_alone(
+    repository: Path, tmp_path: Path, holder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its files were listed, and after the first of them was read; what is read from then on is none of its rows."""
+    path = repository if holder == "git" else repository / "pkg"
+    shard = {"repository": str(path), "commit": "HEAD" if holder == "git" else "", "group": "g", "licence": "MIT"}
+    whole, _ = mine_listed_shard(shard, OPTIONS)
+    for moment in ("listed", "read"):
+        copy = tmp_path / moment
+        shutil.copytree(path, copy, symlinks=True)
+        with monkeypatch.context() as patched:
+
+            def sources(*words: Any, copy: Path = copy, moment: str = moment, real: Any = repositories._sources) -> Any:
+                found = real(*words)
+                if moment == "read":
+                    yield next(one for one in found if one.data)
+                shutil.rmtree(copy)
+                yield from found
+
+            patched.setattr(repositories, "_sources", sources)
+            table, ledger = mine_listed_shard({**shard, "repository": str(copy)}, OPTIONS)
+        after, _ = mine_listed_shard(shard, OPTIONS)
+        counts = ledger.check(moment).to_dict()
+        assert after.equals(whole)
+        assert table.num_rows <= whole.num_rows  # git may have sent all of it by then
+        if moment == "listed":
+            lost = counts["repositories" if holder == "git" else "files"]["dropped"]
+            assert (table.num_rows, lost["unreadable"]) == (0, 1 if holder == "git" else 2)
 
 
 def test_a_folder_inside_a_work_tree_is_itself_and_not_the_repository_above(repository: Path) -> None:

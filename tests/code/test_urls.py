@@ -276,3 +276,11 @@ def test_the_name_that_git_is_given_is_the_one_that_was_looked_up(host: str, mon
     assert pinned == f"https://{name}:443/o/one.git"
     assert settings["http.curloptResolve"] == f"{name}:443:93.184.216.34"
     assert url._pinned(f"git://{host}/o/one.git", CloneOptions())[0] == "git://93.184.216.34:9418/o/one.git"
+
+
+@pytest.mark.parametrize("host", [".".join(["a" * 63] * 4), "bücher.example", "::1", "example.org", "x" * 300])
+def test_any_host_has_its_turn(host: str) -> None:
+    """A host's name may be longer than a file's, and two hosts never share a turn for their spelling."""
+    url._wait_for_turn(host, 0)
+    assert url._file_name(host) != url._file_name(host + "_")
+    assert len(url._file_name(host)) < 120

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from cpt_ray.evaluate.baselines import bm25_tiles, chance, words
+from cpt_ray.evaluate.baselines import bm25_tiles, chance
 from cpt_ray.ranking import Judgement, metrics, place
+from cpt_ray.words import terms as words
 
 
 @pytest.mark.parametrize(

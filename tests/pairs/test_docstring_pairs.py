@@ -68,6 +68,28 @@ def test_only_the_kept_of_a_cluster_is_used_and_its_cluster_travels() -> None:
     assert ledger.to_dict() == {"functions": {"read": 3, "kept": 2, "dropped": {"duplicate": 1}}}
 
 
+def test_further_pairs_are_sources_of_their_own() -> None:
+    """Off by default; a name of one word and a head that is not known give none, by name in the ledger."""
+    mined = functions("parse_dates", "times")
+    table, ledger = code_pairs(mined, None, DocstringOptions(source="py", further=("name", "signature")))
+    of = {(row["source"], row["x_doc"]): row for row in table.to_pylist()}
+    first, second = (row["function_id"] for row in mined.sort_by("path").to_pylist())
+    assert set(of) == {
+        *(("py", doc) for doc in (first, second)),
+        ("py_name", first),
+        *(("py_signature", doc) for doc in (first, second)),
+    }
+    assert of["py_name", first]["x"] == "parse dates"
+    assert of["py_name", first]["y"] == "def _(text):\n    found = parse_dates_of(text)\n    return found"
+    assert of["py_signature", first]["x"] == "def parse_dates(text):"
+    assert of["py_signature", first]["y"] == "found = parse_dates_of(text)\nreturn found"
+    assert len({row["cluster"] for row in of.values()}) == 2  # the pairs of one function never meet in a batch
+    assert ledger.to_dict() == {"functions": {"read": 6, "kept": 5, "dropped": {"name_of_one_word": 1}}}
+    unknown = mined.set_column(mined.schema.get_field_index("signature"), "signature", pa.array(["", ""]))
+    _, ledger = code_pairs(unknown, None, DocstringOptions(further=("signature",)))
+    assert ledger.to_dict() == {"functions": {"read": 4, "kept": 2, "dropped": {"no_signature": 2}}}
+
+
 def test_an_x_that_describes_many_functions_is_limited() -> None:
     names = ["aa", "bb", "cc", "dd", "ee"]
     table, ledger = code_pairs(functions(*names, what="dates"), None, DocstringOptions(max_per_x=2))

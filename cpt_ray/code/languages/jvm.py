@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 
-from cpt_ray.code.grammar import Example, Grammar, Style, fields, kinds
+from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds
 from cpt_ray.code.markup import markdown, scaladoc
 
 _NEAREST = re.compile(rb"/\*\*(?!/)")
+
+
+def names(node: Node, source: bytes) -> tuple[str, ...]:
+    """A secondary constructor has no name but its word."""
+    return ("constructor",) if node.type == "secondary_constructor" else ()
+
 
 KOTLIN = Grammar(
     language="kotlin",
@@ -15,7 +21,8 @@ KOTLIN = Grammar(
     module="tree_sitter_kotlin",
     functions=kinds("function_declaration secondary_constructor"),
     scopes=fields("class_declaration=name object_declaration=name"),
-    body="function_body",
+    names=names,
+    body="function_body block",
     keywords=("fun", "constructor"),
     style=Style(_NEAREST, markdown),
     examples=(
@@ -23,8 +30,9 @@ KOTLIN = Grammar(
             "package a\n\n/** Doc of [f]. */\n\n// why\n@X private fun <T> String.f(x: Int): Int { return 1 }\n\n"
             "class A {\n    /**\n     * Doc of g.\n     *\n     * @param x more\n     */\n    fun g(x: Int) = 1\n\n"
             "    companion object {\n        /** Doc of h. */\n        fun h() {}\n    }\n    // Plain.\n    fun none() {}\n}\n\n"
-            "interface I {\n    /** No body. */\n    fun m()\n}\n",
-            {"f": "Doc of f.", "A.g": "Doc of g.", "A.h": "Doc of h."},
+            "interface I {\n    /** No body. */\n    fun m()\n}\n"
+            "class C(x: Int) {\n    /** Doc of C. */\n    constructor() : this(1) {}\n}\n",
+            {"f": "Doc of f.", "A.g": "Doc of g.", "A.h": "Doc of h.", "C.constructor": "Doc of C."},
         ),
     ),
 )

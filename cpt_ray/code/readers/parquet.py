@@ -23,8 +23,9 @@ COLUMNS = {
     "group": ("max_stars_repo_name", "repo_name", "repository_name"),
     "version": ("max_stars_repo_head_hexsha", "revision_id"),
     "licence": ("max_stars_repo_licenses", "detected_licenses", "licenses", "license"),
+    "stars": ("max_stars_count", "star_events_count"),
 }
-"""What is read, by the names it has in The Stack 1, its samples and StarCoder's data; the last two may be absent."""
+"""What is read, by the names it has in The Stack 1, its samples and StarCoder's data; the last three may be absent."""
 _ROWS = 256
 _BROKEN = (OSError, ValueError, pa.ArrowException)
 """What pyarrow raises for damage: of pages and their packing OSError, of values ArrowInvalid, or UnicodeDecodeError where one
@@ -73,7 +74,12 @@ class Parquet:
             for i in range(rows.num_rows):
                 row = {what: column[i] for what, column in values.items()}
                 path = safe_path(row["path"] or "")
-                origin = Origin(str(row["group"] or ""), str(row.get("version") or ""), _licence(row.get("licence")))
+                origin = Origin(
+                    str(row["group"] or ""),
+                    str(row.get("version") or ""),
+                    _licence(row.get("licence")),
+                    _count(row.get("stars")),
+                )
                 reason = "unsafe_path" if path is None else None if origin.group else "no_repository"
                 found.append(Entry(path or "", (group, i), 0, reason, origin, group))
         return found
@@ -111,6 +117,11 @@ def _bytes(scalar: pa.Scalar) -> bytes | str:
     if value is None:
         return "missing_blob"
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
+def _count(value: Any) -> int | None:
+    """The Stack 1 has counts as floats, and none where there are no stars."""
+    return int(value) if isinstance(value, int | float) and value == value else None
 
 
 def _licence(value: Any) -> str:

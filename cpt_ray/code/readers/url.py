@@ -26,6 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import xxhash
+
 from cpt_ray.addresses import Permission, is_address, permitted_address
 from cpt_ray.code.options import CloneOptions
 from cpt_ray.code.readers.git import Repository, died_of, surroundings
@@ -202,10 +204,15 @@ def _credentials(url: str, host: str, options: CloneOptions) -> dict[str, str]:
     return {"http.extraHeader": f"Authorization: Basic {secret}"}  # redirections, which it would go with, are off
 
 
+def _file_name(host: str) -> str:
+    """A name for a file, of any host a URL may name: what a file may not be called is told apart by its digest."""
+    plain = re.sub(r"[^A-Za-z0-9.-]", "_", host)
+    return host if plain == host and len(host) <= 100 else f"{plain[:80]}-{xxhash.xxh3_64_hexdigest(host.encode())}"
+
+
 def _wait_for_turn(host: str, pause: float) -> None:
     """Return when the last fetch of the host by any process of this user began `pause` seconds ago."""
-    name = re.sub(r"[^\w.-]", "_", host)
-    path = os.path.join(tempfile.gettempdir(), f"cpt-ray-turn-{os.getuid()}-{name}")
+    path = os.path.join(tempfile.gettempdir(), f"cpt-ray-turn-{os.getuid()}-{_file_name(host)}")
     with open(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600), "r+b") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         text = turn.read(32)
