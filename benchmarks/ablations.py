@@ -41,8 +41,10 @@ from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.pairs.order import content_keys
 from cpt_ray.pairs.schema import PAIRS, Pair, pairs_table, survivors
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, read_side, split_pairs
-from cpt_ray.sweep.grid import TrialResult, run_sweep
 from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.sweep.run import TrialResult, run_sweep
+from cpt_ray.sweep.trials import Setting as Recipe
+from cpt_ray.sweep.trials import orders
 from cpt_ray.tracking.options import TrackingOptions
 from pipelines import config, demo, train
 from pipelines.tracked import Tracked
@@ -201,13 +203,12 @@ class Bench:
         train.make_order(order, pairs, TRAIN, self.initial, steps.batches)
         train.make_heldout(held, pairs, self.initial, steps)
         init = self.initial if setting.pretrained else "new"
+        sweep = SweepOptions(over={"batches": {"batch_size": [setting.batch_size]}}, examples=setting.examples)
+        recipe = Recipe(options, batches, self.model.model_copy(update={"init": init}))
         (result,) = run_sweep(
-            SweepOptions(
-                batch_sizes=[setting.batch_size], temperatures=[options.temperature], examples=setting.examples
-            ),
-            options,
-            self.model.model_copy(update={"init": init}),
-            orders={setting.batch_size: order},
+            sweep,
+            recipe,
+            orders=dict.fromkeys(orders(sweep, recipe), order),
             heldout=held,
             out=posixpath.join(self.work, "runs", setting.name),
             inputs={"initial": train.weights_identity(init)},

@@ -28,8 +28,8 @@ from cpt_ray.installed.site import HOST, RENDER, site_shards
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import pinned
 from cpt_ray.options import Options
-from cpt_ray.sweep.grid import SWEEP
 from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.sweep.run import SWEEP
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.options import CrawlOptions
 

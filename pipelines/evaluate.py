@@ -10,6 +10,7 @@ if __name__ == "__main__":
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from rich.table import Table
@@ -20,6 +21,7 @@ from cpt_ray.evaluate.candidates import EVALUATE
 from cpt_ray.evaluate.embed import Embed, sentence_transformer
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import compare
+from cpt_ray.evaluate.statistics import Figure, interval
 from cpt_ray.evaluate.suite import QUERIES, SUITE, by_query, measure
 from cpt_ray.evaluate.tasks import digest
 from cpt_ray.model.options import Device, Inference, ModelOptions
@@ -39,7 +41,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         made[path] = make(
             path, options.pairs, options.trained, options.initial, options.candidates, options.device, options.precision
         )
-        print_search({"search": made[path].extra["search"]})
+        print_search({"search": made[path].extra["search"]}, made[path].extra["intervals"])
     if options.suite.tasks:
         path = path.rstrip("/") + "_suite"
         made[path] = make_suite(
@@ -79,7 +81,11 @@ def make(
         found = compare(heldout, options, _models(model, initial, device, chosen))
         used = found["setting"]["queries"]
         ledger = Ledger.of("pairs", read=heldout.num_rows, kept=used, dropped={"not_drawn": heldout.num_rows - used})
-        return work.publish(ledger, rows=used, extra={"search": found, **told})
+        sure = {
+            method: {name: interval(value) for name, value in figures.items() if isinstance(value, Figure)}
+            for method, figures in found.items()
+        }
+        return work.publish(ledger, rows=used, extra={"search": found, "intervals": sure, **told})
 
 
 def make_suite(
@@ -166,16 +172,18 @@ def _ours(model: str) -> bool:
     return Path(model, "cpt_ray.json").is_file()
 
 
-def print_search(tasks: dict[str, dict[str, Any]]) -> None:
-    """One row per task and method: MRR, recall at 1 and 10."""
+def print_search(tasks: Mapping[str, Mapping[str, Any]], sure: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """One row per task and method: MRR, recall at 1 and 10, and half the width of the 95 % interval that `sure` has of a
+    method's metric."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("search among candidates")
     for name in ("MRR", "recall@1", "recall@10"):
         table.add_column(name, justify="right")
     for task, found in tasks.items():
         for method in ("model", "initial", "bm25", "chance"):
-            row = found[method]
-            table.add_row(f"{task}  {method}", *(f"{row[m]:.4f}" for m in ("mrr", "recall_at_1", "recall_at_10")))
+            row, of = found[method], sure.get(method, {})
+            cells = (value_of(row[m], of.get(m)) for m in ("mrr", "recall_at_1", "recall_at_10"))
+            table.add_row(f"{task}  {method}", *cells)
     console().print(table, highlight=False)
 
 
@@ -199,6 +207,10 @@ def print_suite(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def figure(row: Mapping[str, Any]) -> str:
+    """A row of a suite."""
+    return value_of(row["value"], (row["low"], row["high"]) if "low" in row else None)
+
+
+def value_of(value: float, sure: Sequence[float] | None) -> str:
     """ "0.4120 ±0.031": half the width of the 95 % interval, where there is one."""
-    sure = f" ±{(row['high'] - row['low']) / 2:.3f}" if "low" in row else ""
-    return f"{row['value']:.4f}{sure}"
+    return f"{value:.4f}" + (f" ±{(sure[1] - sure[0]) / 2:.3f}" if sure else "")

@@ -1,4 +1,4 @@
-"""The flow of `cpt-ray sweep`: pairs and first weights become a model for each point of a grid."""
+"""The flow of `cpt-ray sweep`: pairs and first weights become a model for each point of a space."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from cpt_ray.model.weights import pinned, weights_identity
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN
 from cpt_ray.progress import Bar, progress
-from cpt_ray.sweep.grid import SWEEP, Trial, TrialResult, TrialsFailed, run_sweep, trials
 from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.sweep.run import SWEEP, TrialResult, TrialsFailed, run_sweep
+from cpt_ray.sweep.trials import Setting, Trial, orders
 from cpt_ray.tracking.outbox import ReportedRun
 from cpt_ray.train.faster import faster
 from cpt_ray.train.options import TrainOptions
@@ -97,34 +98,36 @@ def make(
         measure=lambda: faster(train.trained_shape(model, read_manifest(heldout)), options),
     )
     options = options.model_copy(update={"precision": precision})
-    points = trials(sweep)
+    common = Setting(options, batches, model)
     with SWEEP.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             print_leaderboard(work.manifest.extra["trials"])
             return work.manifest
-        orders = {}
-        for size in sweep.batch_sizes:
-            orders[size] = posixpath.join(folder, f"batches-{size}")
-            sized = batches.model_copy(update={"batch_size": size, "steps": sweep.examples // size})
-            train.make_order(orders[size], pairs, TRAIN, model.init, sized)
+        asked = orders(sweep, common)
+        ordered = {name: posixpath.join(folder, name) for name in asked}
+        for name, one in asked.items():
+            train.make_order(ordered[name], pairs, TRAIN, model.init, one)
+        count = sweep.search.count(sweep.axes)
         try:
-            with progress("sweep", total=sum(point.steps for point in points), unit="steps") as bar:
+            with progress("sweep", total=count * sweep.examples, unit="pairs") as bar:
                 results = run_sweep(
                     sweep,
-                    options,
-                    model,
-                    orders=orders,
+                    common,
+                    orders=ordered,
                     heldout=heldout,
                     out=folder,
                     inputs={"initial": weights},
                     watch=Watched(tracked, bar),
                     pairs=pairs,
+                    scratch=work.scratch,
                 )
         except TrialsFailed as error:
-            report(error.results, sweep, orders, heldout, tracked)
+            report(error.results, sweep.metric, ordered, heldout, tracked)
             raise
-        rows = report(results, sweep, orders, heldout, tracked)
-        ledger = Ledger.of("trials", read=len(points), kept=len(rows))
+        rows = report(results, sweep.metric, ordered, heldout, tracked)
+        # A search may propose a point twice, which is trained once.
+        repeated = {"proposed_again": again} if (again := count - len(rows)) else {}
+        ledger = Ledger.of("trials", read=count, kept=len(rows), dropped=repeated)
         return work.publish(ledger, rows=len(rows), extra={"trials": rows, "metric": sweep.metric, **chosen})
 
 
@@ -133,48 +136,44 @@ class Watched:
 
     def __init__(self, tracked: Tracked, bar: Bar) -> None:
         self._tracked, self._bar = tracked, bar
-        self._runs: dict[Trial, ReportedRun] = {}
-        self._following: dict[Trial, ExitStack] = {}
+        self._runs: dict[str, ReportedRun] = {}
+        self._following: dict[str, ExitStack] = {}
 
     def began(self, trial: Trial, identity: str, metrics: str) -> None:
         run = self._tracked.run(trial.name, identity)
-        run.params(varied(trial))
-        self._runs[trial] = run
-        self._following[trial] = ExitStack()
-        self._following[trial].enter_context(told(run, self._bar, metrics))
+        run.params(trial.params)
+        self._runs[trial.name] = run
+        self._following[trial.name] = ExitStack()
+        self._following[trial.name].enter_context(told(run, self._bar, metrics, trial.batch_size))
 
     def ended(self, trial: Trial, error: str) -> None:
-        self._following.pop(trial).close()
+        self._following.pop(trial.name).close()
         self._bar.advance(0, **({"failed": 1} if error else {"trials": 1}))
         if error:
-            self._runs[trial].tags({"cpt_ray.error": error})
-            self._runs[trial].end("FAILED")
-
-
-def varied(trial: Trial) -> dict[str, float]:
-    """What the sweep varies, as parameters of equal names in every trial's run."""
-    return {"batch_size": trial.batch_size, "temperature": trial.temperature, "steps": trial.steps}
+            self._runs[trial.name].tags({"cpt_ray.error": error})
+            self._runs[trial.name].end("FAILED")
 
 
 def report(
-    results: Sequence[TrialResult], sweep: SweepOptions, orders: Mapping[int, str], heldout: str, tracked: Tracked
+    results: Sequence[TrialResult], metric: str, ordered: Mapping[str, str], heldout: str, tracked: Tracked
 ) -> list[dict[str, Any]]:
     """Finish the runs of these trials, best first, log the leaderboard and print it; returns its rows."""
     rows: list[dict[str, Any]] = []
     for result in results:
         manifest = read_manifest(result.folder)
         run = tracked.run(result.trial.name, manifest.identity, started_at(manifest))
-        run.params(varied(result.trial))
+        run.params(result.trial.params)
+        if result.stopped:
+            run.tags({"cpt_ray.stopped": f"after {result.examples:,} of {result.trial.examples:,} pairs"})
         for row in result.metrics:  # those that were told already are not logged twice
             run.metrics(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
-        tracked.finish(result.trial.name, result.folder, manifest, (orders[result.trial.batch_size], heldout))
+        tracked.finish(result.trial.name, result.folder, manifest, (ordered[result.trial.order], heldout))
         last = result.metrics[-1]
         scores = {column(name): value for name, value in last.items() if name.startswith("heldout_")}
         heldout_loss = scores.pop("heldout_loss")
         rows.append(
             {
-                "batch_size": result.trial.batch_size,
-                "temperature": result.trial.temperature,
+                "values": result.trial.short,
                 "metrics": {
                     **scores,
                     "heldout_loss": heldout_loss,
@@ -182,31 +181,34 @@ def report(
                     "final_temperature": last["temperature"],
                 },
                 "seconds": result.seconds,
-                "examples": sweep.examples,
+                "examples": result.examples,
+                "stopped": result.stopped,
             }
         )
     if rows:
-        for name, figure in figures(results, sweep.metric).items():
+        for name, figure in figures(results, metric).items():
             tracked.parent.figure(figure, f"figures/{name}.png")
-        tracked.parent.table([{**row, **row["metrics"]} for row in rows], "leaderboard.json")
+        tracked.parent.table([{**row["values"], **row, **row["metrics"]} for row in rows], "leaderboard.json")
         print_leaderboard(rows)
     return rows
 
 
 def figures(results: Sequence[TrialResult], metric: str) -> dict[str, Figure]:
-    """What the parent shows of its trials, best first: the metric over batch size and temperature, and over pairs seen."""
+    """What the parent shows of its trials, best first: the metric over what was varied, and over pairs seen."""
     words = metric.removeprefix("heldout_").replace("_at_", "@").replace("_", " ").replace("mrr", "MRR")
-    cells = [(result.trial.batch_size, result.trial.temperature, result.score) for result in results]
-    rows = {(result.trial.batch_size, result.trial.temperature): result.metrics for result in results}
-    return {"sweep": draw.sweep(cells, words), "examples": draw.by_examples(rows, metric, f"held-out {words}")}
+    points = [(result.trial.short, result.score) for result in results]
+    lines = [draw.Line(result.trial.short, result.trial.batch_size, result.metrics) for result in results]
+    return {"sweep": draw.sweep(points, words), "examples": draw.by_examples(lines, metric, f"held-out {words}")}
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A row per trial, best first."""
+    """A row per trial, best first, stopped ones last."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("batch size", "temperature", *rows[0]["metrics"]):
-        table.add_column(name, justify="right")
+    stopped = any(row["stopped"] for row in rows)
+    for name in (*rows[0]["values"], *rows[0]["metrics"], *(["pairs seen"] if stopped else [])):
+        table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
-        values = [f"{value:.4f}" for value in row["metrics"].values()]
-        table.add_row(f"{row['batch_size']:,}", f"{row['temperature']:g}", *values)
+        values = [draw.shown(value) for value in row["values"].values()]
+        metrics = [f"{value:.4f}" for value in row["metrics"].values()]
+        table.add_row(*values, *metrics, *([f"{row['examples']:,}"] if stopped else []))
     console().print(table, highlight=False)

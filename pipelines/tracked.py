@@ -110,13 +110,14 @@ class Tracked:
 
 
 @contextmanager
-def told(run: ReportedRun, bar: Bar, metrics: str) -> Iterator[None]:
-    """While the block trains: each row of the file `metrics` to `run` by its step, and the steps to `bar`."""
+def told(run: ReportedRun, bar: Bar, metrics: str, units: int = 1) -> Iterator[None]:
+    """While the block trains: each row of the file `metrics` to `run` by its step, and the steps to `bar`, as so many
+    `units` each."""
     at = 0
 
     def listen(step: int, row: dict[str, float]) -> None:
         nonlocal at
-        bar.advance(step - at)
+        bar.advance((step - at) * units)
         at = step
         run.metrics(step, row)
 

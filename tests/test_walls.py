@@ -40,7 +40,8 @@ FLOORS = [
 """From the ground up. A room imports from floors below its own, never from a neighbour on the same floor."""
 
 RAY_ALLOWED = {
-    *("artifacts/shards.py", "cluster.py", "corpus.py", "train/launch.py", "sweep/grid.py", "serve/replicas.py"),
+    *("artifacts/shards.py", "cluster.py", "corpus.py", "train/launch.py", "sweep/run.py", "serve/replicas.py"),
+    *("sweep/searches/asha.py", "sweep/searches/optuna.py"),
 }
 
 
@@ -94,6 +95,7 @@ LIGHT = [
     *(LIBRARY / "web" / "filters").glob("[a-z]*.py"),
     *(LIBRARY / "serve" / "indexes").glob("[a-z]*.py"),
     *(LIBRARY / "train" / "losses").glob("[a-z]*.py"),
+    *(LIBRARY / "sweep" / "searches").glob("[a-z]*.py"),
     LIBRARY / "cluster.py",
     *sorted((ROOT / "pipelines" / "options").glob("[a-z]*.py")),
     *(ROOT / "pipelines" / f"{name}.py" for name in ("cli", "config", "compose")),

@@ -70,6 +70,10 @@ WORTH_KEEPING = 60.0
 """Seconds of work in an unfinished build from which on it is never removed, only put beside."""
 
 
+class BeingBuilt(UserError):
+    """Another process holds the lock of an artifact in a folder."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the files of a build are written; with an `attempt`, in a bucket, under names of it."""
@@ -452,6 +456,6 @@ def _lock(holder: IO[str], target: str) -> None:
     try:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(
+        raise BeingBuilt(
             "another process is building this artifact", where=target, fix="wait for it, or end it, and run again"
         ) from None

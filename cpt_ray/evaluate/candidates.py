@@ -117,4 +117,4 @@ def _consider(draft: _Draft, row: int, columns: dict[str, list], per_group: int,
     draft.spans[document].append((start, end))
 
 
-EVALUATE = Stage("evaluation", version=1, unit="pairs", reads=("x", "y", "split"))
+EVALUATE = Stage("evaluation", version=2, unit="pairs", reads=("x", "y", "split"))

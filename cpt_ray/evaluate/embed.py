@@ -17,6 +17,23 @@ class Embed(Protocol):
     def __call__(self, texts: list[str], side: Side) -> Floats: ...
 
 
+def remembered(embed: Embed) -> Embed:
+    """The same, which embeds a text of a side once however often it is asked; all that it was asked stays in memory."""
+    known: dict[Side, dict[str, int]] = {"x": {}, "y": {}}
+    held: dict[Side, list[Floats]] = {"x": [], "y": []}
+
+    def once(texts: list[str], side: Side) -> Floats:
+        place = known[side]
+        new = list(dict.fromkeys(text for text in texts if text not in place))
+        if new:
+            place |= {text: len(place) + number for number, text in enumerate(new)}
+            held[side] = [np.concatenate([*held[side], embed(new, side)])]
+        found: Floats = held[side][0][[place[text] for text in texts]]
+        return found
+
+    return once
+
+
 def sentence_transformer(folder: str, device: str | None = None) -> Embed:
     """A folder of sentence-transformers as a frozen model: x by its `encode_query`, y by its `encode_document`."""
     try:

@@ -5,8 +5,11 @@ Ink and grid are drawn in two marker colours, which `svg` replaces by CSS: the f
 """
 
 import io
+import itertools
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -20,6 +23,9 @@ COLOURS = {"code": "#3567d6", "text": "#d9782d"}
 ORDERED = ("#3567d6", "#d9782d", "#2a9d8f", "#8e5bd0", "#6b7280", "#b8336a")
 OTHER = ("#2a9d8f", "#8e5bd0", "#6b7280")
 HEAT = LinearSegmentedColormap.from_list("cpt_ray", ["#e7eefb", "#3567d6", "#16306f"])
+TITLES = {"temperature": "initial temperature", "batch_size": "batch size (pairs)"}
+MOST_LINES = 16
+"""In a figure with a legend."""
 FONT = "DejaVu Sans"  # what matplotlib measures with; the page shows its own
 
 Rows = Sequence[Mapping[str, float]]
@@ -54,16 +60,49 @@ def curves(series: Mapping[str, Rows], columns: Sequence[str], title: str, label
     return figure
 
 
-def sweep(trials: Sequence[tuple[int, float, float]], metric: str = "MRR") -> Figure:
-    """Heatmap over (batch size, initial temperature) of trials, best first: each one's metric in its cell, the best bold."""
-    batches = sorted({batch for batch, _, _ in trials})
-    temperatures = sorted({temperature for _, temperature, _ in trials})
-    grid = np.full((len(batches), len(temperatures)), np.nan)
-    for batch, temperature, value in trials:
-        grid[batches.index(batch), temperatures.index(temperature)] = value
-    figure = Figure(figsize=(1.6 + 1.5 * len(temperatures), 1.3 + 0.85 * len(batches)), layout="constrained")
+class Line(NamedTuple):
+    """A trial: its values by name, the pairs of its batch, its metrics by step."""
+
+    values: Mapping[str, Any]
+    batch_size: int
+    rows: Rows
+
+
+def sweep(trials: Sequence[tuple[Mapping[str, Any], float]], metric: str = "MRR") -> Figure:
+    """(values by name, metric) of trials, best first: a heatmap where two things are varied and most of their combinations
+    are there, else the metric over each of them."""
+    names = list(trials[0][0])
+    axes = [_sorted(values[name] for values, _ in trials) for name in names]
+    if len(names) == 2 and len(axes[0]) * len(axes[1]) <= 2 * len(trials):
+        return _heatmap(trials, names, axes, metric)
+    figure = Figure(figsize=(0.6 + 3.2 * len(names), 3.1), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for panel, name, several in zip(panels, names, axes, strict=True):
+        numbers = all(_is_number(value) for value in several)
+        at = {shown(value): value if numbers else place for place, value in enumerate(several)}
+        points = [(at[shown(values[name])], score) for values, score in trials]
+        panel.scatter(*zip(*points, strict=True), s=26, color=COLOURS["code"], alpha=0.75, linewidth=0)
+        panel.scatter(*points[0], s=60, facecolor="none", edgecolor=INK, linewidth=1.2)
+        if numbers and several[0] > 0 and several[-1] >= 20 * several[0]:
+            panel.set_xscale("log")
+        elif not numbers or len(several) <= 4:
+            panel.set_xticks(list(at.values()), list(at))
+        _plain(panel, "", _title(name), f"held-out {metric}" if panel is panels[0] else "")
+    figure.suptitle(f"Sweep: held-out {metric}; the best is ringed", color=INK, fontsize=10.5)
+    return figure
+
+
+def _heatmap(
+    trials: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str], of: Sequence[list[Any]], metric: str
+) -> Figure:
+    """Each trial's metric in its cell, the best bold."""
+    rows, columns = of
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for values, score in trials:
+        grid[rows.index(values[names[0]]), columns.index(values[names[1]])] = score
+    figure = Figure(figsize=(1.6 + 1.5 * len(columns), 1.3 + 0.85 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    best = trials[0][2]
+    best = trials[0][1]
     merit = grid if best == np.nanmax(grid) else -grid  # of a loss, the lowest is the darkest
     low, high = float(np.nanmin(merit)), float(np.nanmax(merit))
     axes.imshow(merit, cmap=HEAT, vmin=low - 0.25 * (high - low + 1e-9), vmax=high + 1e-9, aspect="auto")
@@ -81,41 +120,81 @@ def sweep(trials: Sequence[tuple[int, float, float]], metric: str = "MRR") -> Fi
                 color="#ffffff" if dark else "#16306f",
                 fontweight="bold" if value == best else "normal",
             )
-    axes.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
-    axes.set_yticks(range(len(batches)), [f"{b:,}" for b in batches])
-    _plain(axes, f"Sweep: held-out {metric}", "initial temperature", "batch size (pairs)")
+    axes.set_xticks(range(len(columns)), [shown(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [shown(value) for value in rows])
+    _plain(axes, f"Sweep: held-out {metric}", _title(names[1]), _title(names[0]))
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     return figure
 
 
-def by_examples(trials: Mapping[tuple[int, float], Rows], column: str, label: str) -> Figure:
+def by_examples(trials: Sequence[Line], column: str, label: str) -> Figure:
     """`column` of trials' rows over the examples seen (step x batch size), which is what trials are equal in: a colour for
-    each batch size, a kind of line for each temperature. The shade is from the lowest to the highest of a batch size."""
-    batches = sorted({batch for batch, _ in trials})
-    temperatures = sorted({temperature for _, temperature in trials})
+    each value of what is varied first, a kind of line for each of the others. The shade is from the lowest to the highest of
+    a colour. Without a legend where there are too many lines to tell apart."""
+    names = list(trials[0].values)
+    first = _sorted(line.values[names[0]] for line in trials)
+    others = _sorted(_rest(line, names) for line in trials)
     figure = Figure(figsize=(7.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    for number, batch in enumerate(batches):
+    for number, value in enumerate(first):
         colour = ORDERED[number % len(ORDERED)]
         band: dict[float, list[float]] = {}
-        for temperature in temperatures:
-            rows = [row for row in trials.get((batch, temperature), ()) if column in row]
-            points = [(row["step"] * batch, row[column]) for row in rows]
-            for at, value in points:
-                band.setdefault(at, []).append(value)
-            style = ("-", "--", ":", "-.")[temperatures.index(temperature) % 4]
-            text = f"{batch:,}, {temperature:g}"
+        for line in sorted(
+            (line for line in trials if line.values[names[0]] == value), key=lambda one: others.index(_rest(one, names))
+        ):
+            points = [(row["step"] * line.batch_size, row[column]) for row in line.rows if column in row]
+            for at, score in points:
+                band.setdefault(at, []).append(score)
             axes.plot(
-                *zip(*points, strict=True), style, color=colour, label=text, marker="o", markersize=3.5, linewidth=1.6
+                *zip(*points, strict=True),
+                ("-", "--", ":", "-.")[others.index(_rest(line, names)) % 4],
+                color=colour,
+                label=", ".join(shown(one) for one in line.values.values()),
+                marker="o",
+                markersize=3.5,
+                linewidth=1.6,
             )
         seen = sorted(band)
         low, high = [min(band[at]) for at in seen], [max(band[at]) for at in seen]
         axes.fill_between(seen, low, high, color=colour, alpha=0.12, linewidth=0)
     _plain(axes, f"{label[:1].upper()}{label[1:]} by examples seen", "pairs seen", label)
-    figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, title="batch, temperature", loc="outside right upper")
+    if len(trials) <= MOST_LINES:
+        title = ", ".join(_words(name) for name in names)
+        figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, title=title, loc="outside right upper")
     return figure
+
+
+def shown(value: Any) -> str:
+    """A value of an option for people."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if _is_number(value) else value if isinstance(value, str) else json.dumps(value)
+
+
+def _rest(line: Line, names: Sequence[str]) -> tuple[Any, ...]:
+    """Its values but for the first."""
+    return tuple(line.values[name] for name in names[1:])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+    """Each once: numbers by size, others by their text; tuples by what they hold."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [place(one) for one in value]
+        return (0, value, "") if _is_number(value) else (1, 0, shown(value))
+
+    return [value for value, _ in itertools.groupby(sorted(values, key=place))]
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name, _words(name))
 
 
 def funnel(stages: Sequence[tuple[str, int, int, Mapping[str, int]]]) -> Figure:

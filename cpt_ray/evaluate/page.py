@@ -19,7 +19,12 @@ def page(template: str, figures: Mapping[str, Figure], **values: Any) -> str:
     from cpt_ray.evaluate import figures as draw
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"duration": duration, "size": size, "words": lambda name: name.replace("_", " ")}
+    environment.filters |= {
+        "duration": duration,
+        "size": size,
+        "words": lambda name: name.replace("_", " "),
+        "value": draw.shown,
+    }
     here = Path(__file__).parent
     style = Markup((here / "page.css").read_text(encoding="utf-8"))
     plots = {name: Markup(draw.svg(figure, name)) for name, figure in figures.items()}

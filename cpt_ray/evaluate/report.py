@@ -99,13 +99,13 @@ class SearchResult(Part):
 
 
 class Trial(Part):
-    """One trial of the sweep; all saw equally many examples."""
+    """One trial of the sweep: what was varied, by name; all saw equally many examples but for those that were stopped."""
 
-    batch_size: int
-    temperature: float
+    values: dict[str, Any]
     metrics: dict[str, float]
     seconds: float = 0.0
     examples: int = 0
+    stopped: bool = False
 
 
 class Curve(Part):
@@ -180,7 +180,7 @@ def figures(report: DemoReport) -> dict[str, Figure]:
     if _any(series, "temperature"):
         drawn["temperature"] = draw.curves(series, ["temperature"], "Trained temperature", "exp(-tau)")
     if report.sweep:
-        cells = [(t.batch_size, t.temperature, t.metrics[report.sweep_metric]) for t in report.sweep]
+        cells = [(trial.values, trial.metrics[report.sweep_metric]) for trial in report.sweep]
         words = report.sweep_metric.removeprefix("heldout_").replace("_", " ")
         drawn["sweep"] = draw.sweep(cells, words.replace("mrr", "MRR"))
     rows = [

@@ -24,6 +24,9 @@ from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.statistics import Figure
 from cpt_ray.ranking import Floats, Judgement, Places, cosine_tiles, per_query, place
 
+DEEPEST = 100
+"""The last place that a figure of a corpus looks at."""
+
 
 def search_blocks(pairs: pa.Table, blocks: Sequence[Block], embed: Embed) -> dict[str, float]:
     """Metrics of `embed` averaged over the blocks; columns used: x, y. All texts of a side are embedded in one call."""
@@ -140,6 +143,31 @@ def search_beir(task: BeirTask, embed: Embed) -> dict[str, float]:
     return _beir_metrics(tiles, task)
 
 
+def graph_beir(task: BeirTask, embed: Embed, breadth: int) -> dict[str, float]:
+    """The same when a graph of neighbours (HNSW, usearch) finds the nearest 100 by looking at `breadth` or more at a time;
+    `found_at_10` is the share of the true ten nearest among its ten. Built by one thread: others would make another."""
+    from usearch.index import Index
+
+    queries = np.ascontiguousarray(_checked(embed(task.queries, "x"), len(task.queries)), np.float32)
+    corpus = np.ascontiguousarray(_checked(embed(task.corpus, "y"), len(task.corpus)), np.float32)
+    graph = Index(ndim=corpus.shape[1], metric="ip", dtype="f32", expansion_add=max(128, breadth))
+    graph.expansion_search = max(breadth, DEEPEST)  # type: ignore[misc]
+    graph.add(np.arange(len(corpus)), corpus, threads=1)
+    shares: list[float] = []
+
+    def tiles() -> Iterable[Floats]:
+        for query in queries:
+            exact = corpus @ query
+            found = np.asarray(graph.search(query, min(DEEPEST, len(corpus)), threads=1).keys, np.int64)
+            nearest = np.argsort(-exact, kind="stable")[:10]
+            shares.append(float(np.isin(nearest, found[:10]).mean()))
+            scores = np.full((1, len(corpus)), -2.0, np.float32)  # below any cosine: what it did not find
+            scores[0, found] = exact[found]
+            yield scores
+
+    return _beir_metrics(tiles(), task) | {"found_at_10": Figure.of(np.array(shares))}
+
+
 def bm25_beir(task: BeirTask) -> dict[str, float]:
     """The same for BM25."""
     return _beir_metrics(bm25_tiles(task.queries, task.corpus), task)
@@ -148,13 +176,13 @@ def bm25_beir(task: BeirTask) -> dict[str, float]:
 def chance_beir(task: BeirTask) -> dict[str, float]:
     """What a random order of the corpus scores, exactly: that of a scorer for whom all candidates are alike."""
     places = place((np.zeros((1, len(task.corpus)), np.float32) for _ in task.queries), task.judgement)
-    return {name: Figure.of(each) for name, each in per_query(places, ks=(1, 10, 100), ndcg=True).items()}
+    return {name: Figure.of(each) for name, each in per_query(places, ks=(1, 10, DEEPEST), ndcg=True).items()}
 
 
 def _beir_metrics(tiles: Iterable[Floats], task: BeirTask) -> dict[str, float]:
     places = place(tiles, task.judgement)
     said = [task.corpus[at] for at in places.first[np.unique(task.judgement.query)].tolist()]
-    return {name: Figure.of(each, said) for name, each in per_query(places, ks=(1, 10, 100), ndcg=True).items()}
+    return {name: Figure.of(each, said) for name, each in per_query(places, ks=(1, 10, DEEPEST), ndcg=True).items()}
 
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:

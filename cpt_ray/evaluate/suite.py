@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.evaluate.baselines import tfidf_svd
+from cpt_ray.evaluate.baselines import tfidf_svd, word_vectors
 from cpt_ray.evaluate.embed import Embed
 from cpt_ray.evaluate.statistics import Figure, interval
 from cpt_ray.evaluate.tasks import Task, digest
@@ -31,8 +31,9 @@ QUERIES = pa.schema(
 )
 """A row for each query of each task and method, of the figure that stands for the task: its text, the right answer and the
 one given (their first SHOWN characters), what it scored; of a correlation `score` is the cosine and `wanted` people's."""
-SUITE = Stage("suite", version=4, gives=QUERIES, unit="tasks")
-TFIDF = "tfidf_svd"
+SUITE = Stage("suite", version=5, gives=QUERIES, unit="tasks")
+UNLABELLED = {"tfidf_svd": tfidf_svd, "word_vectors": word_vectors}
+"""Baselines that learn from a task's own texts, by the name of their method."""
 SHOWN = 600
 
 
@@ -126,9 +127,10 @@ def _methods(task: Task, models: Mapping[str, Embed]) -> Iterator[tuple[str, flo
         started = time.monotonic()
         scores = task.scores(embed)
         yield name, time.monotonic() - started, scores
-    started = time.monotonic()
-    scores = task.scores(tfidf_svd(task.texts()))
-    yield TFIDF, time.monotonic() - started, scores
+    for method, learn in UNLABELLED.items():
+        started = time.monotonic()
+        scores = task.scores(learn(task.texts()))
+        yield method, time.monotonic() - started, scores
     for method, scores in task.fixed().items():
         yield method, 0.0, scores
 

@@ -1,1 +1,1 @@
-"""Sweep: the same training under several settings, by Ray Tune."""
+"""Sweep: the same training under several settings, by Ray Tune; `searches/` has a file for each way of choosing them."""

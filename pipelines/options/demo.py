@@ -18,14 +18,16 @@ from pydantic import Field, model_validator
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.installed.options import SiteOptions
+from cpt_ray.model.options import ModelOptions
 from cpt_ray.options import Options
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.sweep.trials import Setting, known_trials
 from cpt_ray.tracking.options import TrackingOptions
 from cpt_ray.web.options import CrawlOptions
 
 from ..config import under, validating
-from . import code_pairs, pretrain, sweep, text_pairs, train
+from . import code_pairs, pretrain, text_pairs, train
 
 
 class SweepSteps(Options):
@@ -37,7 +39,7 @@ class SweepSteps(Options):
     @model_validator(mode="after")
     def _possible(self) -> SweepSteps:
         with validating(), under("grid", SweepOptions):
-            sweep.check_trials(self.grid, self.steps)
+            known_trials(self.grid, Setting(self.steps.train, self.steps.batches, ModelOptions()))
         return self
 
 

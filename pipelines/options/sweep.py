@@ -1,6 +1,7 @@
-"""Sweep batch size and initial temperature at equal examples seen.
+"""Sweep any keys of the training, such as batch size, temperature and learning rate, at equal examples seen.
 
-Each trial is an artifact of its own and a run in MLflow, so a killed sweep goes on trial by trial.
+sweep.over.<key> says what is varied, sweep.search.kind how its points are chosen. Each trial is an artifact of its own and
+a run in MLflow, so a killed sweep goes on trial by trial.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from pydantic import Field, model_validator
 
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.model.options import ModelOptions
-from cpt_ray.sweep.options import SweepOptions, trials
+from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.sweep.trials import Setting, known_trials
 from cpt_ray.tracking.options import TrackingOptions
-from cpt_ray.train.options import check_divisible, check_temperature
 
 from ..config import under, validating
 from .train import Recipe
@@ -32,12 +33,5 @@ class PipelineOptions(Recipe):
     @model_validator(mode="after")
     def _trainable(self) -> PipelineOptions:
         with validating(), under("sweep", SweepOptions):
-            check_trials(self.sweep, self)
+            known_trials(self.sweep, Setting(self.train, self.batches, self.model))
         return self
-
-
-def check_trials(grid: SweepOptions, recipe: Recipe) -> None:
-    """UserError for a grid that cannot be trained, before anything starts."""
-    for trial in trials(grid):
-        check_divisible(recipe.train, trial.batch_size, "batch_sizes")
-        check_temperature(recipe.train, trial.temperature, "temperatures")

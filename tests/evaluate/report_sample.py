@@ -72,7 +72,7 @@ def sample_report() -> DemoReport:
             "code_search": _search(0.412, 0.021, 0.513),
             "text_search": _search(0.534, 0.083, 0.702),
             "sweep": [
-                {"batch_size": b, "temperature": t, "metrics": _metrics(m), "examples": 16384, "seconds": 40}
+                {"values": {"batch_size": b, "temperature": t}, "metrics": _metrics(m), "examples": 16384, "seconds": 40}
                 for b, t, m in [(512, 0.2, 0.204), (512, 0.05, 0.188), (256, 0.2, 0.162), (256, 0.05, 0.151)]
             ],
             "curves": {

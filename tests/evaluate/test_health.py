@@ -73,7 +73,7 @@ def test_hubs_and_a_bias_to_long_texts_are_seen() -> None:
 def test_as_a_task_it_stands_in_the_suite(tmp_path: Path, embed) -> None:
     small_data(tmp_path)
     rows = measure([Health(folder=str(tmp_path / "search"))], {"model": embed})
-    assert [row["method"] for row in rows] == ["model", "tfidf_svd"]
+    assert [row["method"] for row in rows] == ["model", "tfidf_svd", "word_vectors"]
     assert rows[0]["value"] == rows[0]["scores"]["effective_rank"] > 1
     assert "low" not in rows[0]
     with pytest.raises(UserError, match="2 pairs of different answers"):

@@ -11,7 +11,7 @@ import pytest
 
 import cpt_ray.evaluate.tasks
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.baselines import tfidf_svd
+from cpt_ray.evaluate.baselines import tfidf_svd, word_vectors
 from cpt_ray.evaluate.probe import vote
 from cpt_ray.evaluate.suite import average, measure
 from cpt_ray.evaluate.tasks import digest
@@ -94,6 +94,59 @@ def test_tfidf_with_svd_is_normalised_and_meaningful() -> None:
     assert vectors[0] @ vectors[1] > 0.3 > abs(vectors[0] @ vectors[2])
 
 
+def test_word_vectors_are_of_the_company_that_words_keep() -> None:
+    """`car` and `lorry` never stand in one text, and are near each other, since what stands beside them is the same; a
+    text is the mean of its words, whatever their order; one without a known word is a zero vector."""
+    vehicles = [f"the {name} drives along the {way}" for name in ("car", "lorry") for way in ("road", "street", "lane")]
+    fruits = [
+        f"she eats a ripe {name} with {more}" for name in ("apple", "pear") for more in ("cheese", "bread", "wine")
+    ]
+    embed = word_vectors(vehicles + fruits, dimension=4)
+    car, lorry, pear, unknown = embed(["car", "lorry", "pear", "zebra"], "x")
+    assert car @ lorry > 0.9 > 0.5 > abs(car @ pear)
+    assert not unknown.any()
+    both = embed(["car pear", "pear car"], "y")
+    np.testing.assert_array_equal(both[0], both[1])
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
+
+
+def test_a_graph_of_neighbours_is_measured_beside_exact_search(tmp_path: Path) -> None:
+    """What it finds is scored as exact search scores it, so that with a graph that looks at everything the figures are equal;
+    its own recall stands beside them."""
+    rng = np.random.default_rng(0)
+    vectors = {side: rng.standard_normal((300, 16)).astype(np.float32) for side in "xy"}
+    vectors = {side: rows / np.linalg.norm(rows, axis=1, keepdims=True) for side, rows in vectors.items()}
+    folder = tmp_path / "toy"
+    (folder / "qrels").mkdir(parents=True)
+    for name in ("corpus", "queries"):
+        rows = [json.dumps({"_id": str(i), "text": str(i)}) + "\n" for i in range(300)]
+        (folder / f"{name}.jsonl").write_text("".join(rows))
+    judged = "".join(f"{i}\t{(i * 7) % 300}\t1\n" for i in range(40))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+
+    def embed(texts: list[str], side: str) -> np.ndarray:
+        return vectors[side][[int(text) for text in texts]]
+
+    whole = Beir(folder=str(folder), graph=400).scores(embed)
+    assert whole["graph_found_at_10"] == 1.0
+    for name in ("ndcg_at_10", "recall_at_10"):
+        assert whole[f"graph_{name}"] == pytest.approx(whole[name])
+    assert not any(name.startswith("graph") for name in Beir(folder=str(folder)).scores(embed))
+
+
+def test_texts_are_embedded_once_for_all_variants(tmp_path: Path) -> None:
+    """A corpus with duplicates is searched twice, and each of its texts embedded once."""
+    asked: list[str] = []
+
+    def embed(texts: list[str], side: str) -> np.ndarray:
+        asked.extend(f"{side} {text}" for text in texts)
+        return np.eye(4, dtype=np.float32)[[len(text) % 4 for text in texts]]
+
+    copied = _beir(tmp_path / "a", ["the harbour wall", "the harbour wall", "a ship at sea"])
+    assert "merged_mrr" in copied.scores(embed)
+    assert len(asked) == len(set(asked)) == 3
+
+
 def test_every_kind_on_real_data(eval_data: Path, embed) -> None:
     """Rows for models and baselines, each with the digest of its data; averages never mix kinds."""
     tasks = [
@@ -103,7 +156,7 @@ def test_every_kind_on_real_data(eval_data: Path, embed) -> None:
     ]
     rows = measure(tasks, {"model": embed})
     assert {(row["kind"], row["method"]) for row in rows} >= {
-        *(("beir", method) for method in ("model", "tfidf_svd", "bm25", "chance")),
+        *(("beir", method) for method in ("model", "tfidf_svd", "word_vectors", "bm25", "chance")),
         ("similarity", "tfidf_svd"),
         ("sentiment", "chance"),
     }
@@ -111,7 +164,7 @@ def test_every_kind_on_real_data(eval_data: Path, embed) -> None:
     assert all(row["value"] == row["scores"][row["metric"]] for row in rows)
     means = average(rows)
     assert means["beir"]["bm25"] > means["beir"]["model"] > means["beir"]["chance"]
-    assert set(means["similarity"]) == {"model", "tfidf_svd", "chance"}
+    assert set(means["similarity"]) == {"model", "tfidf_svd", "word_vectors", "chance"}
 
 
 def test_cross_validation_or_a_split_by_what_the_folder_has(tmp_path: Path) -> None:
@@ -141,7 +194,7 @@ def test_a_new_task_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         task: one_of("cpt_ray.evaluate.tasks")  # type: ignore[valid-type]
 
     chosen = config.validate(Chosen, {"task": {"kind": "length", "file": str(tmp_path / "words.tsv")}})
-    (row, _) = measure([chosen.task], {"model": embed})
+    (row, *_) = measure([chosen.task], {"model": embed})
     assert (row["task"], row["kind"], row["value"]) == ("words", "length", 1.0)
     with pytest.raises(UserError, match="'beir'"):
         config.validate(Chosen, {"task": {"kind": "nothing"}})

@@ -10,9 +10,14 @@ import pytest
 from benchmarks.ablations import EXPERIMENTS, Measured, Plan, Setting, rate_factor, rows, settings, with_duplicates
 from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.options import MineOptions
-from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.model.options import ModelOptions
+from cpt_ray.pairs.options import BatchOptions, SplitOptions
 from cpt_ray.pairs.splits import side
-from cpt_ray.sweep.grid import Trial, TrialResult
+from cpt_ray.sweep.options import SweepOptions
+from cpt_ray.sweep.run import TrialResult
+from cpt_ray.sweep.trials import Setting as Recipe
+from cpt_ray.sweep.trials import make_trial
+from cpt_ray.train.options import TrainOptions
 
 PLAN = Plan(batch_sizes=(8, 16), examples=32, batch_size=16, masking_examples=16, seeds=2)
 
@@ -22,6 +27,7 @@ def {name}(text):
     found = {call}(text, strict=True)
     return found.strip()
 '''
+RECIPE = Recipe(TrainOptions(workers=0), BatchOptions(), ModelOptions())
 SPLIT = SplitOptions(heldout_share=0.5, always_train=("ours",))
 THEIRS = next(name for name in map(str, range(99)) if side(name, SPLIT) == "heldout")
 
@@ -46,10 +52,11 @@ def own_clusters(table: pa.Table, **same: str) -> pa.Table:
 
 def measured(setting: Setting, score: float = 0.0) -> Measured:
     """MRRs that are sums of what each part of the setting is worth."""
-    trial = Trial(setting.batch_size, 0.02, setting.examples // setting.batch_size)
+    sweep = SweepOptions(examples=setting.examples)
+    trial = make_trial({"batches.batch_size": setting.batch_size}, sweep, RECIPE)
     gain = 0.1 * (setting.batch_size == 16) + 0.2 * setting.pretrained + 0.01 * setting.mask
     draws = [{"mrr": hard + setting.seed * 0.05 + gain} for hard in (0.1, 0.3)]
-    return Measured(setting, TrialResult(trial, {}, [], score, 0.0, ""), draws)
+    return Measured(setting, TrialResult(trial, [], score, 0.0, ""), draws)
 
 
 def test_every_training_stands_once_and_what_is_compared_is_equal_otherwise() -> None:

@@ -109,11 +109,15 @@ def test_an_error_names_the_key_as_it_is_typed():
         ("demo", ["initial.windows.batch_size=9", "cluster.workers=8"], "initial.windows.batch_size"),
         ("train", ["pairs=x", "train.zero_stage=0", "train.offload=true"], "train.offload"),
         ("demo", ["code_model.train.zero_stage=0", "code_model.train.offload=true"], "code_model.train.offload"),
-        ("sweep", ["pairs=x", "sweep.batch_sizes=[31]"], "sweep.examples"),
-        ("sweep", ["pairs=x", "sweep.batch_sizes=[31]", "sweep.examples=31"], "sweep.batch_sizes"),
-        ("demo", ["sweep.grid.batch_sizes=[31]"], "sweep.grid.examples"),
+        ("sweep", ["pairs=x", "sweep.over.batches.batch_size=[31]"], "sweep.examples"),
+        (
+            "sweep",
+            ["pairs=x", "sweep.over.batches.batch_size=[31]", "sweep.examples=31"],
+            "sweep.over.batches.batch_size",
+        ),
+        ("demo", ["sweep.grid.over.batches.batch_size=[31]"], "sweep.grid.examples"),
         ("sweep", ["pairs=x", "sweep.metric=heldout_mr"], "sweep.metric: Input should be 'heldout_mrr'"),
-        ("sweep", ["pairs=x", "sweep.temperatures=[0.001]"], "sweep.temperatures"),
+        ("sweep", ["pairs=x", "sweep.over.train.temperature=[0.001]"], "sweep.over.train.temperature"),
         ("pretrain", ["pretrain.reduce=chunk", "pretrain.zero_stage=1"], "pretrain.reduce"),
         ("demo", ["initial.pretrain.reduce=chunk", "initial.pretrain.zero_stage=1"], "initial.pretrain.reduce"),
         ("hard_negatives", ["pairs=x", "trained=y", "mine.first=99"], "mine: the window of ranks 99 to 100"),
@@ -132,7 +136,7 @@ def test_impossible_combinations_name_the_keys_of_the_command(pipeline, override
 def test_a_sweep_has_batch_sizes_of_its_own():
     """What one training would be refused is nothing to a sweep, which never uses it."""
     load = functools.partial(config.load, overrides=["pairs=x", "batches.batch_size=31"])
-    assert load("sweep", sweep.PipelineOptions).sweep.batch_sizes == [256, 512]
+    assert load("sweep", sweep.PipelineOptions).sweep.axes["batches.batch_size"] == [256, 512]
     with pytest.raises(UserError, match=r"batches\.batch_size"):
         load("train", train.PipelineOptions)
 

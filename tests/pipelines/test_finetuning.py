@@ -111,7 +111,8 @@ def test_a_sweep_by_loss_lists_the_lowest_first(
     out = str(tmp_path / "out")
     steps = train.Recipe(batches=BatchOptions(max_x_tokens=16, max_y_tokens=24), train=TRAIN, heldout_pairs=16)
     train.make_heldout(f"{out}/heldout", pairs, model, steps)
-    grid = SweepOptions(batch_sizes=[4, 16], temperatures=[0.05, 0.5], examples=32, metric="heldout_loss")
+    over = {"batches": {"batch_size": [4, 16]}, "train": {"temperature": [0.05, 0.5]}}
+    grid = SweepOptions(over=over, examples=32, metric="heldout_loss")
     with Tracked(TrackingOptions(), out, "sweep", out, steps) as tracked:
         made = sweep.make(
             out, pairs, f"{out}/heldout", ModelOptions(init=model), steps.batches, steps.train, grid, tracked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -26,6 +27,12 @@ class Beir(Options):
     language: str | None = Field(
         None, description="of a corpus of functions, such as python: they are searched without documentation too"
     )
+    graph: int | None = Field(
+        None,
+        ge=1,
+        description="search vectors by a graph of neighbours too (HNSW), looking at so many of them at least; null: exactly"
+        " alone",
+    )
 
     @property
     def title(self) -> str:
@@ -45,36 +52,49 @@ class Beir(Options):
         return value
 
     def texts(self) -> list[str]:
-        return self._read().corpus
+        return self._read()[""].corpus
 
     def scores(self, embed: Embed) -> dict[str, float]:
-        from cpt_ray.evaluate.search import search_beir
+        from cpt_ray.evaluate.embed import remembered
+        from cpt_ray.evaluate.search import graph_beir, search_beir
 
-        return self._both(lambda task: search_beir(task, embed))
+        embed = remembered(embed)
+        found = self._all(lambda task: search_beir(task, embed))
+        if self.graph is not None:
+            by_graph = graph_beir(self._read()[""], embed, self.graph)
+            found |= {f"graph_{name}": value for name, value in by_graph.items()}
+        return found
 
     def fixed(self) -> dict[str, dict[str, float]]:
         from cpt_ray.evaluate.search import bm25_beir, chance_beir
 
-        return {"bm25": self._both(bm25_beir), "chance": self._both(chance_beir)}
+        return {"bm25": self._all(bm25_beir), "chance": self._all(chance_beir)}
 
     def items(self) -> list[tuple[str, str]]:
-        return self._read().items()
+        return self._read()[""].items()
 
-    def _both(self, search: Callable[[BeirTask], dict[str, float]]) -> dict[str, float]:
-        """The figures of the corpus as it is; `merged_<metric>` those with its duplicates as one document, and
-        `undocumented_<metric>` those of code without its documentation."""
-        task = self._read()
-        others, merged = {}, task.merged()
-        if len(merged.corpus) < len(task.corpus):
-            others["merged"] = merged
-        if self.language is not None:
-            others["undocumented"] = task.undocumented(self.language)
-        scores = search(task)
-        for name, other in others.items():
-            scores |= {f"{name}_{metric}": value for metric, value in search(other).items()}
+    def _all(self, search: Callable[[BeirTask], dict[str, float]]) -> dict[str, float]:
+        """The figures of the corpus as it is, and of its variants as `<variant>_<metric>`."""
+        scores: dict[str, float] = {}
+        for variant, task in self._read().items():
+            scores |= {f"{variant}_{name}" if variant else name: value for name, value in search(task).items()}
         return scores
 
-    def _read(self) -> BeirTask:
-        from cpt_ray.evaluate.search import read_beir
+    def _read(self) -> dict[str, BeirTask]:
+        state = (path.stat() for path in self.files())
+        return _variants(self.folder, self.split, self.language, tuple((one.st_mtime_ns, one.st_size) for one in state))
 
-        return read_beir(self.folder, self.split)
+
+@functools.lru_cache(maxsize=1)  # every method of a task asks for it, and taking documentation out takes a while
+def _variants(folder: str, split: str, language: str | None, state: object) -> dict[str, BeirTask]:
+    """The task as it is; `merged` with its duplicates as one document, if there are any, and `undocumented` with code of a
+    language without its documentation."""
+    from cpt_ray.evaluate.search import read_beir
+
+    task = read_beir(folder, split)
+    found, merged = {"": task}, task.merged()
+    if len(merged.corpus) < len(task.corpus):
+        found["merged"] = merged
+    if language is not None:
+        found["undocumented"] = task.undocumented(language)
+    return found
