@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ from cpt_ray.errors import UserError
 
 BUCKETS = ("s3", "gs", "az")
 """Schemes that obstore opens."""
+CUT = ".tmp"
+"""Ending of a file that is being written, or was when its writer died."""
 ATTEMPTS = 6
 """Conditional writes of which nothing is known, but that they left no trace: obstore sends those once."""
 
@@ -48,14 +51,29 @@ def renames(fs: AbstractFileSystem) -> bool:
 
 @contextmanager
 def writing(fs: AbstractFileSystem, name: str) -> Iterator[IO[bytes]]:
-    """A file that appears whole under its name; in a bucket, a failing writer may leave the beginning of one."""
+    """A file that appears whole under its name; in a bucket, a failing writer may leave the beginning of one.
+
+    Several may write it at once, as when a task is given to another node while the first still runs: each has a file of
+    its own until the rename.
+    """
     if not renames(fs):
         with fs.open(name, "wb") as sink:
             yield sink
         return
-    with fs.open(name + ".tmp", "wb") as sink:
+    own = f"{name}.{uuid.uuid4().hex[:8]}{CUT}"
+    with fs.open(own, "wb") as sink:
         yield sink
-    fs.mv(name + ".tmp", name)
+    fs.mv(own, name)
+
+
+def clear_cut(path: str) -> None:
+    """Remove, below a folder, what writers that died have left of files."""
+    fs, folder = locate(path)
+    if renames(fs):
+        for name in fs.find(folder):
+            if name.endswith(CUT):
+                with suppress(FileNotFoundError):  # its writer lives, and has just finished
+                    fs.rm(name)
 
 
 def write(fs: AbstractFileSystem, name: str, content: bytes) -> None:

@@ -49,7 +49,7 @@ from cpt_ray.artifacts.manifest import (
     identity_of,
     software,
 )
-from cpt_ray.artifacts.places import Changed, locate, put_over, read, remove, renames, write
+from cpt_ray.artifacts.places import Changed, clear_cut, locate, put_over, read, remove, renames, write
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 
@@ -168,8 +168,7 @@ class Work:
             )
         shown = [self.place.put(examples.FILE, examples.lines(ledger.examples))] if ledger.examples else []
         if self.lease is None:
-            for cut in (name for name in fs.find(building) if name.endswith(".tmp")):  # by a kill while it was written
-                fs.rm(cut)
+            clear_cut(self.path)
             told = told or _files(fs, building)
         files = sorted({file.path: file for file in [*told, *shown]}.values(), key=lambda file: _by_number(file.path))
         self.manifest = Manifest(

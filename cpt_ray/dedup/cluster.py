@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.artifacts.columns import narrow
+from cpt_ray.artifacts.places import clear_cut
 from cpt_ray.dedup import bands, known, signatures
 from cpt_ray.dedup.corpus import Corpus
 from cpt_ray.dedup.near import Near, Source, near_layer
@@ -74,6 +75,7 @@ def deduplicate(
     with CLUSTER.build(out, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
+        clear_cut(phases)
         source = source_of(documents, text_column, phases, inputs, index)
         corpus = Corpus.load([*parts(posixpath.join(phases, SIGNATURES)), *source.known], options)
         near = near_layer(corpus, source, options) if options.near else Near.empty()

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, LedgerError, build, parts, read_manifest, read_table, run_shards
 from cpt_ray.artifacts.parquet import write_table
+from cpt_ray.artifacts.places import CUT, locate, writing
 from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 from cpt_ray.options import How, Options
@@ -335,3 +336,26 @@ def test_units_keep_their_order_whichever_shard_has_them_first():
     for both in (plain + damaged, damaged + plain):
         assert list(both.units) == ["files", "bytes", "functions"]
         assert both.check("here").kept == 4
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    """A shard given to another node while the first still writes: both end, each rename is of a whole file."""
+    fs, name = locate(str(tmp_path / "part"))
+    with writing(fs, name) as first:
+        first.write(b"half")
+        with writing(fs, name) as second:
+            second.write(b"half and half")
+        assert Path(name).read_bytes() == b"half and half"
+        first.write(b" and half")
+    assert Path(name).read_bytes() == b"half and half"
+    assert os.listdir(tmp_path) == ["part"]
+
+
+def test_files_that_a_dead_writer_left_are_not_published(tmp_path):
+    """Nor do they lie in the artifact; one that finishes at that moment is nobody's error."""
+    with build(str(tmp_path / "x"), step="s", version=1, params={}) as work:
+        work.write("part-00000.parquet", pa.table({"n": [1]}, schema=SCHEMA))
+        for number in range(3):
+            Path(work.path, f"part-00000.parquet.{number}{CUT}").write_bytes(b"PAR1 half")
+        work.publish(Ledger.of("numbers", read=1, kept=1), rows=1, schema=SCHEMA)
+    assert sorted(os.listdir(tmp_path / "x")) == ["manifest.json", "part-00000.parquet"]
