@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import posixpath
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import Field
 
-from cpt_ray.compat.ray import started_too_slowly
+from cpt_ray.compat.ray import started_too_slowly, unwrapped, user_error
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
@@ -132,6 +133,46 @@ def remotely(function: Callable[..., Result], *arguments: Any, cpus: float = 1.0
         return function(*arguments)
     result: Result = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus)(function).remote(*arguments))
     return result
+
+
+class Gone(Exception):
+    """The process of an actor is gone, or its node."""
+
+
+class Away:
+    """An object in a process of its own: its methods are called there, and awaited here."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return functools.partial(self._call, name)
+
+    async def _call(self, name: str, *arguments: Any) -> Any:
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            return await getattr(self._actor, name).remote(*arguments)
+        except RayActorError as error:
+            raise Gone(str(error).partition("\n")[0]) from error
+        except RayTaskError as error:
+            inner = unwrapped(error)
+            raise (inner if isinstance(inner, Gone) else user_error(error) or error) from error
+
+
+@contextmanager
+def actors(kind: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[list[Away]]:
+    """For the length of the block a `kind(*arguments)`, a class of async methods, for each of `arguments`, over all nodes."""
+    import ray
+
+    started = [ray.remote(kind).options(scheduling_strategy="SPREAD").remote(*given) for given in arguments]  # type: ignore[arg-type]
+    try:
+        yield [Away(actor) for actor in started]
+    finally:
+        for actor in started:
+            ray.kill(actor)
 
 
 def _start(**arguments: Any) -> None:

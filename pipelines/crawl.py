@@ -8,8 +8,10 @@ if __name__ == "__main__":
     script("crawl")  # ends here, before the imports below, which may take seconds
 
 import posixpath
+from contextlib import nullcontext
 
 from cpt_ray.artifacts import Manifest
+from cpt_ray.cluster import connect
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.crawl import crawl as crawl_pages
 from cpt_ray.web.options import CrawlOptions
@@ -22,7 +24,8 @@ from .summary import print_artifacts
 def run(options: PipelineOptions) -> Manifest:
     """Crawl, or go on crawling; returns the archive's manifest."""
     path = posixpath.join(options.cluster.on_disk(options.output), "crawl")
-    manifest = make(path, options.web)
+    with connect(options.cluster) if options.web.shards > 1 else nullcontext():
+        manifest = make(path, options.web)
     print_artifacts({path: manifest})
     return manifest
 

@@ -8,23 +8,32 @@
    levels of the others, what it would add to them is put off, and when the others have nothing left it is taken up
    again, its robots.txt included.
 
-Which pages end up in the archive depends on the site alone, not on timing: see `frontier`. What a killed crawl has
-written is read again instead of fetched again: see `warc`. When which host is asked: see `pace`.
+Hosts are divided among *shards*, each with a frontier, a pace and segments of its own: one in this process, or several
+as Ray actors, which walk the levels together and write to each other (`rounds`). A host is one shard's alone, so that its
+pace holds over the whole crawl; for a robots.txt that has moved to another's host, that one asks.
+
+Which pages end up in the archive depends on the site alone, neither on timing nor on the number of shards: see `frontier`.
+What a killed crawl has written is read again instead of fetched again: see `warc`. When which host is asked: see `pace`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import itertools
 import logging
+import math
+import os
 import re
+import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from aiohttp import ClientSession
 from aiohttp.resolver import ThreadedResolver
 from fsspec.implementations.local import LocalFileSystem
 from resiliparse.parse.encoding import detect_encoding
@@ -33,6 +42,7 @@ from cpt_ray import __version__
 from cpt_ray.addresses import Permission
 from cpt_ray.artifacts import Ledger, Manifest, Stage, Work
 from cpt_ray.artifacts.places import locate
+from cpt_ray.cluster import Gone, actors
 from cpt_ray.errors import UserError
 from cpt_ray.progress import Bar, progress
 from cpt_ray.web.addresses import GuardedResolver
@@ -43,8 +53,9 @@ from cpt_ray.web.links import nofollow, page_links, redirect_target, sitemap_lin
 from cpt_ray.web.options import CrawlOptions
 from cpt_ray.web.pace import TRY_AGAIN, Pace
 from cpt_ray.web.robots import AGENT, CLOSED, Robots, robots
+from cpt_ray.web.rounds import Kind, Letter, News, Ready, shard_of, walk
 from cpt_ray.web.url import Origin, Scope, join, normalise, origin
-from cpt_ray.web.warc import Committed, Exchange, SegmentWriter, read_exchange
+from cpt_ray.web.warc import Exchange, SegmentWriter, complete_segments, read_exchange, segments
 
 log = logging.getLogger("cpt_ray")
 
@@ -58,10 +69,9 @@ def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | Non
     `resolve` maps host names to "address:port" in place of DNS. It says where a site is to be found this time and is no
     part of what is crawled; the address needs permission like any other. The ledger's units are "sitemaps" and "urls":
     every distinct URL seen is kept (a page in the archive) or dropped with a reason. Raises UserError for options that
-    cannot work.
+    cannot work. More than one shard needs a Ray session.
     """
-    seeds = _seeds(options)
-    permission = Permission(options.allow_private)
+    site = Site(options, _seeds(options), Permission(options.allow_private), dict(resolve or {}))
     fs, folder = locate(work.path)
     if not isinstance(fs, LocalFileSystem):
         raise UserError(
@@ -69,25 +79,78 @@ def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | Non
             where=work.path,
             fix="write it to a local or shared file system",
         )
-    writer = SegmentWriter(
-        folder, software=f"{AGENT}/{__version__}", max_records=options.segment_records, max_bytes=options.segment_bytes
-    )
     with progress("crawl", unit="pages") as bar:
-        run = _Crawl(options, seeds, permission, writer, dict(resolve or {}), bar)
-        try:
-            asyncio.run(run.run())
-        finally:
-            writer.close()
-    ledger = run.ledger()
-    if not ledger.kept:
-        log.warning("%s: not one page: %s", work.target, dict(ledger.units["urls"].dropped))
+        total = together(_crawled(site, folder, locate(work.scratch)[1], work.resumed, bar))
+    if not total.ledger.kept:
+        log.warning("%s: not one page: %s", work.target, dict(total.ledger.units["urls"].dropped))
     extra = {
-        "hosts": run.host_states(),
-        "links_left_out": {reason: count for reason, count in sorted(run.left_out.items()) if count},
-        "requests": run.requests,
-        "resumed_urls": run.resumed,
+        "hosts": dict(sorted(total.hosts.items())),
+        "links_left_out": {reason: count for reason, count in sorted(total.left_out.items()) if count},
+        "requests": total.requests,
+        "resumed_urls": total.resumed,
     }
-    return work.publish(ledger, rows=ledger.kept, extra=extra)
+    return work.publish(total.ledger, rows=total.ledger.kept, extra=extra)
+
+
+def _crawled(site: Site, folder: str, locks: str, resumed: bool, bar: Bar) -> list[Told]:
+    """Crawl, and what the shards tell of it. When an actor dies, or its node, new ones go on from the archive."""
+    of, before = site.options.shards, -1
+    while True:
+        complete_segments(folder, locks, of)
+        shards = [(site, folder, locks, number, of, resumed) for number in range(of)]
+        if of == 1:
+            return asyncio.run(walked([Shard(*shards[0])], site.options, bar))
+        try:
+            with actors(Shard, shards) as away:
+                return asyncio.run(walked(away, site.options, bar))
+        except Gone as error:
+            archived = sum(os.path.getsize(path) for path in segments(folder, unfinished=True))
+            if archived == before:
+                raise UserError(
+                    f"a process of the crawl died twice before it had fetched anything: {error}",
+                    where=folder,
+                    fix="see why in Ray's logs; the same command goes on",
+                ) from error
+            log.warning("a process of the crawl died; others go on from what is in the archive")
+            before, resumed = archived, True
+
+
+async def walked(shards: Sequence[Any], options: CrawlOptions, bar: Bar) -> list[Told]:
+    """What the shards have counted when they have walked to the end, here or away."""
+    try:
+        await asyncio.gather(*(shard.meet(list(shards)) for shard in shards))
+        await walk(shards, max_sitemaps=options.max_sitemaps, max_pages=options.max_pages, advance=bar.advance)
+        return list(await asyncio.gather(*(shard.told() for shard in shards)))
+    finally:
+        await asyncio.gather(*(shard.close() for shard in shards), return_exceptions=True)
+
+
+def together(told: Sequence[Told]) -> Told:
+    """What all shards have counted."""
+    ledgers, hosts, left_out, requests, resumed = zip(*told, strict=True)
+    return Told(
+        sum(ledgers, Ledger.empty()), sum(hosts, Counter()), sum(left_out, Counter()), sum(requests), sum(resumed)
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is crawled: the options, the normalised seeds, which addresses may be contacted, and where names are found."""
+
+    options: CrawlOptions
+    seeds: tuple[str, ...]
+    permission: Permission
+    resolve: dict[str, str]
+
+
+class Told(NamedTuple):
+    """What a shard has counted: `hosts` are origins by what became of them."""
+
+    ledger: Ledger
+    hosts: Counter[str]
+    left_out: Counter[str]
+    requests: int
+    resumed: int
 
 
 class _Result(NamedTuple):
@@ -108,38 +171,42 @@ class _Job(NamedTuple):
     found: Mapping[str, Found]
 
 
-@dataclass
-class _Crawl:
-    options: CrawlOptions
-    seeds: tuple[str, ...]
-    permission: Permission
-    writer: SegmentWriter
-    resolve: dict[str, str]
-    bar: Bar
-    outcomes: Counter[str] = field(default_factory=Counter)
-    sitemaps: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
-    resumed: int = 0
+class Shard:
+    """The hosts that are number `number` of `of`: what is found, asked and archived of them.
 
-    def __post_init__(self) -> None:
+    `locks` is the folder in which a shard, if it is one of several, keeps the others of its number away from its segments.
+    """
+
+    def __init__(self, site: Site, folder: str, locks: str, number: int, of: int, resumed: bool) -> None:
+        self.site, self.options, self.number, self.of = site, site.options, number, of
+        self.resumed_run = resumed
         o = self.options
-        self.scope = Scope(o.scope, self.seeds)
-        self.frontier = Frontier(
-            self.scope,
-            max_pages=o.max_pages,
-            max_depth=o.max_depth,
-            max_redirects=o.max_redirects,
-            max_queries=o.max_queries,
+        self.writer = SegmentWriter(
+            folder,
+            software=f"{AGENT}/{__version__}",
+            max_records=o.segment_records,
+            max_bytes=o.segment_bytes,
+            shard=(number, of),
+            locks=locks,
         )
-        self.recorded: dict[str, Committed] = {group.url: group for group in self.writer.recover()}
-        self.agent = f"{AGENT}/{__version__}" + (f" (+{o.contact})" if o.contact else "")
+        self.peers: Sequence[Any] = [self]
+        self.client: ClientSession | None = None
+        self.outcomes: Counter[str] = Counter()
+        self.sitemaps: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.requests = self.resumed = 0
+        self.pages = self.failed_pages = 0
+        self.scope = Scope(o.scope, site.seeds)
+        self.frontier = Frontier(
+            self.scope, max_depth=o.max_depth, max_redirects=o.max_redirects, max_queries=o.max_queries
+        )
         self.rules: dict[Origin, Robots] = {}
         self.refusals: dict[Origin, str] = {}  # why nothing of an origin is fetched
         self.sitemap_queue: dict[str, Found] = {}
         self.sitemaps_seen: set[str] = set()
-        self.sitemaps_asked = 0
-        self.without_sitemaps = {origin(seed) for seed in self.seeds} if o.sitemaps else set()
+        self.proposals: dict[str, Found] = {}
+        self.moved: dict[str, str] = {}
+        self.mail: defaultdict[tuple[Kind, Found], set[str]] = defaultdict(set)
         # Hosts that had to be asked twice, and what waits for them:
         self.sick: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.late: list[_Job] = []
@@ -148,57 +215,133 @@ class _Crawl:
         self.pages_put_off: dict[str, Found] = {}
         self.sitemaps_put_off: dict[str, Found] = {}
 
-    def ledger(self) -> Ledger:
+    async def meet(self, shards: Sequence[Any]) -> None:
+        """All shards, by their numbers."""
+        self.peers = [self if number == self.number else shard for number, shard in enumerate(shards)]
+
+    async def told(self) -> Told:
+        """What has been counted."""
         pages, sitemaps = Counter(self.outcomes), Counter(self.sitemaps)
         kept, read = pages.pop("fetched", 0), sitemaps.pop("fetched", 0)
         urls = Ledger.of("urls", read=self.frontier.seen, kept=kept, dropped=pages + self.frontier.dropped)
-        return Ledger.of("sitemaps", read=len(self.sitemaps_seen), kept=read, dropped=sitemaps) + urls
+        ledger = Ledger.of("sitemaps", read=len(self.sitemaps_seen), kept=read, dropped=sitemaps) + urls
+        hosts = Counter(self.refusals.get(where, "crawled") for where in self.rules)
+        return Told(ledger, hosts, self.left_out, self.requests, self.resumed)
 
-    def host_states(self) -> dict[str, int]:
-        """Origins by what became of them: how many were crawled, of unknown rules, too slow."""
-        return dict(sorted(Counter(self.refusals.get(where, "crawled") for where in self.rules).items()))
+    async def close(self) -> None:
+        """Close connections and segments."""
+        if self.client is not None:
+            await self.client.close()
+        self.writer.close()
+        self.writer.let_go()
 
-    async def run(self) -> None:
+    # Rounds; see `rounds`
+
+    async def begin(self) -> News:
+        """Read the archive, and greet the hosts of the seeds."""
         o = self.options
+        self.recorded = {group.url: group for group in self.writer.recover() if self._is_mine(group.url)}
         limits = Limits(o.timeout, o.max_bytes)
-        resolver = GuardedResolver(self.permission, self.resolve, ThreadedResolver())
+        resolver = GuardedResolver(self.site.permission, self.site.resolve, ThreadedResolver())
+        concurrency = -(-o.concurrency // self.of)
         self.pace = Pace(
-            delay=o.delay, per_host=o.per_host, concurrency=o.concurrency, backoff=o.backoff, max_wait=o.max_wait
+            delay=o.delay,
+            per_host=o.per_host,
+            concurrency=concurrency,
+            backoff=o.backoff,
+            max_wait=o.max_wait,
+            since=time.monotonic() if self.resumed_run else -math.inf,
         )
-        async with session(resolver, limits, self.agent, o.concurrency) as client:
-            self.fetcher = Fetcher(client, self.permission, limits)
-            self.frontier.add(self.seeds, Found(linked=False))
-            await self._greet(self.seeds)
-            while True:
-                self._name_sitemaps()
-                if self.sitemap_queue:
-                    await self._read_sitemaps()
-                elif level := self.frontier.level():
-                    await self._level(level)
-                elif self.sick or self.ask_again:
-                    await self._take_up_the_sick()
-                else:
-                    return
+        self.agent = f"{AGENT}/{__version__}" + (f" (+{o.contact})" if o.contact else "")
+        self.client = session(resolver, limits, self.agent, concurrency)
+        self.fetcher = Fetcher(self.client, self.site.permission, limits)
+        seeds = [seed for seed in self.site.seeds if self._is_mine(seed)]
+        self.without_sitemaps = {origin(seed) for seed in seeds} if o.sitemaps else set()
+        self.frontier.add(seeds, Found(linked=False))
+        await self._greet(seeds)
+        return self._news()
 
-    # Levels
+    async def read(self, moved: Iterable[str], letters: Iterable[Letter]) -> Ready:
+        """Take in what was found of this shard's hosts, after where seeds have moved to, and say what there is to do."""
+        for target in moved:
+            self.scope.add(target)
+        for kind, found, urls in sorted(letters, key=lambda letter: letter[:2]):  # the nearest way first
+            if kind == "pages":
+                self.frontier.add(urls, found)
+            else:
+                new = urls - self.sitemaps_seen
+                self.sitemaps_seen |= new
+                self.sitemap_queue |= dict.fromkeys(new, found)
+        return Ready(bool(self.sitemap_queue), self.frontier.waits, bool(self.sick or self.ask_again))
 
-    async def _level(self, level: Mapping[str, Found]) -> None:
-        """Fetch the allowed URLs of a level and put what they link to on the frontier."""
+    async def propose(self, kind: Kind) -> int:
+        """Close a level, or the queue of sitemaps; how many of its URLs may be asked for. Sick hosts' are put off."""
+        if kind == "pages":
+            level, put_off, refused = self.frontier.level(), self.pages_put_off, self.outcomes
+        else:
+            level, put_off, refused = dict(sorted(self.sitemap_queue.items())), self.sitemaps_put_off, self.sitemaps
+            self.sitemap_queue = {}
         await self._greet(level)
-        allowed = []
+        self.proposals = {}
         for url, found in level.items():
             if self._is_sick(origin(url).host):
-                self.pages_put_off[url] = found
+                put_off[url] = found
             elif reason := self._reason(url):
-                self.outcomes[reason] += 1
+                refused[reason] += 1
+            elif kind == "sitemaps" and found.hops > self.options.max_redirects:
+                refused["too_many_redirects"] += 1
             else:
-                allowed.append(url)
-        await self._round({url: level[url] for url in self.frontier.afford(allowed)}, self._page, self._add_links)
+                self.proposals[url] = found
+        return len(self.proposals)
+
+    async def proposed(self) -> list[str]:
+        """The URLs that may be asked for, sorted."""
+        return list(self.proposals)
+
+    async def visit(self, kind: Kind, share: int) -> News:
+        """Ask for the first `share` of them; the crawl has no room for the others."""
+        taken = dict(itertools.islice(self.proposals.items(), share))
+        if beyond := len(self.proposals) - len(taken):
+            (self.outcomes if kind == "pages" else self.sitemaps)[f"max_{kind}"] += beyond
+        if kind == "pages":
+            await self._round(taken, self._page, self._add_links)
+        else:
+            await self._round(taken, self._sitemap, self._add_named)
+        return self._news()
+
+    async def done(self) -> tuple[int, int]:
+        """Pages asked for so far, and how many of them failed."""
+        return self.pages, self.failed_pages
+
+    def _is_mine(self, url: str) -> bool:
+        return shard_of(origin(url).host, self.of) == self.number
+
+    def _tell(self, kind: Kind, urls: Iterable[str], found: Found) -> None:
+        """URLs found in one way go to the shards of their hosts."""
+        self.mail[kind, found].update(urls)
+
+    def _news(self) -> News:
+        """What there is to tell, the sitemaps of hosts whose robots.txt has been read since included."""
+        self._name_sitemaps()
+        moved, self.moved, mail, self.mail = self.moved, {}, self.mail, defaultdict(set)
+        if self.of == 1:
+            return News(moved, {0: [(kind, found, urls) for (kind, found), urls in mail.items()]})
+        letters: defaultdict[int, list[Letter]] = defaultdict(list)
+        for (kind, found), urls in mail.items():
+            parted: defaultdict[int, set[str]] = defaultdict(set)
+            for url in urls:
+                parted[shard_of(origin(url).host, self.of)].add(url)
+            for number, theirs in parted.items():
+                letters[number].append((kind, found, theirs))
+        return News(moved, dict(letters))
+
+    # Pages
 
     async def _page(self, url: str) -> _Result:
         exchange = await self._exchange(url, "page")
         self.outcomes[exchange.outcome] += 1
-        self.bar.advance(1, dropped=int(exchange.outcome not in ("fetched", "redirect")))
+        self.pages += 1
+        self.failed_pages += exchange.outcome not in ("fetched", "redirect")
         if exchange.outcome == "redirect":
             return _redirect(exchange)
         return _Result(links=self._links(exchange)) if exchange.outcome == "fetched" else _Result()
@@ -220,53 +363,26 @@ class _Crawl:
         return page_links(html, exchange.url, charset=name, left_out=self.left_out)
 
     def _add_links(self, results: Mapping[str, _Result], found: Mapping[str, Found]) -> None:
-        """Redirects first: where a seed has moved to for good belongs to the crawl, and so do links to it."""
-        for url, result in sorted(results.items()):
-            depth, hops, linked = found[url]
-            if result.target is None:
-                continue
-            moved = result.for_good and not linked
-            if moved and result.target not in self.scope:
-                log.warning("%s has moved to %s, which is crawled in its place", url, result.target)
-                self.scope.add(result.target)
-            self.frontier.add([result.target], Found(depth, hops + 1, linked=not moved))
+        """Where a seed has moved to for good belongs to the crawl, and so do links to it."""
         for url, result in results.items():
-            self.frontier.add(result.links, Found(found[url].depth + 1))
+            depth, hops, linked = found[url]
+            if result.target is not None:
+                moved = result.for_good and not linked
+                if moved and result.target not in self.scope:
+                    self.moved[url] = result.target
+                self._tell("pages", [result.target], Found(depth, hops + 1, linked=not moved))
+            self._tell("pages", result.links, Found(depth + 1))
 
     # Sitemaps
 
     def _name_sitemaps(self) -> None:
-        """Put the sitemaps of the seeds' hosts on the queue, as soon as robots.txt has been read."""
+        """The sitemaps of the seeds' hosts, as soon as robots.txt has been read."""
         known = {where for where in self.without_sitemaps if where in self.rules and not self._is_sick(where.host)}
         self.without_sitemaps -= known
         for where in known:
             if where not in self.refusals:
                 named = {link for line in self.rules[where].sitemaps if (link := join(f"{where}/robots.txt", line))}
-                self._queue_sitemaps(named or {f"{where}/sitemap.xml"}, Found())
-
-    def _queue_sitemaps(self, urls: Iterable[str], found: Found) -> None:
-        new = set(urls) - self.sitemaps_seen
-        self.sitemaps_seen |= new
-        self.sitemap_queue |= dict.fromkeys(new, found)
-
-    async def _read_sitemaps(self) -> None:
-        """Read the sitemaps on the queue, on whichever host: robots.txt or another sitemap has named them."""
-        queue, self.sitemap_queue = dict(sorted(self.sitemap_queue.items())), {}
-        await self._greet(queue)
-        todo = {}
-        for url, found in queue.items():
-            if self._is_sick(origin(url).host):
-                self.sitemaps_put_off[url] = found
-            elif reason := self._reason(url):
-                self.sitemaps[reason] += 1
-            elif found.hops > self.options.max_redirects:
-                self.sitemaps["too_many_redirects"] += 1
-            elif self.sitemaps_asked >= self.options.max_sitemaps:
-                self.sitemaps["max_sitemaps"] += 1
-            else:
-                self.sitemaps_asked += 1
-                todo[url] = found
-        await self._round(todo, self._sitemap, self._add_named)
+                self._tell("sitemaps", named or {f"{where}/sitemap.xml"}, Found())
 
     async def _sitemap(self, url: str) -> _Result:
         exchange = await self._exchange(url, "sitemap")
@@ -285,13 +401,13 @@ class _Crawl:
         return result
 
     def _add_named(self, results: Mapping[str, _Result], found: Mapping[str, Found]) -> None:
-        for url, result in sorted(results.items()):
-            self._queue_sitemaps(result.sitemaps, Found())
+        for url, result in results.items():
+            self._tell("sitemaps", result.sitemaps, Found())
             if result.target is not None:
-                self._queue_sitemaps([result.target], Found(hops=found[url].hops + 1))
-            self.frontier.add(result.links, Found())
+                self._tell("sitemaps", [result.target], Found(hops=found[url].hops + 1))
+            self._tell("pages", result.links, Found())
 
-    # Rounds, and the hosts that nobody waits for
+    # Hosts in parallel, and those that nobody waits for
 
     async def _round(
         self,
@@ -344,7 +460,7 @@ class _Crawl:
     def _is_sick(self, host: str) -> bool:
         return host in self.sick and self.sick[host].is_set()
 
-    async def _take_up_the_sick(self) -> None:
+    async def take_up_the_sick(self) -> News:
         """The others have nothing left: wait for the sick hosts, ask for unknown rules once more, and go on with them."""
         late, self.late = self.late, []
         await asyncio.gather(*(job.task for job in late), *self.greetings.values())
@@ -357,6 +473,7 @@ class _Crawl:
         self.frontier.put_back(self.pages_put_off)
         self.sitemap_queue |= self.sitemaps_put_off
         self.pages_put_off, self.sitemaps_put_off = {}, {}
+        return self._news()
 
     # Hosts and their rules
 
@@ -424,30 +541,36 @@ class _Crawl:
         return exchange
 
     async def _ask(self, url: str, kind: str, on_behalf_of: str, attempts: int) -> Exchange:
-        """Ask for a URL, several times if that may help, in the pace of the host that is asked."""
-        host = origin(url).host
+        """Ask for a URL, several times if that may help."""
+        asker = self.peers[shard_of(origin(url).host, self.of)]
         attempt = 1
         while True:
-            given_up = Exchange(url, "host_given_up", datetime.now(UTC), attempts=attempt)
-            if self.pace.gave_up(host):
-                return given_up
-            async with self.pace.turn(host) as turn:
-                if self.pace.gave_up(host):
-                    return given_up
-                exchange = await self.fetcher.fetch(url, kind, turn.answered)
-                wait = self.pace.heard(turn, exchange, attempt)
-            self.requests += 1
-            if exchange.outcome == STALE:
-                continue  # every time one kept connection fewer
-            if wait is None:
-                break
-            if attempt == attempts:
-                self.pace.failed(host, exchange)
-                break
+            exchange, wait = await asker.ask_once(url, kind, attempt, attempts)
+            if wait is None or attempt == attempts:
+                return replace(exchange, attempts=attempt)
             attempt += 1
             self.sick[on_behalf_of].set()
             await asyncio.sleep(wait)
-        return replace(exchange, attempts=attempt)
+
+    async def ask_once(self, url: str, kind: str, attempt: int, attempts: int) -> tuple[Exchange, float | None]:
+        """Attempt so many of so many for a URL, in the pace of its host, which is this shard's; seconds after which
+        another may help, None if none does."""
+        host = origin(url).host
+        while True:
+            given_up = Exchange(url, "host_given_up", datetime.now(UTC))
+            if self.pace.gave_up(host):
+                return given_up, None
+            async with self.pace.turn(host) as turn:
+                if self.pace.gave_up(host):
+                    return given_up, None
+                exchange = await self.fetcher.fetch(url, kind, turn.answered)
+                wait = self.pace.heard(turn, exchange, attempt)
+            self.requests += 1
+            if exchange.outcome != STALE:  # every time one kept connection fewer
+                break
+        if wait is not None and attempt == attempts:
+            self.pace.failed(host, exchange)
+        return exchange, wait
 
 
 def _seeds(options: CrawlOptions) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The frontier: which URLs come next. Breadth first by level, each level sorted.
 
-The order is a function of the link graph alone, so the pages of a crawl cut off by `max_pages` do not depend on how
-many requests ran at once, and a resumed crawl walks the same levels again (over what the archive already holds) instead
+The order is a function of the link graph alone, so the pages of a crawl cut off by `max_pages` (`rounds`) do not depend on
+how many requests ran at once, and a resumed crawl walks the same levels again (over what the archive already holds) instead
 of trusting a saved queue.
 
 Traps are bounded: by depth, by redirects in a row, by how often one path may come with another query, and by how often
@@ -33,11 +33,8 @@ class Found(NamedTuple):
 class Frontier:
     """Every URL ever seen, and the next level. `dropped` counts the URLs never taken, by reason."""
 
-    def __init__(
-        self, scope: Scope, *, max_pages: int, max_depth: int, max_redirects: int, max_queries: int = 1000
-    ) -> None:
+    def __init__(self, scope: Scope, *, max_depth: int, max_redirects: int, max_queries: int = 1000) -> None:
         self._scope = scope
-        self._pages_left = max_pages
         self._max_depth = max_depth
         self._max_redirects = max_redirects
         self._max_queries = max_queries
@@ -51,6 +48,11 @@ class Frontier:
     def seen(self) -> int:
         """Number of distinct URLs found so far."""
         return len(self._seen)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is a next level."""
+        return bool(self._next or self._put_back)
 
     def add(self, urls: Iterable[str], found: Found = Found()) -> None:  # noqa: B008 - immutable
         """Normalised URLs that were found in the same way; of several ways in one level the nearest counts."""
@@ -94,14 +96,6 @@ class Frontier:
             if self._queries[path] > self._max_queries:
                 return "too_many_queries"
         return None
-
-    def afford(self, urls: list[str]) -> list[str]:
-        """The first of these (sorted, allowed) URLs that `max_pages` still covers."""
-        kept = urls[: self._pages_left]
-        self._pages_left -= len(kept)
-        if len(kept) < len(urls):
-            self.dropped["max_pages"] += len(urls) - len(kept)
-        return kept
 
 
 def _repeats(segments: list[str]) -> bool:

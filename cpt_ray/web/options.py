@@ -182,6 +182,11 @@ class CrawlOptions(Options):
     max_delay: float = Field(default=60.0, ge=0, description="a host whose Crawl-delay is longer is not crawled")
     per_host: How[int] = Field(default=2, ge=1, description="requests under way to one host at most")
     concurrency: How[int] = Field(default=32, ge=1, description="requests under way at most")
+    shards: How[int] = Field(
+        default=1,
+        ge=1,
+        description="processes on Ray among which hosts are divided; 1: this process alone, without Ray",
+    )
     allow_private: tuple[str, ...] = Field(
         default=(), description="networks (CIDR) that are not public but may be contacted"
     )

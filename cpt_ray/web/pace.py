@@ -71,18 +71,29 @@ class Turn:
 class Pace:
     """The pace of all hosts, by name: what runs on other ports or schemes of a host is the same machine.
 
-    `delay`, `backoff` (the first pause) and `max_wait` (the longest) are in seconds.
+    `delay`, `backoff` (the first pause) and `max_wait` (the longest) are in seconds. `since` is when a crawl that goes on
+    was taken up: the one before it may have asked any host until then.
     """
 
-    def __init__(self, *, delay: float, per_host: int, concurrency: int, backoff: float, max_wait: float) -> None:
+    def __init__(
+        self,
+        *,
+        delay: float,
+        per_host: int,
+        concurrency: int,
+        backoff: float,
+        max_wait: float,
+        since: float = -math.inf,
+    ) -> None:
         self._delay, self._per_host, self._backoff, self._max_wait = delay, per_host, backoff, max_wait
+        self._since = since
         self._slots = asyncio.Semaphore(concurrency)
         self._hosts: dict[str, _Host] = {}
         self._asked_to_slow: set[str] = set()
 
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:
-            self._hosts[name] = _Host(self._delay, asyncio.Semaphore(self._per_host))
+            self._hosts[name] = _Host(self._delay, asyncio.Semaphore(self._per_host), answered_at=self._since)
         return self._hosts[name]
 
     def crawl_delay(self, name: str, seconds: float) -> None:

@@ -3,7 +3,8 @@
 Every URL of a crawl leaves one *group* of records, written by one call: response, request and, last, a metadata record
 with the outcome, which is the group's commit mark. A URL that gave no response leaves the metadata record alone. Each
 record is a gzip member. The segment being written is called `crawl-00000.warc.gz.open`; it loses the suffix when it is
-complete. After a kill the whole groups at its front are kept, the rest is cut off, and writing goes on behind them.
+complete. After a kill the whole groups at its front are kept, the rest is cut off, and writing goes on behind them. Shard 2
+of 4 calls its own `crawl-2of4-00000.warc.gz`, and holds a lock while it writes: an actor may live on after its crawl.
 
 Records are put together here and not by a library, because header bytes are archived as they came: a Location in raw
 UTF-8 must lead a resumed crawl to where it led the first.
@@ -15,6 +16,7 @@ import base64
 import hashlib
 import os
 import re
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -22,8 +24,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO, NamedTuple
 
+from cpt_ray.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - only Windows lacks it, and there the lock is left out
+    fcntl = None  # type: ignore[assignment]
+
 OPEN = ".open"
-SEGMENT = re.compile(r"crawl-(\d{5,})\.warc\.gz")
+SEGMENT = re.compile(r"crawl-(?:(\d+)of(\d+)-)?(\d{5,})\.warc\.gz")
+PATIENCE = 60.0
+"""Seconds that a writer of a crawl that is over may take to die."""
 _GZIP_LEVEL = 6
 _BLOCK = 1 << 20
 
@@ -70,22 +81,46 @@ class Committed(NamedTuple):
 
 
 class SegmentWriter:
-    """Appends groups to segments in `folder`; at most one process may do so (the artifact's lock sees to it)."""
+    """Appends groups to segments in `folder`; at most one process may do so for each shard (number, of how many).
 
-    def __init__(self, folder: str, *, software: str, max_records: int, max_bytes: int) -> None:
+    Of one shard the artifact's lock sees to it, of several a lock of its own in the folder `locks`.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        software: str,
+        max_records: int,
+        max_bytes: int,
+        shard: tuple[int, int] = (0, 1),
+        locks: str = "",
+    ) -> None:
         self._folder, self._software = folder, software
         self._max_records, self._max_bytes = max_records, max_bytes
         self._file: BinaryIO | None = None
         self._path, self._groups = "", 0
         self._number = 0
+        self._shard = shard
+        self._name = f"{shard[0]}of{shard[1]}-" if shard[1] > 1 else ""
+        self._lock = os.path.join(locks, f"{self._name}.lock") if self._name else ""
+        self._held: BinaryIO | None = None
 
     def recover(self) -> list[Committed]:
-        """Every group already in the folder, after cutting an interrupted segment back to its last whole group."""
+        """Every group already in the folder, but for those of other shards of as many, after cutting an interrupted
+        segment back to its last whole group. UserError while another process writes for the same shard."""
+        if self._lock:
+            self._held = _hold(self._lock)
         found: list[Committed] = []
         for path in segments(self._folder, unfinished=True):
+            shard = _shard(path)
+            if shard != self._shard and shard[1] == self._shard[1]:
+                continue
             groups = list(committed(path))
-            self._number = max(self._number, _number(path) + 1)
             found += groups
+            if shard != self._shard:
+                continue
+            self._number = max(self._number, _number(path) + 1)
             if not path.endswith(OPEN):
                 continue
             if not groups:
@@ -122,12 +157,50 @@ class SegmentWriter:
         self._file, self._groups = None, 0
         self._number += 1
 
+    def let_go(self) -> None:
+        """Leave the shard to another process."""
+        if self._held is not None:
+            self._held.close()
+
     def _open(self) -> None:
-        self._path = os.path.join(self._folder, f"crawl-{self._number:05d}.warc.gz{OPEN}")
+        self._path = os.path.join(self._folder, f"crawl-{self._name}{self._number:05d}.warc.gz{OPEN}")
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - stays open until `close`
         fields = f"software: {self._software}\r\nformat: WARC File Format 1.1\r\nrobots: obey\r\n".encode()
         name = {"WARC-Filename": os.path.basename(self._path).removesuffix(OPEN)}
         self._file.write(_record("warcinfo", datetime.now(UTC), "application/warc-fields", fields, name)[1])
+
+
+def complete_segments(folder: str, locks: str, of: int) -> None:
+    """Wait for writers of a crawl that is over, and complete what shards of another number than `of` left unfinished."""
+    for name in os.listdir(locks):
+        if name.endswith(".lock"):
+            _hold(os.path.join(locks, name)).close()
+    for path in segments(folder, unfinished=True):
+        if path.endswith(OPEN) and _shard(path)[1] != of:
+            if groups := list(committed(path)):
+                os.truncate(path, groups[-1].end)
+                os.rename(path, path.removesuffix(OPEN))
+            else:
+                os.remove(path)
+
+
+def _hold(lock: str) -> BinaryIO:
+    """Hold a lock until it is closed, or this process dies. UserError where another holds it for longer than PATIENCE."""
+    holder = open(lock, "wb")  # noqa: SIM115 - is the lock
+    since = time.monotonic()
+    while fcntl is not None:
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - since > PATIENCE:
+                holder.close()
+                raise UserError(
+                    "a process of an earlier crawl still writes here", where=lock, fix="end it, and run again"
+                ) from None
+            time.sleep(0.1)
+        else:
+            break
+    return holder
 
 
 def segments(folder: str, *, unfinished: bool = False) -> list[str]:
@@ -240,9 +313,19 @@ def _digest(data: bytes) -> str:
 
 
 def _number(path: str) -> int:
+    return int(_named(path)[3])
+
+
+def _shard(path: str) -> tuple[int, int]:
+    """Whose segment this is."""
+    match = _named(path)
+    return (int(match[1]), int(match[2])) if match[1] else (0, 1)
+
+
+def _named(path: str) -> re.Match[str]:
     match = SEGMENT.search(os.path.basename(path))
     assert match is not None
-    return int(match[1])
+    return match
 
 
 def _field(block: bytes, name: bytes) -> str:

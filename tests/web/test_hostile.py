@@ -313,6 +313,6 @@ def test_queries_go_out_in_the_charset_of_the_page(run_crawl: Crawl) -> None:
 def test_tls_that_fails_closes_the_site(run_crawl: Crawl) -> None:
     """A server that speaks no TLS where it should: its rules are not known, and that is no reason to ask it openly."""
     with serve_raw(lambda _: ok()) as site:
-        manifest = run_crawl(site, seeds=("https://site.example/",), retries=0)
+        manifest = run_crawl(site, seeds=("https://site.example/",), retries=0, timeout=2.0)
     assert counts(manifest) == (1, 0, {"robots_unreachable": 1})
     assert site.asked == []
