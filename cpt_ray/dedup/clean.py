@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, read_table
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_hash, by_number, receive, send
 from cpt_ray.artifacts.places import locate, remove
@@ -88,8 +88,12 @@ def clean_documents(
     phases = path.rstrip("/") + ".phases"
     params = {**options.result(), "text_column": text_column, "host_column": host_column}
     if CLEAN.begun(path, params=params, inputs=source) == "done":
+        with CLEAN.build(
+            path, params=params, inputs=source
+        ) as work:  # puts it in its place, if a kill has left it beside
+            assert work.manifest is not None
         remove(*locate(phases))
-        return read_manifest(path)
+        return work.manifest
     shards = [{**shard, "number": n} for n, shard in enumerate(parquet.shards_of(files))]
     columns: dict[str, Any] = {"separator": options.separator, "text_column": text_column, "host_column": host_column}
     rows = sum(_rows(name) for name in files)
