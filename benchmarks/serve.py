@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 
@@ -37,6 +37,19 @@ from cpt_ray.evaluate.report import machine
 RESULT = Path(__file__).parent / "results" / "serve.json"
 CLIENTS = 32
 ROOT = Path(__file__).parent.parent
+
+INFINITY = [
+    "--url-prefix",
+    "/v1",
+    "--served-model-name",
+    "model",
+    "--engine",
+    "torch",
+    "--device",
+    "cpu",
+    "--dtype",
+    "float32",
+]
 
 PEER = """
 import sys
@@ -176,6 +189,8 @@ async def measure(servers: dict[str, tuple[int, psutil.Process]], texts: list[st
         if name != "ours"
     ]
     rows += [row("the same", "texts/CPU s", per_cpu["ours"], name, per_cpu[name]) for name in servers if name != "ours"]
+    used = {name: spent[name] / 3 / seconds for name in servers}
+    rows += [row("the same", "processors in use", used["ours"], name, used[name]) for name in servers if name != "ours"]
     rows.append(row(f"{half:.0f} requests/s, half of the peer's most", "p99 ms", p99["ours"], peer, p99[peer]))
     rows.append(row("resident, before and after the last load", "MiB", before, None, after))
     return rows
@@ -186,9 +201,9 @@ def row(case: str, metric: str, ours: float, peer: str | None, theirs: float) ->
     return {
         "case": case,
         "metric": metric,
-        "ours_value": round(ours, 1),
+        "ours_value": round(ours, 2),
         "peer": peer,
-        "peer_value": round(theirs, 1),
+        "peer_value": round(theirs, 2),
         "ratio": round(ours / theirs, 2),
     }
 
@@ -202,19 +217,23 @@ def free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--infinity", help="infinity-emb's program, infinity_emb, in an environment of its own")
+    given = parser.parse_args()
+    seconds = given.seconds
     texts = functions(512)
     with tempfile.TemporaryDirectory() as scratch:
         folder, script = os.path.join(scratch, "model"), Path(scratch, "peer.py")
         fresh_model(folder, texts)
         script.write_text(PEER)
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         ours = [sys.executable, "-m", "pipelines.serve", f"trained={folder}", "index=null", "precision=fp32"]
         peer = [sys.executable, str(script), folder]
+        infinity = [given.infinity, "v2", "--model-id", folder, "--port", str(ports[3]), *INFINITY]
         with (
             running([*ours, f"http.port={ports[0]}"], ports[0]) as first,
             running([*peer, str(ports[1]), "threads"], ports[1]) as second,
             running([*peer, str(ports[2]), "serial"], ports[2]) as third,
+            running(infinity, ports[3]) if given.infinity else nullcontext() as fourth,
         ):
             worker = max(first.children(recursive=True), key=lambda one: one.memory_info().rss)
             servers = {
@@ -222,6 +241,8 @@ def main() -> None:
                 "FastAPI and encode, a thread each": (ports[1], second),
                 "FastAPI and encode, one at a time": (ports[2], third),
             }
+            if fourth is not None:
+                servers["infinity-emb"] = (ports[3], fourth)
             rows = asyncio.run(measure(servers, texts, seconds))
     versions = {"python": platform.python_version()}
     versions |= {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from types import ModuleType
 
 from pydantic import BaseModel
@@ -26,10 +28,13 @@ from .stopping import supervised
 OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@]*=")
 """What is not of this shape on the command line is the pipeline's free text, the option that its module calls FREE."""
 
+LOGS = "CPT_RAY_LOGS"
+"""In the environment: `json` has each line of the log be a JSON object, for machines that read them."""
+
 GROUPS = {
     "Everything at once": ["demo", "doctor"],
     "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup"],
-    "Look": ["inspect", "trace", "explain", "audit"],
+    "Look": ["inspect", "trace", "lineage", "explain", "audit"],
     "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "compare", "embed", "search", "serve"],
 }
@@ -52,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"there is no pipeline {name!r}", fix=f"one of {', '.join(map(_word, _pipelines()))}")
         return run(name, _declared(name).PipelineOptions, functools.partial(_start, name), words)
     except UserError as error:
+        if os.environ.get(LOGS) == "json":
+            set_up_logging()
+            logging.getLogger("cpt_ray").error("%s", error)
+            return 2
         Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -92,15 +101,35 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
     return ended if isinstance(ended, int) else 0
 
 
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON: time (UTC), level, logger, message, and where there was one, the error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
 def script(name: str) -> None:
     """What `python -m pipelines.<name>` does."""
     sys.exit(command(name))
 
 
 def set_up_logging() -> None:
-    """Our own log lines to standard error; other packages' only when they warn."""
+    """Our own log lines to standard error, one JSON object each where CPT_RAY_LOGS=json; other packages' only when they
+    warn."""
     handler: logging.Handler
-    if sys.stderr.isatty():
+    if os.environ.get(LOGS) == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonLines())
+        logging.getLogger().handlers = [handler]  # what others warn of, too
+    elif sys.stderr.isatty():
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%X")
     else:
         handler = logging.StreamHandler()

@@ -26,6 +26,7 @@ FLOORS = [
         "words",
         "addresses",
         "masks",
+        "telemetry",
     },
     {"artifacts", "tracking", "cluster"},
     {"installed"},
@@ -40,7 +41,15 @@ FLOORS = [
 """From the ground up. A room imports from floors below its own, never from a neighbour on the same floor."""
 
 RAY_ALLOWED = {
-    *("artifacts/shards.py", "cluster.py", "corpus.py", "train/launch.py", "sweep/run.py", "serve/replicas.py"),
+    *(
+        "artifacts/shards.py",
+        "cluster.py",
+        "telemetry.py",
+        "corpus.py",
+        "train/launch.py",
+        "sweep/run.py",
+        "serve/replicas.py",
+    ),
     *("sweep/searches/asha.py", "sweep/searches/optuna.py"),
 }
 

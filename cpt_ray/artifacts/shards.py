@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cpt_ray import telemetry
 from cpt_ray.artifacts import parquet
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import File, Manifest
@@ -64,6 +65,7 @@ def run_shards(
             for result in _execute(rows, run, asks or {"num_cpus": 1.0}):
                 done[result["index"]] = json.loads(result["done"])
                 counts = Ledger.of_whole(done[result["index"]]["ledger"])
+                telemetry.rows(step, counts.units)
                 bar.advance(1, **{unit: counts.rows_in, "kept": counts.kept, "dropped": sum(counts.dropped.values())})
         ledger, total = Ledger.empty(), 0
         files: list[File] = []

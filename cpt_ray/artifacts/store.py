@@ -36,6 +36,7 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
+from cpt_ray import telemetry
 from cpt_ray.artifacts import examples, parquet
 from cpt_ray.artifacts.lease import Lease, leased
 from cpt_ray.artifacts.ledger import Ledger
@@ -158,6 +159,8 @@ class Work:
         lies there.
         """
         ledger.check(f"{self.step} -> {self.target}")
+        if files is None:  # of shards each was counted when it was done
+            telemetry.rows(self.step, ledger.units)
         fs, building = locate(self.path)
         told = list(self.written if files is None else files)
         if self.lease is not None and rows and not told:

@@ -26,7 +26,7 @@ import os
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.message import Message
@@ -54,6 +54,7 @@ from cpt_ray.serve.openapi import Call, document
 from cpt_ray.serve.options import HttpOptions
 from cpt_ray.serve.plane import Plane, plane_of
 from cpt_ray.serve.search import Answer, answers_of, check_query, nearest
+from cpt_ray.serve.token_ids import spelling
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 Result = TypeVar("Result")
@@ -90,9 +91,11 @@ class EmbedRequest(BaseModel):
 class Endpoint:
     """What the routes share: model, index, limits and counts."""
 
-    def __init__(self, model: Model, index: Index | None, options: HttpOptions, name: str) -> None:
+    def __init__(
+        self, model: Model, index: Index | None, options: HttpOptions, name: str, metrics: Metrics | None = None
+    ) -> None:
         self.model, self.index, self.options, self.name = model, index, options, name
-        self.metrics, self.started = Metrics(), int(time.time())
+        self.metrics, self.started = metrics or Metrics(), int(time.time())
         self.batcher = Batcher(
             model,
             max_waiting=options.max_waiting,
@@ -102,6 +105,7 @@ class Endpoint:
         )
         self.metrics.watch(lambda: self.batcher.waiting)
         self.searcher = ThreadPoolExecutor(1, "search")
+        self.spelled = None if options.token_ids is None else spelling(options.token_ids)
         self._planes: list[Plane | None] = []  # the map, once it was asked for
         self.few = min(10, options.max_answers)  # answers where nobody says how many
         self.calls = [
@@ -164,7 +168,11 @@ class Endpoint:
         side, texts = body.side(self.name), body.texts()
         if body.dimensions is not None and body.dimensions > self.model.dimension:
             raise Refused(400, f"this model gives vectors of {self.model.dimension} dimensions", "dimensions")
-        made = await self._waited(request, self.batcher.embed(texts, side, openai.check_tokens))
+        check: Callable[[Sequence[int]], None] | None = openai.check_tokens
+        if self.spelled is not None and (sent := [item for item in texts if not isinstance(item, str)]):
+            openai.check_tokens([len(ids) for ids in sent])  # as their sender counts; of the model's there may be more
+            texts, check = [self.spelled(ids) for ids in sent], None
+        made = await self._waited(request, self.batcher.embed(texts, side, check))
         vectors = openai.shortened(made.vectors, body.dimensions)
         return _json(openai.embeddings(body, vectors, set(made.cut), made.tokens))
 
@@ -222,7 +230,7 @@ class Endpoint:
             raise Refused(400, f"k is a number from 1 to {self.options.max_answers}", "k")
         if len(query) > self.options.max_characters:
             raise Refused(413, f"the query has {len(query)} characters; at most {self.options.max_characters}", "query")
-        check_query(query)
+        check_query(query, self.options.max_characters)
 
         async def work() -> tuple[list[Answer], Embedded]:
             made = await self.batcher.embed([query], "x")
@@ -294,9 +302,11 @@ class Endpoint:
         self.searcher.shutdown(wait=False, cancel_futures=True)
 
 
-def make_app(model: Model, index: Index | None, options: HttpOptions, *, name: str = "cpt-ray") -> Starlette:
+def make_app(
+    model: Model, index: Index | None, options: HttpOptions, *, name: str = "cpt-ray", metrics: Metrics | None = None
+) -> Starlette:
     """The application; `index` None leaves searching out (404). `name` is the model's in /v1."""
-    endpoint = Endpoint(model, index, options, name)
+    endpoint = Endpoint(model, index, options, name, metrics)
 
     def answered(route: str, handler: Handler) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Every refusal as JSON, under /v1 in OpenAI's shape; what nobody foresaw is a 500 and a line in the log."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
+from ray.serve import metrics as serve_metrics
 from ray.serve.schema import LoggingConfig
 
 from cpt_ray.cluster import gpus
 from cpt_ray.options import Options
 from cpt_ray.serve.listen import DRAIN_SECONDS
+from cpt_ray.serve.metrics import SECONDS, Metrics
 from cpt_ray.serve.served import Served
 from cpt_ray.serve.served import application as endpoint
 
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("cpt_ray")
 
 NAME = "cpt-ray"
+TOLD = {
+    "texts": "Texts embedded",
+    "tokens": "Tokens read by the model",
+    "texts_cut": "Texts longer than the model takes",
+}
+"""Counts of `Metrics.embedded`, in its order."""
 
 
 class Replicas(Options):
@@ -38,6 +47,47 @@ class Replicas(Options):
     gpus: float = 0.0
 
 
+class Watched(Metrics):
+    """The counts of a replica, told to Ray's metrics too, which a scraper of the cluster's nodes reads by replica."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = {name: serve_metrics.Counter(f"cpt_ray_{name}", said) for name, said in TOLD.items()}
+        self._by_route = serve_metrics.Counter("cpt_ray_requests", "Requests answered", tag_keys=("route", "status"))  # type: ignore[arg-type]
+        self._took = serve_metrics.Histogram(
+            "cpt_ray_request_seconds",
+            "From the first byte to the answer",
+            boundaries=list(SECONDS),
+            tag_keys=("route",),
+        )
+        self._batch_took = serve_metrics.Histogram(
+            "cpt_ray_batch_seconds", "Seconds of a batch", boundaries=list(SECONDS)
+        )
+        self._queue = serve_metrics.Gauge("cpt_ray_waiting_requests", "Requests that wait for the model or run")
+        self._length: Callable[[], int] = int
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        super().answered(route, status, seconds)
+        self._by_route.inc(1, {"route": route, "status": str(status)})
+        self._took.observe(seconds, {"route": route})
+        self._queue.set(self._length())
+
+    def embedded(self, texts: int, tokens: int, cut: int) -> None:
+        super().embedded(texts, tokens, cut)
+        for name, amount in zip(TOLD, (texts, tokens, cut), strict=True):
+            if amount:
+                self._told[name].inc(amount)
+
+    def ran(self, tokens: int, seconds: float) -> None:
+        super().ran(tokens, seconds)
+        self._batch_took.observe(seconds)
+        self._queue.set(self._length())
+
+    def watch(self, waiting: Callable[[], int]) -> None:
+        super().watch(waiting)
+        self._length = waiting
+
+
 @serve.ingress()
 class Model:
     """A replica."""
@@ -46,7 +96,7 @@ class Model:
         self._served = Served.model_validate(served)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return endpoint(self._served)
+        return endpoint(self._served, Watched())
 
 
 def application(args: Replicas) -> serve.Application:

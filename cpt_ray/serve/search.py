@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cpt_ray.errors import UserError
 from cpt_ray.serve.indexes import Index
+from cpt_ray.serve.options import MAX_CHARACTERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 FUNCTION_COLUMNS = ["group", "version", "path", "start_line", "end_line", "qualname", "summary", "licence"]
 _OTHER_COLUMNS = ["url", "title", "x_doc", "line", "x", "y"]
 """Of documents and of pairs."""
-MAX_QUERY_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ def search(query: str, index: Index, embed: Embed, k: int = 10) -> list[Answer]:
     return nearest(embed([query], "x"), index, k)
 
 
-def check_query(query: str) -> None:
-    """UserError for a blank or an overlong query."""
+def check_query(query: str, most: int = MAX_CHARACTERS) -> None:
+    """UserError for a blank query, and for one of more than `most` characters."""
     if not query.strip():
         raise UserError("the query is empty", fix='ask something: cpt-ray search "parse an ISO date"')
-    if len(query) > MAX_QUERY_CHARACTERS:
-        raise UserError(f"the query has {len(query):,} characters", fix=f"at most {MAX_QUERY_CHARACTERS:,}")
+    if len(query) > most:
+        raise UserError(f"the query has {len(query):,} characters", fix=f"at most {most:,}")
 
 
 def nearest(query: np.ndarray, index: Index, k: int) -> list[Answer]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from cpt_ray.model.embedder import Embedder
+    from cpt_ray.serve.metrics import Metrics
 
 
 class Served(Options):
@@ -39,8 +40,8 @@ def open_index(at: str, trained: str, device: Device, precision: Inference) -> t
     return opened, Embedder(trained, device=device, precision=precision)
 
 
-def application(served: Served) -> Starlette:
-    """The endpoint, with the model loaded."""
+def application(served: Served, metrics: Metrics | None = None) -> Starlette:
+    """The endpoint, with the model loaded; what it counts, it counts in `metrics`."""
     from cpt_ray.model.embedder import Embedder
     from cpt_ray.serve.http import make_app
 
@@ -49,4 +50,4 @@ def application(served: Served) -> Starlette:
         index, embedder = None, Embedder(served.trained, device=served.device, precision=served.precision)
     else:
         index, embedder = open_index(served.index, served.trained, served.device, served.precision)
-    return make_app(embedder, index, served.http, name=served.name)
+    return make_app(embedder, index, served.http, name=served.name, metrics=metrics)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -17,7 +18,9 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from cpt_ray import telemetry
 from cpt_ray.artifacts.manifest import Manifest, canonical
+from cpt_ray.artifacts.store import BUILDING
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.precision import AUTO, Shape
@@ -127,6 +130,7 @@ def run_steps(
     with checkpoints.written(), progress("train", total=job.steps, unit="steps") as bar:
         bar.advance(finished)
         for number, table in BatchReader(job.batches).follow(finished, job.steps):
+            before = time.monotonic()
             try:
                 metrics = take(number, table)
             except FloatingPointError as error:
@@ -135,6 +139,9 @@ def run_steps(
                     where=f"batch {number} of {job.batches}",
                     fix="lower learning_rate, raise warmup, or look at the texts of this batch",
                 ) from error
+            if workers.rank == 0:
+                run = os.path.basename(job.out.removesuffix(BUILDING))
+                telemetry.training(run, metrics | {"step_seconds": time.monotonic() - before})
             finished = number + 1
             last = finished == job.steps
             if last or finished % evaluate_every == 0:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import tomllib
+import zoneinfo
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -36,6 +39,115 @@ def test_kuberay_job(monkeypatch):
     program, *words = spec["entrypoint"].split()
     assert program == "cpt-ray"
     _composes(words)
+
+
+def _merged(over: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """RFC 7386, without removals."""
+    return over | {
+        key: _merged(over.get(key, {}), value) if isinstance(value, dict) else value for key, value in patch.items()
+    }
+
+
+def test_elastic_patch_of_the_kuberay_job() -> None:
+    """Kueue's annotation and Ray's autoscaler, together; the job is otherwise what it was."""
+    job = yaml.safe_load((ROOT / "deploy/kuberay.yaml").read_text())
+    text = (ROOT / "deploy/elastic.yaml").read_text()
+    made = _merged(job, yaml.safe_load(text))
+    assert made["metadata"]["annotations"] == {"kueue.x-k8s.io/elastic-job": "true"}
+    assert made["metadata"]["labels"] == job["metadata"]["labels"]
+    assert made["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
+    assert made["spec"]["entrypoint"] == job["spec"]["entrypoint"]
+    (group,) = made["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert group["minReplicas"] < group["maxReplicas"]
+    assert "--patch-file deploy/elastic.yaml" in text
+
+
+def test_nightly_job() -> None:
+    """Its rules are those that KubeRay takes: never beside shutdownAfterJobFinishes, a condition each, and of one status the
+    workers go first and the record last."""
+    job = yaml.safe_load((ROOT / "deploy/nightly.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayCronJob")
+    assert len(job["spec"]["schedule"].split()) == 5
+    zoneinfo.ZoneInfo(job["spec"]["timeZone"])
+    spec = job["spec"]["jobTemplate"]
+    assert spec["rayClusterSpec"]["rayVersion"] == RAY
+    assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished"} & spec.keys()
+    after: dict[str, dict[str, int]] = {"SUCCEEDED": {}, "FAILED": {}}
+    for rule in spec["deletionStrategy"]["deletionRules"]:
+        (status,) = {rule["condition"].get("jobStatus")}
+        assert rule["policy"] not in after[status]
+        after[status][rule["policy"]] = rule["condition"]["ttlSeconds"]
+    for waits in after.values():
+        ordered = [waits[policy] for policy in ("DeleteWorkers", "DeleteCluster", "DeleteSelf") if policy in waits]
+        assert ordered == sorted(ordered)
+        assert "DeleteSelf" in waits
+    assert spec["entrypoint"].split()[:2] == ["bash", "nightly.sh"]
+    assert "deploy/nightly.sh" in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_nightly_script(tmp_path, monkeypatch) -> None:
+    """The first night has no index to compare with; a later one has that of the night before it, whatever came after."""
+    (tmp_path / "cpt-ray").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "cpt-ray").chmod(0o755)
+    root = tmp_path / "out put"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CPT_RAY_OUTPUTS": str(root)}
+
+    def said(night: str) -> list[str]:
+        command = ["bash", str(ROOT / "deploy/nightly.sh"), "/archives", night]
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    assert not any("index=" in line for line in said("2026-11-02"))
+    for night in ("2026-10-31", "2026-11-01", "2026-11-03"):
+        (root / "nightly" / night / "index").mkdir(parents=True)
+        (root / "nightly" / night / "index" / "manifest.json").write_text("{}")
+    pairs, dedup = said("2026-11-02")
+    assert f"index={root}/nightly/2026-11-01/index" in dedup
+    monkeypatch.setenv("CPT_RAY_OUTPUTS", str(root))
+    _composes(pairs.split())
+    _composes([dedup.split()[0], "cluster=job", "source=x", "output=y", "index=z"])
+
+
+def test_service() -> None:
+    """What is served is what `cpt-ray serve` writes for the command above it; the key comes from a secret alone."""
+    from cpt_ray.serve.options import HttpOptions
+    from cpt_ray.serve.replicas import Replicas, config
+    from cpt_ray.serve.served import Served
+
+    text = (ROOT / "deploy/service.yaml").read_text()
+    service = yaml.safe_load(text)
+    assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
+    assert service["spec"]["rayClusterConfig"]["rayVersion"] == RAY
+    command = next(line for line in text.splitlines() if "cpt-ray serve" in line)
+    words = dict(word.split("=", 1) for word in command.split() if "=" in word)
+    served = Served(
+        trained=words["trained"], index=words["index"], name="code_model", http=HttpOptions(host=words["http.host"])
+    )
+    wanted = config(Replicas(served=served, replicas=int(words["replicas"]), cpus=1, gpus=1))
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == wanted
+    (group,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    (variable,) = group["template"]["spec"]["containers"][0]["env"]
+    assert (variable["name"], set(variable)) == ("CPT_RAY_API_KEY", {"name", "valueFrom"})
+
+
+def test_dashboard_asks_for_what_is_counted() -> None:
+    """Every name in a query is one of ours as Ray exports it, and every one of ours is asked for."""
+    from cpt_ray import telemetry
+    from cpt_ray.serve import replicas
+
+    board = json.loads((ROOT / "deploy/dashboard.json").read_text())
+    asked = {
+        name
+        for panel in board["panels"]
+        for target in panel.get("targets", [])
+        for name in re.findall(r"ray_(cpt_ray_\w+)", target["expr"])
+    }
+    counted = {f"{telemetry.ROWS[0]}_total", *(f"cpt_ray_train_{name}" for name in telemetry.STEP_METRICS)}
+    counted |= {f"cpt_ray_{name}_total" for name in (*replicas.TOLD, "requests")}
+    counted |= {"cpt_ray_request_seconds_bucket", "cpt_ray_batch_seconds_sum", "cpt_ray_batch_seconds_count"}
+    assert asked == counted | {"cpt_ray_waiting_requests"}
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 4])
