@@ -33,7 +33,7 @@ LOGS = "CPT_RAY_LOGS"
 
 GROUPS = {
     "Everything at once": ["demo", "doctor"],
-    "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup"],
+    "Corpora": ["crawl", "text_pairs", "code_pairs", "labelled_pairs", "hard_negatives", "dedup", "quality_model"],
     "Look": ["inspect", "trace", "lineage", "explain", "audit"],
     "Models": ["pretrain", "train", "sweep", "plan"],
     "Use": ["evaluate", "compare", "embed", "search", "serve"],

@@ -23,7 +23,8 @@ def check_options(reads: Mapping[str, str], options: Options) -> None:
             default = type(value).model_fields[part].default
             value = getattr(value, part)
         if value not in (None, default):
-            check(key, kind, value)
+            for one in [value] if isinstance(value, str) else value:
+                check(key, kind, one)
 
 
 def check(key: str, kind: str, value: str) -> None:

@@ -1,7 +1,7 @@
-"""datatrove's way from WARC to filtered text, for benchmarks/text.py: prints {"seconds", "pages", "kept"} as JSON.
+"""datatrove's way from WARC or WET to filtered text, for benchmarks/text.py: prints {"seconds", "pages", "kept"} as JSON.
 
 Its own pieces with their defaults: WarcReader, Trafilatura (in a process of its own; its limit of a second a page is raised,
-so that a busy machine loses none), GopherRepetitionFilter, GopherQualityFilter.
+so that a busy machine loses none), GopherRepetitionFilter, GopherQualityFilter; of WET all but Trafilatura.
 Its language filter is left out: it fetches its model from the network.
 CPU seconds are of this process and its children, after a run over a few pages, which is loading.
 """
@@ -24,7 +24,7 @@ logger.remove()
 logging.disable(logging.CRITICAL)
 
 
-def run(folder: str, limit: int) -> tuple[int, int]:
+def run(folder: str, kind: str, limit: int) -> tuple[int, int]:
     """(pages read, documents kept)."""
     pages = 0
 
@@ -35,7 +35,8 @@ def run(folder: str, limit: int) -> tuple[int, int]:
             yield one
 
     data = counted(WarcReader(folder, limit=limit).run(None))
-    for step in (Trafilatura(timeout=60), GopherRepetitionFilter(), GopherQualityFilter()):
+    extracting = [Trafilatura(timeout=60)] if kind == "WARC" else []
+    for step in (*extracting, GopherRepetitionFilter(), GopherQualityFilter()):
         data = step.run(data)
     kept = sum(1 for _ in data)
     return pages, kept
@@ -48,12 +49,12 @@ def cpu() -> float:
     )
 
 
-def main(folder: str) -> None:
-    run(folder, 3)
+def main(folder: str, kind: str) -> None:
+    run(folder, kind, 3)
     loaded = cpu()
-    pages, kept = run(folder, -1)
+    pages, kept = run(folder, kind, -1)
     print(json.dumps({"seconds": cpu() - loaded, "pages": pages, "kept": kept}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -31,6 +31,7 @@ CLUSTERS = pa.schema(
     [
         pa.field("doc_id", pa.string()),
         pa.field("cluster_id", pa.string()),
+        pa.field("cluster_size", pa.int64()),
         pa.field("kept", pa.bool_()),
         pa.field("matched_id", pa.string()),
         pa.field("similarity", pa.float32()),
@@ -39,7 +40,7 @@ CLUSTERS = pa.schema(
         pa.field("rule", pa.string()),
     ]
 )
-CLUSTER = Stage("clusters", version=1, gives=CLUSTERS, unit="documents")
+CLUSTER = Stage("clusters", version=2, gives=CLUSTERS, unit="documents")
 
 
 def deduplicate(
@@ -49,16 +50,16 @@ def deduplicate(
     id_column: str = "doc_id",
     text_column: str = "text",
     options: DedupOptions | None = None,
-    index: str | None = None,
+    index: str | Sequence[str] | None = None,
 ) -> Manifest:
     """Cluster the documents of an artifact (or of Parquet files) and publish the clusters table at `out`.
 
-    One row per document id, sorted by it: its cluster, whether it is kept, and for a removed one the kept document it
-    matches with the evidence. The phases stay in `<out>.phases` and may be removed.
+    One row per document id, sorted by it: its cluster and how many documents that has, whether it is kept, and for a
+    removed one the kept document it matches with the evidence. The phases stay in `<out>.phases` and may be removed.
 
-    With `index` (of `index.write_index`) the documents are also compared with those of earlier runs, whose text is not
-    needed: the table then holds a row for every old document that the new ones could change too, and all old and new
-    rows together are those of one run over everything.
+    With `index` (of `index.write_index`, or several) the documents are also compared with those of earlier runs, whose text
+    is not needed: the table then holds a row for every old document that the new ones could change too, and its rows are
+    those of one run over everything.
     """
     options = options or DedupOptions()
     phases = phases_of(out)
@@ -70,13 +71,14 @@ def deduplicate(
         options=options,
     )
     inputs = {"signatures": signed}
-    if index is not None:
-        inputs["known"] = known.write_known(posixpath.join(phases, KNOWN), index, phases, signed, options)
+    indexes = known.several(index)
+    if indexes:
+        inputs["known"] = known.write_known(posixpath.join(phases, KNOWN), indexes, phases, signed, options)
     with CLUSTER.build(out, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         clear_cut(phases)
-        source = source_of(documents, text_column, phases, inputs, index)
+        source = source_of(documents, text_column, phases, inputs, indexes)
         corpus = Corpus.load([*parts(posixpath.join(phases, SIGNATURES)), *source.known], options)
         near = near_layer(corpus, source, options) if options.near else Near.empty()
         table, ledger, counts = clusters_table(corpus, near, options)
@@ -95,14 +97,14 @@ def source_of(
     text_column: str,
     phases: str,
     inputs: Mapping[str, Manifest],
-    index: str | None,
+    indexes: Sequence[str],
 ) -> Source:
     """Where text, phases and the sets of old documents are."""
     files, _ = signatures.source_files(documents)
     shards = parquet.shards_of(files)
-    if index is None:
+    if not indexes:
         return Source(shards, text_column, phases, inputs)
-    return Source(shards, text_column, phases, inputs, parts(posixpath.join(phases, KNOWN)), known.raw_sets(index))
+    return Source(shards, text_column, phases, inputs, parts(posixpath.join(phases, KNOWN)), known.raw_sets(indexes))
 
 
 def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[pa.Table, Ledger, dict[str, int]]:
@@ -127,6 +129,7 @@ def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[p
     order = np.asarray(pc.sort_indices(corpus.doc_id)).astype(np.int64)
     cluster_first = np.full(slots, slots, np.int64)
     np.minimum.at(cluster_first, component[order], np.arange(slots))
+    size = np.bincount(component, minlength=slots)
     layer = np.full(slots, "", object)
     layer[exact], layer[near_removed] = "exact", "near"
     rule = np.full(slots, options.rule, object)
@@ -137,6 +140,7 @@ def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[p
         [
             ids.take(pa.array(order)),
             ids.take(pa.array(order[cluster_first[component[order]]])),
+            pa.array(size[component[order]]),
             pa.array(kept[order]),
             ids.take(pa.array(matched[order], mask=kept[order])),
             pa.array(similarity[order].astype(np.float32), mask=kept[order]),

@@ -82,6 +82,18 @@ class Corpus:
             keys[nodes[nodes >= 0]] = bands.band_keys(matrix[nodes >= 0], count, rows)
         return keys
 
+    def samples(self, share: int = 0, shares: int = 1) -> tuple[U64, I64]:
+        """(shingles, nodes): the samples of all nodes, of those shingles alone that fall into one of `shares` by hash."""
+        node_of = self.node_of()
+        found: list[tuple[U64, I64]] = [(np.zeros(0, np.uint64), np.zeros(0, np.int64))]
+        for name, slots in zip(self.parts, self.slot_of, strict=True):
+            shingles, rows = signatures.sampled(parquet.read_table(name, [signatures.SAMPLE]))
+            nodes = node_of[slots[rows]]
+            # The lowest bits are those that the sample was chosen by.
+            ours = (nodes >= 0) & ((shingles >> np.uint64(32)) % np.uint64(shares) == share)
+            found.append((shingles[ours], nodes[ours]))
+        return np.concatenate([s for s, _ in found]), np.concatenate([n for _, n in found])
+
 
 def columns_of(options: DedupOptions) -> list[str]:
     """The signatures' columns without the signature itself."""

@@ -35,7 +35,8 @@ def explain(clusters: str, doc_id: str) -> dict[str, Any]:
 def _rows(clusters: str, column: str, value: str) -> pa.Table:
     """The rows with this value, of all parts (one in memory at a time)."""
     tables = (parquet.read_table(name) for name in parts(clusters))
-    return pa.concat_tables([CLUSTERS.empty_table(), *(t.filter(pc.equal(t[column], value)) for t in tables)])
+    found = (t.filter(pc.equal(t[column], value)) for t in tables)
+    return pa.concat_tables([CLUSTERS.empty_table(), *found], promote_options="default")
 
 
 def _sentence(row: Mapping[str, Any]) -> str:

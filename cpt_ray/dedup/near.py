@@ -1,4 +1,9 @@
-"""The near layer: candidates by bands, exact comparisons of shingle sets, components, and what stays of each."""
+"""The near layer: candidates by bands, for containment by single shingles too, exact comparisons of shingle sets,
+components, and what stays of each.
+
+Bands find what is alike as a whole. A page that a much longer one contains shares few values of its signature with it,
+but every eighth of its shingles (`sample`), chosen by their hashes, is one that the longer page was asked for too.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +70,8 @@ class Near:
 def near_layer(corpus: Corpus, source: Source, options: DedupOptions) -> Near:
     """Candidates by bands, comparisons by sets, components, and what stays of each."""
     nodes = len(corpus.node_slot)
-    open_buckets = buckets(corpus, source, options)
+    by_bands = buckets(corpus, source, options)
+    open_buckets = by_bands + sampled_buckets(corpus, options)
     wanted = np.unique(np.concatenate([b.slot for b in open_buckets] or [np.zeros(0, np.int64)]))
     compare = Comparison(_store(corpus, wanted, source, options), nodes, source, options)
     centre, member = _accepted_pairs(open_buckets, compare, nodes, options)
@@ -75,7 +81,7 @@ def near_layer(corpus: Corpus, source: Source, options: DedupOptions) -> Near:
     similar = np.full(nodes, np.nan)
     similar[removed] = compare(matched[removed], removed)
     shared = np.full(nodes, -1, np.int64)
-    shared[removed] = candidates.shared_bands(open_buckets, nodes, matched[removed], removed)
+    shared[removed] = candidates.shared_bands(by_bands, nodes, matched[removed], removed)
     sizes = np.bincount(label, minlength=1) if nodes else np.zeros(1, np.int64)
     counts = {
         "documents_in_buckets": len(wanted),
@@ -94,6 +100,14 @@ def buckets(corpus: Corpus, source: Source, options: DedupOptions) -> list[candi
     node_of = corpus.node_of()
     nodes_of = [node_of[slots] for slots in corpus.slot_of]
     return shuffle.bucket_artifacts(source.phases, corpus.parts, nodes_of, source.inputs, options)
+
+
+def sampled_buckets(corpus: Corpus, options: DedupOptions) -> list[candidates.Buckets]:
+    """The buckets of nodes that share a sampled shingle, a share of the shingles at a time; none without containment."""
+    if options.measure != "containment":
+        return []
+    shares = 1 + int(corpus.counts[corpus.node_slot].sum()) // options.sample // INLINE_KEYS
+    return [candidates.group(*corpus.samples(share, shares)) for share in range(shares)]
 
 
 def _accepted_pairs(

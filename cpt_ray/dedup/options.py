@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,11 @@ class DedupOptions(Options):
     measure: Literal["jaccard", "containment"] = Field(
         default="jaccard", description="jaccard, or the share of the removed document's shingles that the kept one has"
     )
+    sample: int = Field(
+        default=8,
+        ge=1,
+        description="containment: one shingle in so many, by its hash, is looked up too, which bands cannot replace; 1: all",
+    )
     false_negative_weight: float = Field(
         default=0.9,
         ge=0,
@@ -59,6 +64,11 @@ class DedupOptions(Options):
                 " lower one of them or raise permutations"
             )
         return self
+
+    def result(self, *besides: str) -> dict[str, Any]:
+        """As of all options, without those of containment where it is not measured: what was made before there were any
+        is still known."""
+        return super().result(*besides, *(() if self.measure == "containment" else ("sample",)))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -8,17 +8,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
+from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.store import MANIFEST
-from cpt_ray.dedup import kernels, minhash, shingles, survivors
+from cpt_ray.dedup import kernels, minhash, sets, shingles, survivors
+from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import MEASURED, DedupOptions
 from cpt_ray.dedup.unicode_words import unicodedata
 from cpt_ray.errors import UserError
+
+SAMPLE = "sample"
+"""The column of the sampled shingles."""
 
 
 def scheme(options: DedupOptions) -> dict[str, Any]:
@@ -31,6 +37,7 @@ def scheme(options: DedupOptions) -> dict[str, Any]:
         "permutations": options.permutations,
         "seed": options.seed,
         "unicode": unicodedata.unidata_version,
+        **({"sample": options.sample} if options.measure == "containment" else {}),
     }
 
 
@@ -75,7 +82,8 @@ def source_files(documents: str | Sequence[str]) -> tuple[list[str], dict[str, s
 
 
 def schema_of(files: Sequence[str], id_column: str, text_column: str, options: DedupOptions) -> pa.Schema:
-    """Columns of the signatures: doc_id, the rule's columns as by_<name>, content hash, counts and the signature."""
+    """Columns of the signatures: doc_id, the rule's columns as by_<name>, content hash, counts, the signature, and for
+    containment a sample of the shingles."""
     given = source_schema(files)
     for name in (id_column, text_column):
         if name not in given.names:
@@ -102,6 +110,7 @@ def schema_of(files: Sequence[str], id_column: str, text_column: str, options: D
             pa.field("shingle_count", pa.uint32()),
             pa.field("flags", pa.uint8()),
             pa.field("signature", pa.list_(pa.field("item", pa.uint32()), options.permutations)),
+            *([pa.field(SAMPLE, pa.large_list(pa.uint64()))] if options.measure == "containment" else []),
         ]
     )
 
@@ -128,6 +137,8 @@ def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: 
             pa.array(found.values.reshape(-1)), type=schema.field("signature").type
         ),
     }
+    if SAMPLE in schema.names:
+        columns[SAMPLE] = _sample(text, found.shingles, options)
     for preference in options.survivors:
         name = survivors.PREFIX + preference.column
         if preference.column == "length":
@@ -137,6 +148,25 @@ def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: 
         else:
             columns[name] = table.column(preference.column)
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _sample(text: pa.ChunkedArray, counts: npt.NDArray[np.uint32], options: DedupOptions) -> pa.LargeListArray:
+    """[rows] lists of uint64: of each document's shingles those whose hash is a multiple of `sample`, each once, sorted.
+
+    Which they are follows from the shingle alone: what a document shares with a longer one is in both samples or in none.
+    """
+    values, lengths = sets.shingle_sets(text, counts, ngram=options.ngram, mode=mode(options))
+    chosen = values % np.uint64(options.sample) == 0
+    of_row = np.repeat(np.arange(len(lengths)), lengths)[chosen]
+    offsets = np.r_[0, np.cumsum(np.bincount(of_row, minlength=len(lengths)))].astype(np.int64)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values[chosen]))
+
+
+def sampled(table: pa.Table) -> tuple[U64, I64]:
+    """(shingles, rows): the sample of every row of a table of signatures, one shingle after the other."""
+    column = whole(table[SAMPLE])
+    lengths = np.asarray(column.value_lengths()).astype(np.int64)
+    return np.asarray(column.flatten()), np.repeat(np.arange(len(lengths)), lengths)
 
 
 def source_schema(files: Sequence[str]) -> pa.Schema:

@@ -29,7 +29,7 @@ from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import Work, part_name, parts, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.options import BatchOptions
-from cpt_ray.pairs.order import Pulled, Stream, content_keys, keyed_order, place, plan, ranges
+from cpt_ray.pairs.order import Pulled, Stream, content_keys, keyed_order, place, plan, ranges, repeated
 from cpt_ray.pairs.tokens import Encode
 
 BATCHES = pa.schema(
@@ -57,9 +57,9 @@ NEEDED = ("pair_id", "source", "x", "y", "x_hash", "y_hash", "cluster")
 def materialise(pairs: pa.Table, encode: Encode, options: BatchOptions) -> tuple[Iterator[pa.Table], Ledger]:
     """The global batches in order, each a table of BATCHES with `batch_size` rows, and the ledger of pairs and slots.
 
-    `pairs` needs the columns pair_id, source, x, y, x_hash, y_hash, cluster, and with hard negatives hard (list<string>)
-    and hard_hash (list<u64>); more are ignored. Raises UserError when no source has `batch_size` duplicate clusters, or
-    a weight names a source that is not there.
+    `pairs` needs the columns pair_id, source, x, y, x_hash, y_hash, cluster, to rehydrate cluster_size, and with hard
+    negatives hard (list<string>) and hard_hash (list<u64>); more are ignored. Raises UserError when no source has
+    `batch_size` duplicate clusters, or a weight names a source that is not there.
     """
     needed = columns_of(options)
     missing = [name for name in needed if name not in pairs.column_names]
@@ -94,7 +94,8 @@ def _numbered(rows: pa.Table, batch: int, options: BatchOptions) -> pa.Table:
 
 def columns_of(options: BatchOptions) -> list[str]:
     """What the pairs must have."""
-    return [*NEEDED, "hard", "hard_hash"] if options.hard_negatives else list(NEEDED)
+    sized = ["cluster_size"] if options.rehydrate > 1 else []
+    return [*NEEDED, *sized, "hard", "hard_hash"] if options.hard_negatives else [*NEEDED, *sized]
 
 
 def schema_of(options: BatchOptions) -> pa.Schema:
@@ -204,7 +205,12 @@ def _order(
     source = np.asarray(pairs["source"].to_numpy(zero_copy_only=False), dtype=object)
     clusters = pairs["cluster"].to_numpy()
     keys = content_keys(pairs["pair_id"].to_pylist())
-    rows = {name: np.flatnonzero(usable & (source == name)) for name in sorted(set(source[usable]))}
+    times = copies(pairs, options)
+    rows, keys_of = {}, {}
+    for name in sorted(set(source[usable])):
+        of_source = np.flatnonzero(usable & (source == name))
+        at, keys_of[name] = repeated(keys[of_source], times[of_source])
+        rows[name] = of_source[at]
 
     def differ(names: Collection[str]) -> bool:
         return len(np.unique(np.concatenate([clusters[rows[name]] for name in names]))) >= options.batch_size
@@ -212,7 +218,7 @@ def _order(
     def pull(name: str, start: int) -> Iterator[Pulled]:
         epoch, at = divmod(start, len(rows[name]))
         while True:
-            order = rows[name][keyed_order(keys[rows[name]], options.seed, epoch)][at:]
+            order = rows[name][keyed_order(keys_of[name], options.seed, epoch)][at:]
             yield from zip(order.tolist(), clusters[order].tolist(), strict=True)
             epoch, at = epoch + 1, 0
 
@@ -244,6 +250,13 @@ def _usable(pairs: pa.Table, hard: int) -> tuple[np.ndarray, list[str | None]]:
                 reasons[row] = "same_pair_id"
             seen = name
     return np.array([reason is None for reason in reasons], bool), reasons
+
+
+def copies(pairs: pa.Table, options: BatchOptions) -> np.ndarray:
+    """How often each row comes in an epoch: int64, at least 1."""
+    if options.rehydrate == 1:
+        return np.ones(len(pairs), np.int64)
+    return np.clip(pc.fill_null(pairs["cluster_size"], 1).to_numpy().astype(np.int64), 1, options.rehydrate)
 
 
 def unusable(pairs: pa.Table, hard: int) -> list[str | None]:

@@ -33,12 +33,26 @@ from cpt_ray.pairs.batches import (
     batches_of_a_part,
     build_batches,
     columns_of,
+    copies,
     encoded,
     schema_of,
     unusable,
 )
 from cpt_ray.pairs.options import BatchOptions
-from cpt_ray.pairs.order import Plan, Pulled, Range, Stream, TooShort, content_keys, mix, place, plan, ranges, salt
+from cpt_ray.pairs.order import (
+    Plan,
+    Pulled,
+    Range,
+    Stream,
+    TooShort,
+    content_keys,
+    mix,
+    place,
+    plan,
+    ranges,
+    repeated,
+    salt,
+)
 from cpt_ray.pairs.phases import Phases, Shard, clear_phases, numbered, numbered_shards
 from cpt_ray.pairs.splits import no_pairs, no_such_rows, read_side
 from cpt_ray.pairs.tokens import Encode
@@ -51,9 +65,10 @@ KEYS = pa.schema(
         ("cluster", pa.uint64()),
         ("shard", pa.int32()),
         ("row", pa.int32()),
+        ("copies", pa.int32()),
     ]
 )
-KNOWN = pa.schema([field for field in KEYS if field.name != "pair_id"])
+KNOWN = pa.schema([field for field in KEYS if field.name not in ("pair_id", "copies")])
 EPOCH = pa.schema(
     [
         ("bucket", pa.int32()),
@@ -72,6 +87,8 @@ EPOCHS = 4
 """Epochs whose order one task makes of a range of ids."""
 OF = "of "
 """Before the name of a source, where a ledger counts its pairs."""
+SHOWN = "shown of "
+"""And what an epoch shows of them."""
 ONE_TABLE = 100_000
 """Pairs that are ordered as one table, in memory."""
 ROOM = 1 / 8
@@ -147,7 +164,7 @@ def _across(
     if split and not read.balance.rows_in:
         raise no_such_rows(pairs, split)
     files, known = phases.map("known", _known, KNOWN, [{"bucket": bucket} for bucket in range(ranged)], sent=sent)
-    sizes = {name.removeprefix(OF): c.kept for name, c in known.balance.units.items() if name.startswith(OF)}
+    sizes = {name.removeprefix(SHOWN): c.kept for name, c in known.balance.units.items() if name.startswith(SHOWN)}
     planned = plan(sizes, partial(_differ, files, options.batch_size), options)
     placed, told = _place(phases, planned, files, len(shards), options)
     per_part = batches_of_a_part(options.batch_size)
@@ -217,21 +234,25 @@ def _keys(shard: Shard, *, split: str | None, options: BatchOptions) -> tuple[pa
         table, rows = table.filter(usable), pa.array(rows, pa.int32()).filter(usable)
         keys = pa.array(content_keys(table["pair_id"].to_pylist()))
         found = [keys, table["pair_id"], table["source"], table["cluster"], numbered(shard, len(table)), rows]
+        found.append(pa.array(copies(table, options)))
         tables.append(pa.table(found, names=KEYS.names).cast(KEYS))
     return pa.concat_tables(tables), ledger
 
 
 def _known(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
-    """One row of each id; the ledger counts each source in a unit of its name too."""
+    """One row of each id, as often as an epoch shows it; the ledger counts each source in units of its name too."""
     table = receive(sent, shard["bucket"], ("pair_id", "shard", "row"))
     ids = whole(table["pair_id"])
     again = np.zeros(len(table), bool)
     again[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-    known = table.filter(pa.array(~again)).select(KNOWN.names)
+    known = table.filter(pa.array(~again))
     ledger = Ledger.of("pairs", read=len(table), kept=len(known), dropped={"same_pair_id": int(again.sum())})
-    for count in known["source"].value_counts().to_pylist():
-        ledger += Ledger.of(OF + count["values"], read=count["counts"], kept=count["counts"])
-    return known, ledger
+    at, keys = repeated(known["key"].to_numpy(), known["copies"].to_numpy())
+    shown = known.select(KNOWN.names).take(pa.array(at)).set_column(0, KNOWN.field("key"), pa.array(keys))
+    for unit, rows in ((OF, known), (SHOWN, shown)):
+        for count in rows["source"].value_counts().to_pylist():
+            ledger += Ledger.of(unit + count["values"], read=count["counts"], kept=count["counts"])
+    return shown, ledger
 
 
 def _differ(files: Sequence[str], most: int, names: Collection[str]) -> bool:

@@ -93,7 +93,7 @@ def _keys(ids: list[str], seed: int) -> np.ndarray:
 
 def _texts(name: str, source: Source, split: SplitOptions, options: CorpusOptions) -> tuple[pa.Table, list[str | None]]:
     table = read_table(source.rows, [source.id_column, "group", *source.text_columns])
-    _, kept = survivors(table[source.id_column], read_table(source.clusters))
+    kept = survivors(table[source.id_column], read_table(source.clusters)).kept
     held = heldout(table["group"], split).to_pylist()
     reasons = [_reason(is_kept, is_held) for is_kept, is_held in zip(kept, held, strict=True)]
     chosen = table.filter(pa.array([reason is None for reason in reasons], pa.bool_()))

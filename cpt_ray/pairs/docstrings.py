@@ -19,7 +19,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.code.positives import by_name, by_signature
 from cpt_ray.pairs.options import DocstringOptions
-from cpt_ray.pairs.schema import CANDIDATES, Claimed, Pair, pairs_table, survivors
+from cpt_ray.pairs.schema import CANDIDATES, Claimed, Cluster, Pair, pairs_table, survivors
 
 # :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*; [text](url); L{target}
 _ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
@@ -96,12 +96,12 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
     reasons: list[str | None] = []
     dropped = Sampler()
     wanted = functions.select(needed(options))
-    for row, cluster_id, kept in zip(wanted.to_pylist(), *known, strict=True):
+    for row, cluster_id, kept, size in zip(wanted.to_pylist(), *known, strict=True):
         for one in positives(row, options):
             reason = (one.lacks or claimed.refused(one.x_hash, one.y_hash)) if kept else "duplicate"
             reasons.append(reason)
             if reason is None:
-                pairs.append(_pair(row, one, cluster_id))
+                pairs.append(_pair(row, one, (cluster_id, size)))
             else:
                 dropped.add("functions", reason, row["function_id"], path=row["path"], x=one.x, y=one.y)
     return pairs_table(pairs), Ledger.count("functions", reasons).showing(dropped)
@@ -138,7 +138,7 @@ def positives(row: dict[str, Any], options: DocstringOptions) -> list[Positive]:
 
 
 def candidates(
-    rows: Iterable[dict[str, Any]], cluster_ids: Iterable[str], options: DocstringOptions
+    rows: Iterable[dict[str, Any]], clusters: Iterable[Cluster], options: DocstringOptions
 ) -> tuple[pa.Table, Ledger]:
     """Of one shard's kept functions, by function_id: the pairs (CANDIDATES) that may be pairs of the whole corpus.
 
@@ -150,7 +150,7 @@ def candidates(
     pairs: list[Pair] = []
     dropped = Sampler()
     beyond: Counter[str] = Counter()
-    for row, cluster_id in zip(rows, cluster_ids, strict=True):
+    for row, cluster in zip(rows, clusters, strict=True):
         for one in positives(row, options):
             texts = (one.x_hash, one.y_hash)
             reason = one.lacks or claimed.refused(*texts)
@@ -159,7 +159,7 @@ def candidates(
                 dropped.add("functions", str(reason), row["function_id"], path=row["path"], x=one.x, y=one.y)
                 continue
             if reason is None:
-                pairs.append(_pair(row, one, cluster_id))
+                pairs.append(_pair(row, one, cluster))
             copies[texts] += 1
     table = pairs_table(pairs)
     hashes = zip(table["x_hash"].to_pylist(), table["y_hash"].to_pylist(), strict=True)
@@ -187,7 +187,7 @@ def _target(role: re.Match[str]) -> str:
     return role[2].rpartition(".")[2] if role[1] == "~" else role[2]
 
 
-def _pair(row: dict[str, Any], one: Positive, cluster_id: str) -> Pair:
+def _pair(row: dict[str, Any], one: Positive, cluster: Cluster) -> Pair:
     lines = (row["start_line"], row["end_line"])
     return Pair(
         kind="code",
@@ -195,7 +195,8 @@ def _pair(row: dict[str, Any], one: Positive, cluster_id: str) -> Pair:
         group=row["group"],
         x=one.x,
         y=one.y,
-        cluster_id=cluster_id,
+        cluster_id=cluster[0],
+        cluster_size=cluster[1],
         x_doc=row["function_id"],
         y_doc=row["function_id"],
         x_span=lines,

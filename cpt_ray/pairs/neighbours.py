@@ -26,7 +26,7 @@ from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import NeighbourOptions
-from cpt_ray.pairs.schema import Claimed, Pair, pairs_table, survivors
+from cpt_ray.pairs.schema import Claimed, Cluster, Pair, pairs_table, survivors
 from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, letters, words
 
 # A sentence's end with the space after it, which other scripts than ours do without; it takes the closing quotes along, and
@@ -55,8 +55,8 @@ def text_pairs(documents: pa.Table, clusters: pa.Table | None, options: Neighbou
     documents = documents.select(["doc_id", "group", "text"]).sort_by("doc_id")
     known = survivors(documents["doc_id"], clusters)
     rows = [
-        (row["doc_id"], row["group"], row["text"], cluster_id)
-        for row, cluster_id, kept in zip(documents.to_pylist(), *known, strict=True)
+        (row["doc_id"], row["group"], row["text"], (cluster_id, size))
+        for row, cluster_id, kept, size in zip(documents.to_pylist(), *known, strict=True)
         if kept
     ]
     counts = line_counts(((group, text) for _, group, text, _ in rows), options)
@@ -68,12 +68,12 @@ def text_pairs(documents: pa.Table, clusters: pa.Table | None, options: Neighbou
 
 
 def cut_documents(
-    rows: Iterable[tuple[str, str, str, str]],
+    rows: Iterable[tuple[str, str, str, Cluster]],
     duplicates: int,
     repeated: Mapping[str, Collection[int]],
     options: NeighbourOptions,
 ) -> tuple[pa.Table, Ledger]:
-    """Pairs (PAIRS) of (doc_id, group, text, cluster_id), first come by doc_id; `repeated` lines by group.
+    """Pairs (PAIRS) of (doc_id, group, text, cluster), first come by doc_id; `repeated` lines by group.
 
     `duplicates` were left out before, and only counted.
     """
@@ -82,7 +82,7 @@ def cut_documents(
     claimed = Claimed()
     pairs: list[Pair] = []
     dropped = Sampler()
-    for doc_id, group, text, cluster_id in rows:
+    for doc_id, group, text, (cluster_id, cluster_size) in rows:
         found = False
         for run in _runs(text, repeated.get(group, frozenset()), options):
             pieces = cut(text, run, options)
@@ -96,6 +96,7 @@ def cut_documents(
                     x=text[x.start : x.end],
                     y=text[y.start : y.end],
                     cluster_id=cluster_id,
+                    cluster_size=cluster_size,
                     x_doc=doc_id,
                     y_doc=doc_id,
                     x_span=x,

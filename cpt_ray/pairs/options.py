@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -86,6 +86,15 @@ class BatchOptions(Options):
     weights: dict[str, float] = Field(
         default_factory=dict, description="share of each source in the pairs drawn; empty: in proportion to its size"
     )
+    rehydrate: int = Field(
+        1,
+        ge=1,
+        description="a pair comes in an epoch as often as its duplicate cluster has documents, so often at most; 1: once",
+    )
+
+    def result(self, *besides: str) -> dict[str, Any]:
+        """As of all options, without `rehydrate` where it does nothing: what was made before there was any is still known."""
+        return super().result(*besides, *(() if self.rehydrate > 1 else ("rehydrate",)))
 
     @model_validator(mode="after")
     def _positive_weights(self) -> Self:

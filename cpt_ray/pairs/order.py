@@ -1,6 +1,7 @@
 """Which pair stands where in the training order: a pure function of (seed, batch, content of the pairs).
 
-1. Each source is an endless stream: epoch after epoch, its pairs sorted by a keyed hash of their ids.
+1. Each source is an endless stream: epoch after epoch, its pairs sorted by a keyed hash of their ids, each once or as often
+   as `rehydrate` allows.
 2. Sources take turns by weight (`quotas`), so that how far each stream is read before batch k follows from k alone.
 3. Batches are cut into ranges of RANGE slots, by their numbers. A range reads each stream from where the quotas say, and
    knows no other range: a pair whose duplicate cluster is already in the batch waits for a later batch of the range,
@@ -170,6 +171,13 @@ def salt(seed: int, epoch: int) -> np.uint64:
 def keyed_order(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Positions of `keys` (u64, one per row) sorted by a hash of (seed, epoch, key); ties by position."""
     return np.argsort(mix(keys ^ salt(seed, epoch)), kind="stable")
+
+
+def repeated(keys: np.ndarray, copies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(positions, u64 keys): each of `keys` so many times, the first as it is, so that copies stand apart in an order."""
+    at = np.repeat(np.arange(len(keys)), copies)
+    nth = np.arange(len(at)) - np.repeat(np.cumsum(copies) - copies, copies)
+    return at, np.where(nth > 0, mix(keys[at] ^ mix(nth)), keys[at])
 
 
 def content_keys(ids: list[str]) -> np.ndarray:

@@ -19,9 +19,17 @@ from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_mani
 from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_hash, by_number, receive, send
 from cpt_ray.artifacts.parquet import read_batches, shards_of
 from cpt_ray.artifacts.places import locate, remove
-from cpt_ray.pairs.schema import survivors
+from cpt_ray.pairs.schema import Cluster, survivors
 
-ASKED = pa.schema([("doc_id", pa.string()), ("shard", pa.int32()), ("cluster_id", pa.string()), ("kept", pa.bool_())])
+ASKED = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("shard", pa.int32()),
+        ("cluster_id", pa.string()),
+        ("kept", pa.bool_()),
+        ("cluster_size", pa.int32()),
+    ]
+)
 CLUSTERS = -1
 """The number of a shard that asks for nothing and knows the clusters."""
 Shard = Mapping[str, Any]
@@ -129,12 +137,13 @@ def clear_phases(path: str) -> None:
     remove(*locate(path.rstrip("/") + ".phases"))
 
 
-def kept(shard: Shard, known: Sent, columns: Sequence[str]) -> tuple[pa.Table, dict[str, str], int]:
+def kept(shard: Shard, known: Sent, columns: Sequence[str]) -> tuple[pa.Table, dict[str, Cluster], int]:
     """A shard's kept rows by id (the first of `columns`), the cluster of each id, and how many rows are not kept."""
     table = pa.concat_tables([*read_batches(shard, columns)])
     found = receive(known, shard["number"], ("doc_id",))
     rows = table.filter(pc.is_in(table[columns[0]], found["doc_id"].combine_chunks())).sort_by(columns[0])
-    cluster_of = dict(zip(found["doc_id"].to_pylist(), found["cluster_id"].to_pylist(), strict=True))
+    ids, clusters, sizes = (found[name].to_pylist() for name in ("doc_id", "cluster_id", "cluster_size"))
+    cluster_of = dict(zip(ids, zip(clusters, sizes, strict=True), strict=True))
     return rows, cluster_of, table.num_rows - rows.num_rows
 
 
@@ -145,12 +154,14 @@ def numbered(shard: Shard, rows: int) -> pa.Array:
 
 def _ids(shard: Shard, *, id_column: str) -> tuple[pa.Table, Ledger]:
     if shard["number"] == CLUSTERS:
-        table = _read(shard, ["doc_id", "cluster_id", "kept"])
-        found = [table["doc_id"], numbered(shard, table.num_rows), table["cluster_id"], table["kept"]]
+        sized = "cluster_size" in parquet.read_schema(shard["path"]).names
+        table = _read(shard, ["doc_id", "cluster_id", "kept", *(["cluster_size"] if sized else [])])
+        sizes = table["cluster_size"].cast(pa.int32()) if sized else pa.array(np.ones(len(table), np.int32))
+        found = [table["doc_id"], numbered(shard, table.num_rows), table["cluster_id"], table["kept"], sizes]
         return pa.table(found, schema=ASKED), Ledger.of("clusters", read=table.num_rows, kept=table.num_rows)
     read = _read(shard, [id_column])[id_column]
     ids = read.unique()
-    empty = [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.bool_())]
+    empty = [pa.nulls(len(ids), field.type) for field in list(ASKED)[2:]]
     ledger = Ledger.of("ids", read=len(read), kept=len(ids), dropped={"repeated_id": len(read) - len(ids)})
     return pa.table([ids, numbered(shard, len(ids)), *empty], schema=ASKED), ledger
 
@@ -162,8 +173,8 @@ def _join(shard: Shard, *, sent: Sent) -> tuple[pa.Table, Ledger]:
     clusters, ids = table.filter(theirs), table.filter(pc.invert(theirs))
     known = survivors(ids["doc_id"], clusters)
     kept = pa.array(known.kept, pa.bool_())
-    answer = pa.table([ids["doc_id"], ids["shard"], pa.array(known.cluster_id, pa.string()), kept], schema=ASKED)
-    answer = answer.filter(kept)
+    found = [pa.array(known.cluster_id, pa.string()), kept, pa.array(known.cluster_size, pa.int32())]
+    answer = pa.table([ids["doc_id"], ids["shard"], *found], schema=ASKED).filter(kept)
     removed = ids.num_rows - answer.num_rows
     return answer, Ledger.of("ids", read=ids.num_rows, kept=answer.num_rows, dropped={"duplicate": removed})
 

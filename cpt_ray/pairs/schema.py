@@ -26,6 +26,7 @@ PAIRS = pa.schema(
         ("x_hash", pa.uint64()),
         ("y_hash", pa.uint64()),
         ("cluster", pa.uint64()),
+        ("cluster_size", pa.int32()),
         ("x_doc", pa.string()),
         ("y_doc", pa.string()),
         ("x_start", pa.int32()),
@@ -39,8 +40,9 @@ PAIRS = pa.schema(
 )
 """One positive pair, sorted by pair_id. `kind` is "text" or "code"; `split` is "train", "heldout" or "" (no split yet).
 
-`x_hash`, `y_hash`: xxh3_64 of the text, whitespace normalised. `cluster`: xxh3_64 of the duplicate cluster's id. Spans
-are characters of the document (start included, end excluded) for text, lines of the file (both included) for code.
+`x_hash`, `y_hash`: xxh3_64 of the text, whitespace normalised. `cluster`: xxh3_64 of the duplicate cluster's id;
+`cluster_size`: the documents of it, removed ones too. Spans are characters of the document (start included, end excluded)
+for text, lines of the file (both included) for code.
 """
 
 
@@ -51,6 +53,10 @@ CANDIDATES = PAIRS.append(pa.field("copies", pa.int32()))
 ROWS_PER_PART = 50_000
 """Pairs, or texts of the corpus, of a part; exactly, but for the last, or about, if exchanges made it. A pair of the demo
 is 1 kB."""
+
+
+Cluster = tuple[str, int]
+"""The id of a duplicate cluster, and how many documents it has."""
 
 
 class Pair(NamedTuple):
@@ -69,6 +75,7 @@ class Pair(NamedTuple):
     path: str | None = None
     line: int | None = None
     licence: str | None = None
+    cluster_size: int = 1
 
     @property
     def pair_id(self) -> str:
@@ -91,6 +98,7 @@ def pairs_table(pairs: Iterable[Pair]) -> pa.Table:
             text_hash(pair.x),
             text_hash(pair.y),
             xxhash.xxh3_64_intdigest(pair.cluster_id.encode()),
+            pair.cluster_size,
             pair.x_doc,
             pair.y_doc,
             *pair.x_span,
@@ -139,19 +147,21 @@ def examples_of(pairs: pa.Table, unit: str, reasons: str | Sequence[str]) -> Sam
 
 
 class Survivors(NamedTuple):
-    """Of each document its duplicate cluster, and whether it is the one that is kept of it."""
+    """Of each document its duplicate cluster, whether it is the one that is kept of it, and the documents it has."""
 
     cluster_id: list[str]
     kept: list[bool]
+    cluster_size: list[int]
 
 
 def survivors(ids: pa.ChunkedArray, clusters: pa.Table | None) -> Survivors:
-    """Look up every id in a clusters table (columns doc_id, cluster_id, kept), in the order of `ids`.
+    """Look up every id in a clusters table (columns doc_id, cluster_id, kept, cluster_size), in the order of `ids`.
 
-    Without a table each is a cluster of its own. UserError when an id is not in it: the table is of another corpus.
+    Without a table each is a cluster of its own, and without sizes of size 1. UserError when an id is not in it: the table
+    is of another corpus.
     """
     if clusters is None:
-        return Survivors(ids.to_pylist(), [True] * len(ids))
+        return Survivors(ids.to_pylist(), [True] * len(ids), [1] * len(ids))
     at = pc.index_in(ids.cast(pa.large_string()), value_set=whole(clusters["doc_id"]))
     if at.null_count:
         missing = ids.filter(pc.is_null(at))[0].as_py()
@@ -161,4 +171,9 @@ def survivors(ids: pa.ChunkedArray, clusters: pa.Table | None) -> Survivors:
             fix="deduplicate these very documents, and pass their clusters table",
         )
     # A chunked column would be joined by take, however few rows are taken.
-    return Survivors(whole(clusters["cluster_id"]).take(at).to_pylist(), clusters["kept"].take(at).to_pylist())
+    sized = "cluster_size" in clusters.column_names
+    return Survivors(
+        whole(clusters["cluster_id"]).take(at).to_pylist(),
+        clusters["kept"].take(at).to_pylist(),
+        clusters["cluster_size"].take(at).to_pylist() if sized else [1] * len(ids),
+    )

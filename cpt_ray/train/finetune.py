@@ -37,7 +37,7 @@ HARD = (pa.field("hard", pa.list_(pa.string())), pa.field("hard_hash", pa.list_(
 """What pairs with hard negatives have beyond PAIRS: texts of side y that are no answer to x, and their hashes."""
 LABELLED = pa.schema([*PAIRS, *HARD])
 """Here `group`, `cluster` and `x_doc` are the content of x: a premise is on one side, and in a batch once."""
-LABEL = Stage("labelled_pairs", version=1, gives=LABELLED, unit="lines")
+LABEL = Stage("labelled_pairs", version=2, gives=LABELLED, unit="lines")
 
 
 class Labelled(NamedTuple):

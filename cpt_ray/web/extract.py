@@ -40,6 +40,7 @@ DOCUMENTS = pa.schema(
         ("language", pa.string()),
         ("language_score", pa.float32()),
         ("quality", pa.float32()),
+        ("classifier_score", pa.float32()),
         ("content_hash", pa.uint64()),
         ("warc_file", pa.string()),
         ("warc_offset", pa.int64()),
@@ -49,6 +50,7 @@ DOCUMENTS = pa.schema(
     ]
 )
 """`doc_id`: xxh3_128 of url, newline, text. `group`: what splits go by. `text`: blocks separated by an empty line.
+`classifier_score`: of the filter `classifier`, null without one.
 `content_hash`: xxh3_64 of the text with whitespace collapsed. `warc_file` (name without folder) and `warc_offset`
 (bytes) say where the page stands."""
 
@@ -161,6 +163,7 @@ def document(record: Record, url: str, options: ExtractOptions) -> Judged:
         "language": language,
         "language_score": certainty,
         "quality": judged.score,
+        "classifier_score": seen.score,
         "content_hash": xxhash.xxh3_64_intdigest(" ".join(text.split()).encode()),
         "warc_file": record.file,
         "warc_offset": record.offset,
@@ -209,4 +212,4 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-EXTRACT = Stage("documents", version=4, gives=DOCUMENTS, unit="records", run=extract_shard)
+EXTRACT = Stage("documents", version=5, gives=DOCUMENTS, unit="records", run=extract_shard)

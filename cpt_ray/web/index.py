@@ -1,8 +1,9 @@
 """Which records of archives to read, by an index of them: CDX, CDXJ, or Common Crawl's columnar one (Parquet).
 
-A shard is one file of the index. Its records that are asked for become rows, of which the first `count` by the hash of
-their URLs are kept: what is chosen depends neither on the order of the index nor on how it is cut. Of a columnar index
-the columns alone are read that are asked about, and of its row groups those that may hold a domain.
+A shard is one file of the index, or those of its blocks that `cluster.idx` leads to. Its records that are asked for become
+rows, of which the first `count` by the hash of their URLs are kept: what is chosen depends neither on the order of the
+index nor on how it is cut. Of a columnar index the columns alone are read that are asked about, and of its row groups those
+that may hold a domain.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Sampler, Stage, fingerprint, parquet, read_table
 from cpt_ray.errors import UserError
+from cpt_ray.web import cluster_index
 from cpt_ray.web.options import NetworkOptions, SelectOptions
-from cpt_ray.web.remote import Remote, base_name, opened
+from cpt_ray.web.remote import Remote, base_name, opened, window
 
 SELECTED = pa.schema(
     [
@@ -66,7 +68,7 @@ class Entry(NamedTuple):
 def is_index(path: str) -> bool:
     """Whether a file is an index, by its name."""
     name = base_name(path)
-    return name.endswith(ENDINGS) or _COMMON_CRAWL.fullmatch(name) is not None
+    return name.endswith(ENDINGS) or name == cluster_index.NAME or _COMMON_CRAWL.fullmatch(name) is not None
 
 
 def reason(entry: Entry, options: SelectOptions) -> str | None:
@@ -83,12 +85,12 @@ def reason(entry: Entry, options: SelectOptions) -> str | None:
 
 
 def select_shard(shard: Mapping[str, Any], options: SelectOptions, network: NetworkOptions) -> tuple[pa.Table, Ledger]:
-    """SELECTED of one file of an index, `{"index": path}`, by order and place."""
+    """SELECTED of one file of an index, `{"index": path}`, or of `"blocks"` [offset, length] of it, by order and place."""
     counts: Counter[str | None] = Counter()
     dropped = Sampler()
 
     def wanted() -> Iterator[tuple[int, str, str, int, int]]:
-        for entry in entries(shard["index"], options, Remote(network)):
+        for entry in entries(shard["index"], options, Remote(network), shard.get("blocks")):
             if isinstance(entry, str):
                 counts["malformed"] += 1
                 dropped.add("entries", "malformed", entry, text=entry)
@@ -113,9 +115,17 @@ def select_shard(shard: Mapping[str, Any], options: SelectOptions, network: Netw
     return table, Ledger.count("entries", counts.elements()).showing(dropped)
 
 
-def entries(path: str, options: SelectOptions, remote: Remote) -> Iterator[Entry | str]:
-    """The records of an index file; a line that is none is given as it is. UserError where the file cannot be read."""
+def entries(
+    path: str, options: SelectOptions, remote: Remote, blocks: Sequence[Sequence[int]] | None = None
+) -> Iterator[Entry | str]:
+    """The records of an index file, or of some blocks [offset, length] of one; a line that is none is given as it is.
+    UserError where the file cannot be read."""
     try:
+        if blocks is not None:
+            for offset, length in blocks:
+                with window(path, offset, length, remote) as source:
+                    yield from _lines(_unpacked(source))
+            return
         with opened(path, remote, ahead=0 if path.endswith(".parquet") else 1 << 20) as source:
             if path.endswith(".parquet"):
                 yield from _columnar(path, source, options)
@@ -126,8 +136,9 @@ def entries(path: str, options: SelectOptions, remote: Remote) -> Iterator[Entry
 
 
 def _unpacked(source: BinaryIO) -> Iterator[str]:
+    begins = source.tell()
     packed = source.read(2) == b"\x1f\x8b"
-    source.seek(0)
+    source.seek(begins)
     plain: Any = gzip.GzipFile(fileobj=source) if packed else source
     for line in io.BufferedReader(plain, 1 << 20):
         yield line.decode("utf-8", "replace").rstrip("\r\n")
@@ -222,14 +233,15 @@ SELECT = Stage("selected", version=1, gives=SELECTED, unit="entries")
 def select(path: str, files: Sequence[str], *, options: SelectOptions, network: NetworkOptions) -> Manifest:
     """Publish at `path` which records of all `files` of an index are to be read: SELECTED, by file and offset.
 
-    What each file of the index gives stays in `<path>.phases`.
+    What each file of the index gives stays in `<path>.phases`. Blocks that `cluster.idx` rules out are not read, nor counted.
     """
     remote = Remote(network)
+    files = cluster_index.whole_files(files)
     listed = LIST.map(
         at := posixpath.join(path.rstrip("/") + ".phases", "index_entries"),
         params=options,
         inputs={"index": fingerprint([[name, _size(name, remote)] for name in files])},
-        shards=[{"index": name} for name in files],
+        shards=cluster_index.shards(files, options.domains, remote),
         options=options,
         network=network,
     )

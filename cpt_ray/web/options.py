@@ -97,6 +97,16 @@ class ExtractOptions(Options):
         return pattern
 
 
+class ClassifierOptions(Options):
+    """How a classifier of quality is trained."""
+
+    max_chars: int = Field(4000, ge=1, description="characters that are looked at of a text, from its start")
+    buckets: int = Field(
+        1 << 18, ge=1 << 8, le=1 << 26, description="weights that words and pairs of words are hashed to"
+    )
+    strength: float = Field(30.0, gt=0, description="how closely the examples are followed: 1 / L2 regularisation")
+
+
 class NetworkOptions(Options):
     """How files on web servers are read; nothing of it decides what comes out."""
 

@@ -22,5 +22,7 @@ class PipelineOptions(Options):
     id_column: str = Field("doc_id", description="column that names a document, once in the source")
     text_column: str = Field("text", description="column with the text")
     dedup: DedupOptions = DedupOptions()
-    index: str | None = Field(None, description="the index of earlier runs, whose documents are compared with too")
+    index: str | tuple[str, ...] | None = Field(
+        None, description="the index of earlier runs, or several, whose documents are compared with too"
+    )
     output: str = Field("dedup", description="folder under cluster.outputs; holds clusters and index")

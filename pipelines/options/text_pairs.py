@@ -31,7 +31,7 @@ class PipelineOptions(Steps):
     cluster: ClusterOptions = ClusterOptions()
     archive: str = Field(
         description="a crawl artifact; a folder of WARC, WET or ARC files, one of them, or a pattern (any fsspec URI);"
-        " a list of paths, as warc.paths.gz; or an index of records, as CDX, CDXJ or Common Crawl's columnar one"
+        " a list of paths, as warc.paths.gz; or an index of records, as CDX, CDXJ or Common Crawl's (cluster.idx, columnar)"
     )
     select: SelectOptions = SelectOptions()
     network: NetworkOptions = NetworkOptions()

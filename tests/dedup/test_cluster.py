@@ -43,6 +43,7 @@ def test_removals_are_the_planted_ones_and_carry_their_evidence(tmp_path: Path) 
         stem, kind = name.split("-")
         if kind in ("heavy",) or stem == "odd":
             assert row["kept"], name
+        assert row["cluster_size"] == sum(other["cluster_id"] == row["cluster_id"] for other in rows.values())
         if row["kept"]:
             assert row["matched_id"] is row["similarity"] is row["layer"] is None
             continue

@@ -13,6 +13,7 @@ import pytest
 from cpt_ray.artifacts import parquet, read_table
 from cpt_ray.dedup.cluster import deduplicate
 from cpt_ray.dedup.index import write_index
+from cpt_ray.dedup.known import document_parts
 from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.errors import UserError
 from tests.dedup.dedup_corpus import corpus, edited, text_of
@@ -58,6 +59,36 @@ def test_crawl_by_crawl_equals_one_go(tmp_path: Path, seed: int) -> None:
         deduplicate(str(tmp_path / f"whole-{n}"), write(tmp_path / f"whole-{n}.parquet", everything))
         assert state == rows(tmp_path / f"whole-{n}")
     assert read_table(index, ["doc_id"]).num_rows > 0
+
+
+@pytest.mark.parametrize("options", [DedupOptions(), DedupOptions(measure="containment", sample=1)])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_several_indexes_in_one_go(tmp_path: Path, seed: int, options: DedupOptions) -> None:
+    """Two crawls that know nothing of each other, a third one against both, a fourth one against the index of all: every row
+    is that of one run over everything; ids that both indexes have are one document."""
+    first, second, both = crawls(seed)
+    names = list(both)
+    third, fourth = ({name: both[name] for name in names[n::2]} for n in range(2))
+    second |= {name: first[name] for name in list(first)[:3]}
+    crawled = [write(tmp_path / f"crawl-{n}.parquet", docs) for n, docs in enumerate((first, second, third, fourth))]
+    indexes = [str(tmp_path / f"index-{n}") for n in range(4)]
+    everything: dict[str, str] = first | second
+    for n in range(2):
+        deduplicate(str(tmp_path / f"out-{n}"), crawled[n], options=options)
+        write_index(indexes[n], str(tmp_path / f"out-{n}"), crawled[n])
+    for n, before in ((2, indexes[:2]), (3, [indexes[2]])):
+        everything |= (third, fourth)[n - 2]
+        deduplicate(str(tmp_path / f"out-{n}"), crawled[n], options=options, index=before)
+        write_index(indexes[n], str(tmp_path / f"out-{n}"), crawled[n], previous=before)
+        whole = write(tmp_path / f"whole-{n}.parquet", everything)
+        deduplicate(str(tmp_path / f"whole-{n}"), whole, options=options)
+        found, oracle = rows(tmp_path / f"out-{n}"), rows(tmp_path / f"whole-{n}")
+        assert set((third, fourth)[n - 2]) <= set(found)
+        assert found == {name: oracle[name] for name in found}
+        ids = parquet.read_table(document_parts(indexes[n]), ["doc_id"])["doc_id"].to_pylist()
+        assert sorted(ids) == sorted(everything)
+    assert any(row["matched_id"] in first for row in found.values())
+    assert any(row["matched_id"] in second for row in found.values())
 
 
 def test_old_text_is_not_read_and_the_old_document_is_named(tmp_path: Path) -> None:

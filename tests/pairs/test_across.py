@@ -62,7 +62,8 @@ def clusters_of(ids: list[str]) -> pa.Table:
     """Every ninth is a duplicate of the one before it, every seventh shares its cluster and is kept."""
     ids = sorted(set(ids))
     of = [ids[i - 1] if i and (i % 9 == 0 or i % 7 == 0) else name for i, name in enumerate(ids)]
-    return pa.table({"doc_id": ids, "cluster_id": of, "kept": [not (i and i % 9 == 0) for i in range(len(ids))]})
+    kept = [not (i and i % 9 == 0) for i in range(len(ids))]
+    return pa.table({"doc_id": ids, "cluster_id": of, "kept": kept, "cluster_size": [of.count(name) for name in of]})
 
 
 def some_functions() -> pa.Table:
@@ -119,6 +120,7 @@ def test_exchanges_give_the_rows_of_one_table(tmp_path, monkeypatch, table, of):
     whole = of(tmp_path / "whole", publish(tmp_path / "rows", rows, 2), clusters)
     oracle = read_table(str(tmp_path / "whole"))
     assert oracle.num_rows > 50
+    assert {1, 2} <= set(oracle["cluster_size"].to_pylist())
     reasons = {"duplicate", "same_text", "leaks_heldout"} | ({"x_repeated", "test_file"} if of is code else set())
     reasons |= {"name_of_one_word", "no_signature"} if of is further else set()
     assert reasons <= set(whole.balance.dropped)

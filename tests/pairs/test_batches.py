@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,30 @@ def test_an_epoch_shows_every_pair_once() -> None:
     ids = table["pair_id"].to_pylist()
     assert sorted(ids[:512]) == sorted(pairs["pair_id"].to_pylist()) == sorted(ids[512:])
     assert ids[:512] != ids[512:]
+
+
+def test_rehydration_shows_a_pair_as_often_as_its_cluster_has_documents() -> None:
+    """Up to the bound, spread over the epoch and never twice in a batch; a bound of one is the order without it."""
+    pairs = make_pairs(count=400, clusters=400, sources=("only",))
+    pairs = pairs.set_column(6, "cluster", pa.array(range(400), pa.uint64()))
+    sizes = pa.array([(1, 1, 2, 9)[i % 4] for i in range(400)], pa.int32())
+    sized = pairs.append_column("cluster_size", sizes)
+    assert order(sized, batch_size=10, epochs=1).equals(order(pairs, batch_size=10, epochs=1))
+    assert "rehydrate" not in BatchOptions().result()
+    table = order(sized, batch_size=10, epochs=1, rehydrate=3)
+    assert table.num_rows == 100 * (1 + 1 + 2 + 3)
+    of_pair = dict(zip(pairs["pair_id"].to_pylist(), sizes.to_pylist(), strict=True))
+    shown = Counter(table["pair_id"].to_pylist())
+    # A copy that comes while another one waits for a batch without its cluster is left out, and the next epoch begins.
+    right = sum(count == min(3, of_pair[name]) for name, count in shown.items())
+    assert right > 390
+    for batch in range(70):
+        of_batch = table["cluster"][10 * batch : 10 * batch + 10].to_pylist()
+        assert len(set(of_batch)) == 10
+    half = Counter(table["pair_id"][:350].to_pylist())
+    assert 0.4 < sum(half[name] for name, size in of_pair.items() if size == 9) / 300 < 0.6
+    with pytest.raises(UserError, match="cluster_size"):
+        order(pairs, batch_size=10, rehydrate=2)
 
 
 @pytest.mark.parametrize("homogeneous", [True, False])

@@ -38,6 +38,7 @@ def some_pairs(count: int = 900) -> pa.Table:
             "x_hash": pa.array(hashes[0]),
             "y_hash": pa.array(hashes[1]),
             "cluster": pa.array(cluster),
+            "cluster_size": pa.array(cluster % np.uint64(5), pa.int32()),
             "hard": [[f"not {i}", "nor this", "more"][: 1 if i % 33 == 0 else 3] for i in range(count)],
             "hard_hash": pa.array([[i, 2, 3][: 1 if i % 33 == 0 else 3] for i in range(count)], pa.list_(pa.uint64())),
         }
@@ -69,6 +70,7 @@ CASES: list[dict[str, Any]] = [
     {"batch_size": 16, "epochs": 3.5, "homogeneous": False, "seed": 3},
     {"batch_size": 12, "steps": 30, "weights": {"code": 1, "web": 30, "text": 0}},
     {"batch_size": 16, "steps": 20, "hard_negatives": 2, "max_y_tokens": 3},
+    {"batch_size": 16, "epochs": 1.5, "rehydrate": 3},
 ]
 
 

@@ -16,6 +16,7 @@ from cpt_ray.web.extract import extract_shard
 from cpt_ray.web.filters import Document
 from cpt_ray.web.filters.pii import Pii
 from cpt_ray.web.filters.url import Url
+from cpt_ray.web.filters.ut1 import Ut1
 from cpt_ray.web.filters.words import Words, _found, _terms
 from cpt_ray.web.options import ExtractOptions
 from pipelines import cli, config
@@ -157,7 +158,7 @@ def test_a_new_filter_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Put into the folder it is a choice, told apart by `kind`, typed, and counted by its reason."""
     (tmp_path / "no_title.py").write_text(SHORT)
     monkeypatch.setattr(cpt_ray.web.filters, "__path__", [*cpt_ray.web.filters.__path__, str(tmp_path)])
-    assert set(kinds("cpt_ray.web.filters")) == {"no_title", "pii", "url", "words"}
+    assert set(kinds("cpt_ray.web.filters")) == {"classifier", "no_title", "pii", "url", "ut1", "words"}
 
     class Chosen(ExtractOptions):
         filters: tuple[one_of("cpt_ray.web.filters"), ...] = ()  # type: ignore[valid-type]
@@ -214,3 +215,56 @@ def test_masked_documents_have_ids_of_their_own(tmp_path: Path) -> None:
     assert ledger.units["documents"].kept == 1
     assert row["text"] == plain["text"].replace("jane@example.org", "<email>")
     assert row["doc_id"] != plain["doc_id"]
+
+
+def ut1(folder: Path, **lists: str) -> Ut1:
+    for name, lines in lists.items():
+        category, _, kind = name.partition("_")
+        (folder / category).mkdir(parents=True, exist_ok=True)
+        (folder / category / kind).write_text(lines)
+    return Ut1(folder=str(folder), categories=tuple(dict.fromkeys(name.partition("_")[0] for name in lists)))
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://bad.example/", "listed_adult"),
+        ("https://www.bad.example/page?x=1", "listed_adult"),
+        ("http://a.b.bad.example:8080/x", "listed_adult"),
+        ("http://notbad.example/", None),
+        ("http://bad.example.org/", None),
+        ("http://example/", None),
+        ("http://10.0.0.7/", "listed_adult"),
+        ("http://110.0.0.7/", None),
+        ("http://0.7/", None),
+        ("http://www.host.example/~joe", "listed_spam"),
+        ("http://host.example/~joe/pictures/1.html", "listed_spam"),
+        ("http://host.example/~joey", None),
+        ("http://host.example/", None),
+        ("http://host.example/shop?id=7", "listed_spam"),
+        ("http://host.example/shop?id=71", None),
+        ("http://sub.host.example/~joe", None),
+    ],
+)
+def test_listed_domains_and_addresses(tmp_path: Path, url: str, reason: str | None) -> None:
+    """A domain stands for the hosts below it, an address for the paths below it, and no other that looks like it."""
+    chosen = ut1(
+        tmp_path,
+        adult_domains="BAD.example\r\n\n10.0.0.7\n",
+        spam_domains="other.example\n",
+        spam_urls="host.example/~joe/\nhost.example/shop?id=7\n",
+    )
+    assert chosen.reason(seen(url=url)) == reason
+
+
+def test_lists_are_their_content_and_one_that_is_not_there_is_said(tmp_path: Path) -> None:
+    one = ExtractOptions(filters=(ut1(tmp_path / "a", adult_domains="bad.example\n"),))
+    same = ExtractOptions(filters=(ut1(tmp_path / "b", adult_domains="bad.example\n"),))
+    assert one.result() == same.result()
+    assert one.result() != ExtractOptions(filters=(ut1(tmp_path / "c", adult_domains="worse.example\n"),)).result()
+    ut1(tmp_path / "a", adult_domains="")
+    assert one.filters[0].reason(seen(url="http://bad.example/")) is None
+    with pytest.raises(UserError, match="malware"):
+        Ut1(folder=str(tmp_path / "a"), categories=("malware",)).files()
+    with pytest.raises(ValidationError):
+        Ut1(folder=str(tmp_path), categories=("../a",))

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from cpt_ray.artifacts import read_manifest, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.trace import random_ids, trace
+from cpt_ray.web import cluster_index
 from cpt_ray.web.archive import Place, read_archive, read_at
 from cpt_ray.web.index import SELECTED, select, select_shard
 from cpt_ray.web.options import NetworkOptions, SelectOptions
@@ -31,6 +32,7 @@ from cpt_ray.web.sources import find_sources
 from cpt_ray.web.warc import Exchange, SegmentWriter, committed
 from pipelines import text_pairs
 from pipelines.options.text_pairs import Steps
+from tests.web.test_cluster_index import others, two_levels
 
 HERE = NetworkOptions(allow_private=("127.0.0.0/8",), backoff=0.0, retries=2)
 HOST = "url_host"
@@ -249,6 +251,36 @@ def test_a_columnar_index_chooses_the_same(tmp_path: Path, served: Served, crawl
     everywhere = SelectOptions(languages=("eng",))
     select(str(tmp_path / "every"), [served.url + table], options=everywhere, network=HERE)
     assert served.sent["part-0.parquet"] > alone
+
+
+def test_only_the_blocks_of_the_domain_are_read(
+    tmp_path: Path, served: Served, crawl: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is chosen is what the whole index chooses; of both levels a small part is asked of the server."""
+    monkeypatch.setattr(cluster_index, "_PIECE", 1024)
+    entries = crawl + others(3000)
+    two_levels(tmp_path / "indexes", entries, block=2)
+    (tmp_path / "cc-index.paths.gz").write_bytes(
+        gzip.compress(b"indexes/cdx-00000.gz\nindexes/cdx-00001.gz\nindexes/cluster.idx\nindexes/metadata.yaml\n")
+    )
+    found = find_sources(served.url + "cc-index.paths.gz", "", Remote(HERE))
+    assert found.by_index
+    by_blocks = select(str(tmp_path / "blocks"), found.files, options=QUERY, network=HERE)
+    sent = dict(served.sent)
+    select(str(tmp_path / "whole"), [served.url + cdxj(tmp_path, entries)], options=QUERY, network=HERE)
+    assert read_table(str(tmp_path / "blocks")).equals(read_table(str(tmp_path / "whole")))
+    assert read_table(str(tmp_path / "blocks")).num_rows == sum(map(wanted, crawl)) > 5
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "indexes").iterdir()}
+    blocks = sum(count for name, count in sent.items() if name.startswith("cdx-"))
+    assert 0 < blocks < 0.1 * (sizes["cdx-00000.gz"] + sizes["cdx-00001.gz"])
+    assert sent["cluster.idx"] < 0.5 * sizes["cluster.idx"]
+    by_blocks.balance.check("blocks")
+    everything = SelectOptions(count=10_000)
+    select(str(tmp_path / "all"), found.files, options=everything, network=HERE)
+    select(str(tmp_path / "all-lines"), [str(tmp_path / "cdx-00000.gz")], options=everything, network=HERE)
+    assert read_table(str(tmp_path / "all")).equals(read_table(str(tmp_path / "all-lines")))
+    nothing = select(str(tmp_path / "none"), found.files, options=SelectOptions(domains=("aaa.aaa",)), network=HERE)
+    assert nothing.rows == 0
 
 
 def test_lists_of_paths(tmp_path: Path, served: Served, crawl: list[dict[str, object]]) -> None:

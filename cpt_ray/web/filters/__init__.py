@@ -17,12 +17,13 @@ from cpt_ray.options import Options
 
 
 class Document(NamedTuple):
-    """What a filter sees: the normalised URL, the title, the main text and its ISO 639-1 language."""
+    """What a filter sees: the normalised URL, the title, the main text, its ISO 639-1 language, a classifier's score."""
 
     url: str
     title: str
     text: str
     language: str
+    score: float | None = None
 
 
 class Filter(Options):
