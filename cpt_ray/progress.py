@@ -91,12 +91,13 @@ class Bar:
         rate = recent or self._done / max(now - self._started, 1e-9)
         words = [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:,.2f}/s"]
         if recent:
-            words.append(f"{_spoken(left / recent)} left")
+            words.append(f"{spoken(left / recent)} left")
         words += [f"{key} {value:,}" for key, value in self._counts.items() if value]
         return ", ".join(words)
 
 
-def _spoken(seconds: float) -> str:
+def spoken(seconds: float) -> str:
+    """`95 s`, `3 min`."""
     return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 

@@ -48,10 +48,10 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
     if (done := demo_report.finished(out, identity)) is not None:
         demo_report.show(done, out, note="everything was done already")
         return done
-    log.info("%s", doctor.summary(options.initial.model, options.cluster))
     with under("initial", pretrain.Steps):
         initial = options.initial.model_copy(update={"model": pinned(options.initial.model)})
     options = options.model_copy(update={"initial": initial})
+    log.info("%s", doctor.summary(options))
     started = time.monotonic()
     with ExitStack() as stack:
         peak = stack.enter_context(memory.watch())

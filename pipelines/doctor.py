@@ -7,6 +7,7 @@ from .cli import script
 if __name__ == "__main__":
     script("doctor")  # ends here, before the imports below, which may take seconds
 
+import functools
 import logging
 import tempfile
 import time
@@ -18,10 +19,13 @@ from cpt_ray import machine
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.machine import GIB, Finding
-from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.delimiters import ADDED
+from cpt_ray.sweep.trials import Setting, known_trials
 
-from .config import CONF
+from .config import CONF, load
+from .options.demo import PipelineOptions as Demo
 from .options.doctor import PipelineOptions
+from .options.train import Recipe
 from .summary import console
 
 MEMORY, DISK, SCRATCH = 6 * GIB, 4 * GIB, 2 * GIB
@@ -29,10 +33,8 @@ MEMORY, DISK, SCRATCH = 6 * GIB, 4 * GIB, 2 * GIB
 PINS = CONF.parent / "constraints.txt"
 """There in a checkout; a wheel has only what it requires."""
 MARKS = {"good": "[green]ok[/]", "limited": "[yellow]limited[/]", "fails": "[red]fails[/]"}
-VOCABULARY, SEQUENCE = 8192, 128
-TRAINED_MINUTES, OTHER_MINUTES, TOKENS_PER_SECOND = 8.0, 2.7, 22_600.0
-"""Of the demo on two idle CPUs of an AMD EPYC with AVX512-BF16: training, all else, and what one layer does there in the
-faster precision. Training goes by that speed; the rest is taken as it is."""
+OTHER_MINUTES = 2.7
+"""Of the demo on two idle CPUs of an AMD EPYC: all that is not training, which is taken as it is."""
 
 
 def run(options: PipelineOptions) -> int:
@@ -54,13 +56,13 @@ def run(options: PipelineOptions) -> int:
     return 1 if wrong else 0
 
 
-def summary(model: ModelOptions, cluster: ClusterOptions) -> str:
+def summary(options: Demo) -> str:
     """One line before work begins: what there is, what will fail, and about how long the demo takes."""
     found = [
         machine.memory(MEMORY),
-        machine.disk("outputs", "cluster.outputs=", cluster.outputs, DISK),
+        machine.disk("outputs", "cluster.outputs=", options.cluster.outputs, DISK),
         machine.packages(PINS),
-        *precision(model, cluster),
+        *precision(options),
     ]
     said = [f"{one.name} {one.says}" for one in found if one.name != "packages"]
     return ", ".join([f"{machine.cpus()} CPUs", *said]) + "".join(
@@ -81,7 +83,7 @@ def findings(options: PipelineOptions) -> Iterator[Finding]:
         ("scratch", lambda: [machine.disk("scratch", "TMPDIR=", tempfile.gettempdir(), SCRATCH)]),
         ("shared memory", lambda: [machine.shared_memory(cluster.object_store_mb << 20)]),
         ("GPU", lambda: [gpu(cluster.gpu)]),
-        ("precision", lambda: precision(options.model, cluster)),
+        ("precision", lambda: precision(demo_with(options))),
         ("Ray", lambda: [ray(cluster)]),
     ]
     for name, look in looks:
@@ -107,19 +109,51 @@ def gpu(wanted: bool) -> Finding:
     return Finding("GPU", "none: models run on the CPU")
 
 
-def precision(model: ModelOptions, cluster: ClusterOptions) -> list[Finding]:
+def demo_with(options: PipelineOptions) -> Demo:
+    """The demo as `make run` runs it, with this model on this cluster."""
+    cluster = options.cluster
+    found = load("demo", Demo, [f"cluster.workers={cluster.workers}", f"cluster.threads={cluster.threads}"])
+    initial = found.initial.model_copy(update={"model": options.model})
+    return found.model_copy(update={"initial": initial, "cluster": cluster})
+
+
+def precision(demo: Demo) -> list[Finding]:
     """Which precision wins by how much, and what that says of the demo's time."""
     import torch
 
-    from cpt_ray.model.precision import Shape, measured
+    from cpt_ray.model.precision import Choice, Shape, measured
+    from cpt_ray.model.weights import config_of
+    from cpt_ray.train.estimate import Load, Training, seconds
+    from cpt_ray.train.flops import weights_of, without_memory
 
-    inner = model.feedforward or 4 * model.hidden_size
-    shape = Shape(model.hidden_size, model.heads, inner, VOCABULARY, SEQUENCE, trained=True)
-    device = "cuda" if cluster.gpu and torch.cuda.is_available() else "cpu"
-    choice = measured(shape, device, cluster.threads)
+    first = demo.initial
+    device = "cuda" if demo.cluster.gpu and torch.cuda.is_available() else "cpu"
+    config = config_of(first.model, first.tokenizer.vocabulary)
+    weights = weights_of(without_memory(config, first.model))
+
+    @functools.cache
+    def probe(shape: Shape) -> Choice:
+        return measured(shape, device, demo.cluster.threads)
+
+    def trained(recipe: Recipe, pairs: int, steps: int) -> float:
+        batches = recipe.batches
+        shape = Shape.of(config, sequence=max(batches.max_x_tokens, batches.max_y_tokens) + ADDED, trained=True)
+        step, look = Load.of_pairs(pairs, batches), Load.of_pairs(recipe.heldout_pairs, batches)
+        return seconds(Training.of(steps, step, look, recipe.train), weights, shape, probe(shape), recipe.train)
+
+    shape = Shape.of(config, sequence=first.windows.context, trained=True, logits=True)
+    choice = probe(shape)
     speeds = sorted((choice.fp32_tokens_per_second, choice.bf16_tokens_per_second))
     found = [Finding("precision", f"{choice}, {speeds[1] / speeds[0]:.1f} times as fast")]
-    minutes = OTHER_MINUTES + TRAINED_MINUTES * TOKENS_PER_SECOND / speeds[1]
+    windows, models = first.windows, (demo.code_model, demo.text_model)
+    if windows.steps is None or None in [one.batches.steps for one in models]:
+        return found  # by passes over data that nobody has counted yet
+    time = seconds(Training(windows.steps, Load.of_windows(windows)), weights, shape, choice, first.dealt)
+    time += sum(trained(one, one.batches.batch_size, one.batches.steps or 0) for one in models)
+    recipe = demo.sweep.steps
+    points = known_trials(demo.sweep.grid, Setting(recipe.train, recipe.batches, first.model))
+    time += sum(trained(recipe, point.batch_size, point.steps) for point in points)
+    minutes = OTHER_MINUTES + time / 60
     found.append(Finding("make run", f"about {minutes:,.0f} minutes, if the machine stays as busy as it is"))
     return found
 

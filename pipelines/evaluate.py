@@ -24,11 +24,12 @@ from cpt_ray.evaluate.search import compare
 from cpt_ray.evaluate.statistics import Figure, interval
 from cpt_ray.evaluate.suite import QUERIES, SUITE, by_query, measure
 from cpt_ray.evaluate.tasks import digest
-from cpt_ray.model.options import Device, Inference, ModelOptions
+from cpt_ray.model.options import Device, Inference
 from cpt_ray.pairs.splits import HELDOUT, read_side
 from cpt_ray.progress import progress
 
 from . import reads
+from .config import at
 from .options.evaluate import READS, PipelineOptions
 from .summary import console, print_artifacts
 
@@ -36,17 +37,20 @@ from .summary import console, print_artifacts
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Measure and print; returns the manifests by path."""
     reads.check_options(READS, options)
-    path, made = options.cluster.on_disk(options.output), {}
-    if options.pairs is not None and options.initial is not None:
+    path, initial, made = options.cluster.on_disk(options.output), None, {}
+    if options.initial is not None:
+        from cpt_ray.model.weights import existing
+
+        with at("initial", options.initial):
+            initial = existing(options.initial).init  # of a hub id the commit that it is now
+    if options.pairs is not None and initial is not None:
         made[path] = make(
-            path, options.pairs, options.trained, options.initial, options.candidates, options.device, options.precision
+            path, options.pairs, options.trained, initial, options.candidates, options.device, options.precision
         )
         print_search({"search": made[path].extra["search"]}, made[path].extra["intervals"])
     if options.suite.tasks:
         path = path.rstrip("/") + "_suite"
-        made[path] = make_suite(
-            path, options.suite.tasks, options.trained, options.initial, options.device, options.precision
-        )
+        made[path] = make_suite(path, options.suite.tasks, options.trained, initial, options.device, options.precision)
         print_suite(made[path].extra["rows"])
     print_artifacts(made)
     return made
@@ -138,11 +142,11 @@ def _settled(
 
     from cpt_ray.model.embedder import device_of, shape_of
     from cpt_ray.model.precision import Choice, measured, settle
-    from cpt_ray.model.weights import config_of
+    from cpt_ray.model.weights import config_of, existing
     from cpt_ray.serve.embed import read_info
 
     def measure_here() -> Choice:
-        shape = shape_of(config_of(ModelOptions(init=model), 0), read_info(model))
+        shape = shape_of(config_of(existing(model), 0), read_info(model))
         return measured(shape, device_of(device), torch.get_num_threads())
 
     chosen, told = settle(precision, stage, path, params=params, inputs=inputs, measure=measure_here)

@@ -22,11 +22,15 @@ from cpt_ray.model.tokenizer import TOKENIZE, encode, train_tokenizer
 from cpt_ray.model.weights import config_of, load_tokenizer, pinned, weights_identity
 from cpt_ray.pairs.corpus import GATHER, Source, batches_of_texts, make_corpus
 from cpt_ray.pairs.options import SplitOptions
+from cpt_ray.train.continued import KEPT, Course, goes_on, keep, settled_before, take_up
+from cpt_ray.train.estimate import Load, Training, say, seconds
 from cpt_ray.train.faster import faster
+from cpt_ray.train.flops import weights_of, without_memory
 from cpt_ray.train.metrics import METRICS
 from cpt_ray.train.options import PackOptions, PretrainOptions
 from cpt_ray.train.packing import PACK, build_windows
 from cpt_ray.train.pretrain import PRETRAIN, pretrain
+from cpt_ray.train.steps import finished_in, job_identity
 
 from . import reads
 from .config import at, under
@@ -138,7 +142,10 @@ def make_tokenizer(path: str, corpus: str, options: TokenizerOptions, most: int)
 
 
 def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked: Tracked) -> Manifest:
-    """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl."""
+    """The initial-weights artifact: a standard language-model folder with its tokenizer, and metrics.jsonl.
+
+    Beside it, the last checkpoint: a pretraining that is asked for more steps goes on from there.
+    """
     order = read_manifest(windows)
     identity = tokenizer_identity(tokenizer, steps.model.init == "new")
     inputs: dict[str, str | Manifest] = {"windows": order, "tokenizer": identity}
@@ -146,19 +153,36 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
     def params(precision: str) -> dict[str, Any]:
         return {"model": steps.model.result("start"), "pretrain": {**steps.pretrain.result(), "precision": precision}}
 
-    def measure() -> Choice:
-        config = config_of(steps.model, len(load_tokenizer(tokenizer)))
-        shape = Shape.of(config, sequence=int(order.params["context"]), trained=True, logits=True)
-        return faster(shape, steps.dealt)
+    def config() -> Any:
+        return config_of(steps.model, len(load_tokenizer(tokenizer)))
 
-    precision, chosen = settle(steps.pretrain.precision, PRETRAIN, path, params=params, inputs=inputs, measure=measure)
+    def shape() -> Shape:
+        return Shape.of(config(), sequence=int(order.params["context"]), trained=True, logits=True)
+
+    def measure() -> Choice:
+        return faster(shape(), steps.dealt)
+
+    total = steps.pretrain.steps or int(order.extra["batches"])
+    first = identity if isinstance(identity, str) else identity.digest
+
+    def course(precision: str) -> Course:
+        return Course.of(total, PRETRAIN.version, params(precision), order, first)
+
+    kept = path + KEPT
+    wanted = settled_before(steps.pretrain.precision, course, kept)
+    precision, chosen = settle(wanted, PRETRAIN, path, params=params, inputs=inputs, measure=measure)
     options = steps.dealt.model_copy(update={"precision": precision})
+    longer = goes_on(course(precision), kept)
     with PRETRAIN.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         if options.workers < steps.pretrain.workers:
             log.info("%d of %d workers: a batch has no more windows", options.workers, steps.pretrain.workers)
-        total = options.steps or int(order.extra["batches"])
+        if longer:
+            take_up(kept, work.scratch, work.path, job_identity(order, pinned(steps.model)))
+        left = total - finished_in(work.scratch)
+        weights = weights_of(without_memory(config(), steps.model))
+        say("initial", seconds(Training(left, Load.of_first(windows)), weights, shape(), measure(), options))
         live = tracked.live("initial", work.identity, posixpath.join(work.path, METRICS), total)
         with live, under("pretrain", PretrainOptions):
             result = pretrain(
@@ -170,6 +194,7 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
                 scratch=work.scratch,
                 heldout=None,
             )
+        keep(course(precision), kept, work.scratch, work.path)
         seen = result.steps * int(order.params["batch_size"])
         ledger = Ledger.of("windows", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
         extra = {"steps": result.steps, "peak_memory_mb": result.peak_memory_mb, "last": result.metrics[-1], **chosen}

@@ -7,8 +7,9 @@ from .cli import script
 if __name__ == "__main__":
     script("sweep")  # ends here, before the imports below, which may take seconds
 
+import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,18 +17,21 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from cpt_ray.artifacts import Ledger, Manifest, read_manifest
+from cpt_ray.artifacts.manifest import digests_of
 from cpt_ray.cluster import connect
+from cpt_ray.errors import UserError
 from cpt_ray.evaluate import figures as draw
 from cpt_ray.model.options import ModelOptions
-from cpt_ray.model.precision import settle
+from cpt_ray.model.precision import AUTO, settle
 from cpt_ray.model.weights import pinned, weights_identity
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import TRAIN
 from cpt_ray.progress import Bar, progress
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.sweep.run import SWEEP, TrialResult, TrialsFailed, run_sweep
-from cpt_ray.sweep.trials import Setting, Trial, orders
+from cpt_ray.sweep.trials import Setting, Trial, known_trials, orders, some_trials
 from cpt_ray.tracking.outbox import ReportedRun
+from cpt_ray.train.estimate import say
 from cpt_ray.train.faster import faster
 from cpt_ray.train.options import TrainOptions
 
@@ -62,6 +66,34 @@ def run(options: PipelineOptions) -> Manifest:
     return manifest
 
 
+def precision_before(
+    wanted: str, path: str, params: Callable[[str], dict[str, Any]], inputs: Mapping[str, str | Manifest]
+) -> str:
+    """`wanted`, but for auto the precision of the sweep that stands at `path`, if this one differs from it in the sweep's own
+    options alone: it takes its trials over."""
+    try:
+        before = read_manifest(path)
+    except UserError:
+        return wanted
+    if wanted != AUTO or before.step != SWEEP.name or digests_of(inputs) != before.inputs:
+        return wanted
+    found = str(before.params["train"]["precision"])
+    return found if {**params(found), "sweep": before.params["sweep"]} == before.params else wanted
+
+
+def how_long(sweep: SweepOptions, common: Setting, ordered: Mapping[str, str], heldout: str, folder: str) -> float:
+    """About how many seconds the trials take that do not stand in `folder`, those that a scheduler may stop too."""
+    known = known_trials(sweep, common)
+    left = [one for one in known or some_trials(sweep, common) if not os.path.isdir(posixpath.join(folder, one.name))]
+    if not left:
+        return 0.0
+    each = [
+        train.how_long(one.steps, ordered[one.order], heldout, one.setting.model, one.setting.train) for one in left
+    ]
+    count = len(left) if known else sweep.search.count(sweep.axes)
+    return sum(each) / len(each) * count / min(sweep.concurrent, count)
+
+
 def make(
     out: str,
     pairs: str,
@@ -90,7 +122,7 @@ def make(
         }
 
     precision, chosen = settle(
-        options.precision,
+        precision_before(options.precision, path, params, inputs),
         SWEEP,
         path,
         params=params,
@@ -108,6 +140,7 @@ def make(
         for name, one in asked.items():
             train.make_order(ordered[name], pairs, TRAIN, model.init, one)
         count = sweep.search.count(sweep.axes)
+        say("sweep", how_long(sweep, common, ordered, heldout, folder))
         try:
             with progress("sweep", total=count * sweep.examples, unit="pairs") as bar:
                 results = run_sweep(

@@ -17,18 +17,20 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoding import encoder
 from cpt_ray.model.options import ModelOptions
-from cpt_ray.model.precision import AUTO, Shape, settle
+from cpt_ray.model.precision import Shape, settle
 from cpt_ray.model.weights import config_of, load_tokenizer, pinned, weights_identity
 from cpt_ray.pairs.batches import ORDER
 from cpt_ray.pairs.batches_across import make_batches
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, clusters_of_side
-from cpt_ray.train.continued import KEPT, Course, goes_on, keep, precision_of, take_up
+from cpt_ray.train.continued import KEPT, Course, goes_on, keep, settled_before, take_up
+from cpt_ray.train.estimate import Load, Training, say, seconds
 from cpt_ray.train.faster import faster
+from cpt_ray.train.flops import weights_of, without_memory
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
-from cpt_ray.train.steps import job_identity
+from cpt_ray.train.steps import finished_in, job_identity
 
 from . import reads
 from .config import at, under
@@ -126,6 +128,14 @@ def trained_shape(model: ModelOptions, order: Manifest) -> Shape:
     return Shape.of(config_of(model, 0), sequence=longest, trained=True)
 
 
+def how_long(steps: int, batches: str, heldout: str, model: ModelOptions, options: TrainOptions) -> float:
+    """About how many seconds so many steps on these batches take."""
+    shape = trained_shape(model, read_manifest(batches))
+    training = Training.of(steps, Load.of_first(batches), Load.of_first(heldout), options)
+    weights = weights_of(without_memory(config_of(model, 0), model))
+    return seconds(training, weights, shape, faster(shape, options), options)
+
+
 def make_model(
     path: str,
     name: str,
@@ -152,15 +162,11 @@ def make_model(
         return options.steps or int(order.extra["batches"])
 
     def course(precision: str) -> Course:
-        return Course.of(total(), TRAIN_MODEL.version, params(precision), order, read_manifest(heldout), weights)
+        return Course.of(total(), TRAIN_MODEL.version, params(precision), order, weights, read_manifest(heldout))
 
-    wanted: str = options.precision
     kept = path + KEPT
-    first = precision_of(kept)
-    if wanted == AUTO and first is not None and goes_on(course(first), kept):
-        wanted = first  # a longer training goes on in the precision of the first
     precision, chosen = settle(
-        wanted,
+        settled_before(options.precision, course, kept),
         TRAIN_MODEL,
         path,
         params=params,
@@ -168,12 +174,14 @@ def make_model(
         measure=lambda: faster(trained_shape(model, order), options),
     )
     options = options.model_copy(update={"precision": precision})
-    longer = first is not None and goes_on(course(precision), kept)
+    longer = goes_on(course(precision), kept)
     with TRAIN_MODEL.build(path, params=params(precision), inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
         if longer:
             take_up(kept, work.scratch, work.path, job_identity(order, pinned(model)))
+        left = total() - finished_in(work.scratch)
+        say(name, how_long(left, batches, heldout, model, options))
         with (
             tracked.live(name, work.identity, posixpath.join(work.path, METRICS), total()),
             under("train", TrainOptions),

@@ -14,10 +14,10 @@ import torch
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
-from cpt_ray.model.options import Inference, ModelOptions, Side
+from cpt_ray.model.options import Inference, Side
 from cpt_ray.model.precision import Shape, measured
 from cpt_ray.model.tokenizer import encode
-from cpt_ray.model.weights import ModelInfo, load_backbone, load_model, load_tokenizer
+from cpt_ray.model.weights import ModelInfo, existing, load_backbone, load_model, load_tokenizer
 
 Text = str | Sequence[int]
 """A text, or its token ids."""
@@ -157,5 +157,5 @@ def shape_of(config: Any, info: ModelInfo) -> Shape:
 
 def _untrained(folder: str, info: ModelInfo) -> tuple[Encoder, Any, ModelInfo]:
     tokenizer = load_tokenizer(folder)
-    backbone = load_backbone(ModelOptions(init=folder), len(tokenizer), seed=0)
+    backbone = load_backbone(existing(folder), len(tokenizer), seed=0)
     return Encoder(backbone, Delimiters.of(tokenizer)).eval(), tokenizer, info

@@ -81,10 +81,14 @@ class Shape:
         return Shape(width, math.gcd(width, heads), inner_of(text), words, sequence, trained)
 
     @property
+    def weights(self) -> int:
+        """Numbers that a token is multiplied with."""
+        return 4 * self.width**2 + 2 * self.width * self.inner + self.width * self.vocabulary
+
+    @property
     def tokens(self) -> int:
         """As many as OPERATIONS allows, at least one sequence of FEW."""
-        weights = 4 * self.width**2 + 2 * self.width * self.inner + self.width * self.vocabulary
-        return max(FEW, min(MOST, int(OPERATIONS / ((6 if self.trained else 2) * weights))))
+        return max(FEW, min(MOST, int(OPERATIONS / ((6 if self.trained else 2) * self.weights))))
 
 
 def choose(layer: Layer, tokens: int, clock: Clock = time.perf_counter) -> Choice:
@@ -99,14 +103,14 @@ def choose(layer: Layer, tokens: int, clock: Clock = time.perf_counter) -> Choic
     for low in (False, True):
         layer(few, low)  # makes the kernels
     first = {low: seconds(few, low) for low in (False, True)}
-    if first[True] > HOPELESS * first[False]:
-        return Choice("fp32", few / first[False], few / first[True])
-    for low in (False, True):
+    hopeless = first[True] > HOPELESS * first[False]
+    tried = (False,) if hopeless else (False, True)
+    for low in tried:
         layer(tokens, low)
     # In turn, and the least of each: what else runs on the machine slows both, or one only now and then.
-    best = {False: math.inf, True: math.inf}
+    best = {False: math.inf, True: first[True] / few * tokens if hopeless else math.inf}
     for _ in range(REPEATS):
-        for low in best:
+        for low in tried:
             best[low] = min(best[low], seconds(tokens, low))
     faster = best[True] * MARGIN < best[False]
     return Choice("bf16" if faster else "fp32", tokens / best[False], tokens / best[True])

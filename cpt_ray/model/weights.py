@@ -261,6 +261,11 @@ def pinned(model: ModelOptions) -> ModelOptions:
     return model.model_copy(update={"init": f"{name}@{revision}", "revision": None})
 
 
+def existing(place: str) -> ModelOptions:
+    """Options that name the weights in a folder, be it called "new", or at a hub id with the commit that it is now."""
+    return pinned(ModelOptions(init=absolute(place)))
+
+
 def _place(init: str) -> dict[str, str]:
     """How `from_pretrained` is told of a folder, of a hub id, or of a hub id with its revision."""
     name, _, revision = (init, "", "") if os.path.isdir(init) else init.partition("@")

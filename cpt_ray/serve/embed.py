@@ -23,9 +23,9 @@ from cpt_ray.artifacts.store import parts, read_manifest
 from cpt_ray.cluster import gpus, remotely
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder, shape_of
-from cpt_ray.model.options import Device, Inference, ModelOptions
+from cpt_ray.model.options import Device, Inference
 from cpt_ray.model.precision import Choice, measured, settle
-from cpt_ray.model.weights import INFO, ModelInfo, config_of, weights_identity
+from cpt_ray.model.weights import INFO, ModelInfo, config_of, existing, weights_identity
 from cpt_ray.serve.options import EmbedOptions
 
 CUT = "texts cut to the model's limit"
@@ -40,7 +40,7 @@ def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) ->
     inputs: dict[str, str | Manifest] = {"source": read_manifest(source), "model": weights_identity(model)}
 
     def measure() -> Choice:
-        shape = shape_of(config_of(ModelOptions(init=model), 0), info)
+        shape = shape_of(config_of(existing(model), 0), info)
         return remotely(measured, shape, "cuda" if of_gpus else "cpu", 1, gpus=of_gpus)
 
     precision, chosen = settle(

@@ -5,7 +5,8 @@ held a CPU would starve the workers it waits for. No more trials run at a time t
 Ray Train gives up a group of workers that waits for minutes.
 
 A trial that a scheduler stops is an artifact too, of its metrics alone. When a sweep goes on, what stands tells its figures
-again where Tune's search or scheduler has to know them, and is not trained again.
+again where Tune's search or scheduler has to know them, and is not trained again. Asked for more examples, trials that were
+finished go on (train/continued.py).
 """
 
 from __future__ import annotations
@@ -21,20 +22,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.artifacts.manifest import Manifest, digests_of, identity_of
+from cpt_ray.artifacts.manifest import Manifest, digests_of, fingerprint, identity_of
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import BUILDING, IDENTITY, BeingBuilt, read_manifest
 from cpt_ray.compat.ray import unwrapped
 from cpt_ray.errors import UserError
-from cpt_ray.model.weights import absolute
+from cpt_ray.model.weights import absolute, pinned
 from cpt_ray.sweep.axes import Values, draw
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.sweep.searches import POINT, Goal
 from cpt_ray.sweep.trials import LOOKED_AT, Setting, Trial, known_trials, make_trial
 from cpt_ray.tracking.follow import follow
+from cpt_ray.train.continued import KEPT, Course, goes_on, keep, take_up
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.metrics import METRICS, MetricsFile, OnMetrics, read_metrics
 from cpt_ray.train.options import HeldoutMetric, merit
+from cpt_ray.train.steps import job_identity
 
 log = logging.getLogger("cpt_ray")
 
@@ -123,7 +126,8 @@ def run_sweep(
         trial = make_trial(values, options, common)
         if trial.order not in ordered:
             raise UserError(f"no order of batches {trial.order}", where="over", fix="materialise it")
-        given = {**inputs, "batches": read_manifest(ordered[trial.order]), "heldout": held_manifest}
+        order = read_manifest(ordered[trial.order])
+        given = {**inputs, "batches": order, "heldout": held_manifest}
         return _Job(
             trial=trial,
             batches=ordered[trial.order],
@@ -133,6 +137,9 @@ def run_sweep(
             inputs=digests_of(given),
             metric=options.metric,
             on_metrics=on_metrics(trial) if on_metrics else None,
+            course=Course.of(
+                trial.steps, TRIAL.version, _params(trial), order, fingerprint(digests_of(inputs)), held_manifest
+            ),
             pairs=sources,
         )
 
@@ -142,6 +149,8 @@ def run_sweep(
         trials.take(values)
     trials.publish_stopped()
     waiting = [one for one in trials.jobs.values() if not _standing(one)]
+    for one in waiting:
+        goes_on(one.course, one.kept)  # says now what a trial could not go on from
     left = len(waiting) + search.count(axes) - len(trials.jobs)
     if left:
         log.info("sweep: %d of %d trials to train", left, search.count(axes))
@@ -189,7 +198,13 @@ class _Job:
     inputs: dict[str, str]
     metric: HeldoutMetric
     on_metrics: OnMetrics | None
+    course: Course
     pairs: str | None = None
+
+    @property
+    def kept(self) -> str:
+        """Where its last checkpoint is kept."""
+        return self.folder + KEPT
 
     @property
     def metrics(self) -> str:
@@ -198,20 +213,21 @@ class _Job:
 
     @property
     def identity(self) -> str:
-        return identity_of(TRIAL.name, TRIAL.version, self._params(), self.inputs)
+        return identity_of(TRIAL.name, TRIAL.version, _params(self.trial), self.inputs)
 
     @property
     def done(self) -> bool:
         """Whether it stands, without a lock."""
-        return TRIAL.begun(self.folder, params=self._params(), inputs=self.inputs) == "done"
+        return TRIAL.begun(self.folder, params=_params(self.trial), inputs=self.inputs) == "done"
 
     def build(self) -> Any:
-        return TRIAL.build(self.folder, params=self._params(), inputs=self.inputs)
+        return TRIAL.build(self.folder, params=_params(self.trial), inputs=self.inputs)
 
-    def _params(self) -> dict[str, Any]:
-        # A value may say how alone, which is no part of a result; two trials are two all the same.
-        setting = self.trial.setting
-        return {"train": setting.train.result(), "model": setting.model.result(), "over": self.trial.values}
+
+def _params(trial: Trial) -> dict[str, dict[str, Any]]:
+    """What a trial is known by, besides its inputs."""
+    # A value may say how alone, which is no part of a result; two trials are two all the same.
+    return {"train": trial.setting.train.result(), "model": trial.setting.model.result(), "over": dict(trial.values)}
 
 
 def _standing(job: _Job) -> bool:
@@ -227,6 +243,8 @@ def _train(job: _Job) -> None:
     with job.build() as work:
         if work.done:
             return
+        if goes_on(job.course, job.kept):
+            take_up(job.kept, work.scratch, work.path, job_identity(read_manifest(job.batches), pinned(setting.model)))
         train_model(
             setting.train,
             setting.model,
@@ -239,6 +257,7 @@ def _train(job: _Job) -> None:
             where="train",
             pairs=job.pairs,
         )
+        keep(job.course, job.kept, work.scratch, work.path)
         work.publish(Ledger.of("steps", read=steps, kept=steps), rows=steps)
 
 

@@ -117,8 +117,15 @@ def known_trials(options: SweepOptions, common: Setting) -> list[Trial]:
                 "orders of batches are made before the trials", where=f"over.{key}", fix="give a list of values"
             )
     points = options.search.points(axes)
-    looked_at = [make_trial(point, options, common) for point in points or draw(axes, LOOKED_AT, 0)]
-    return looked_at if points else []
+    known = [make_trial(point, options, common) for point in points]
+    if not points:
+        some_trials(options, common)
+    return known
+
+
+def some_trials(options: SweepOptions, common: Setting) -> list[Trial]:
+    """A few of those that there may be, drawn at random."""
+    return [make_trial(point, options, common) for point in draw(options.axes, LOOKED_AT, 0)]
 
 
 def orders(options: SweepOptions, common: Setting) -> dict[str, BatchOptions]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from cpt_ray.compat.mlflow import everywhere
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 from cpt_ray.tracking.outbox import Message, Published, Refused, ending
@@ -353,7 +354,7 @@ class TrackedRun:
                 raise
         tags = {DIGEST: digest} | {figure: f"{value:.6g}" for figure, value in figures.items()}
         said = ", ".join(f"{figure} {value:.4f}" for figure, value in figures.items())
-        with _everywhere(self.uri):
+        with everywhere(self.uri):  # its SQL registry looks a LoggedModel up there, whatever its client's URI is
             made = self._client.create_model_version(
                 name, f"models:/{model_id}", self.id, tags=tags, description=said, model_id=model_id
             )
@@ -489,19 +490,6 @@ def _git(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-@contextmanager
-def _everywhere(uri: str) -> Iterator[None]:
-    """For MLflow's SQL registry, which looks a LoggedModel up where the global tracking URI points, whatever its client's."""
-    import mlflow
-
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)
 
 
 @contextmanager

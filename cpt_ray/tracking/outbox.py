@@ -11,7 +11,7 @@
 
 Sending twice is harmless: runs are found by their keys, steps and versions that are held already are not logged again
 (`tracking.mlflow`). Times are those of `put`. What MLflow understands and refuses is a mistake that no repetition mends: it
-is said, and kept in `refused.jsonl`.
+is said, and kept in `refused.jsonl`, with the files that it speaks of in `refused.files`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SLOWEST = 4 << 20
 LAST_TRIES = 2
 TOGETHER = 400
 """Messages with metrics that are sent in one."""
-REFUSED = "refused.jsonl"
+REFUSED, REFUSED_FILES = "refused.jsonl", "refused.files"
 
 
 class Published(Protocol):
@@ -191,10 +191,21 @@ class Outbox:
     def _refuse(self, batch: Sequence[Message], error: Refused) -> None:
         log.warning("MLflow refused a report (%s): %s", batch[0]["call"], _short(error))
         try:
+            kept = [{**message, **self._kept_file(message), "error": str(error)} for message in batch]
             with (self._folder / REFUSED).open("a") as sink:
-                sink.writelines(json.dumps({**message, "error": str(error)}) + "\n" for message in batch)
+                sink.writelines(json.dumps(message) + "\n" for message in kept)
         except OSError:
             log.warning("and it could not be kept in %s", self._folder)
+
+    def _kept_file(self, message: Message) -> Message:
+        """A copy of what was attached to a refused message: it itself goes when all else is sent."""
+        attached = Path(message.get("path") or "")
+        if message["call"] != "artifact" or self._folder.absolute() not in attached.parents or not attached.is_file():
+            return {}
+        kept = self._folder / REFUSED_FILES / attached.parent.name / attached.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(attached, kept)
+        return {"path": str(kept.absolute())}
 
 
 class ReportedRun:

@@ -193,6 +193,12 @@ def precision_in(folder: str) -> str | None:
     return json.loads((found[-1] / COMPLETE).read_text())["kind"]["precision"] if found else None
 
 
+def steps_in(folder: str) -> int:
+    """Steps that the newest complete checkpoint of `folder` has finished; 0 without one."""
+    found = _complete(folder)
+    return _step(found[-1]) if found else 0
+
+
 def _complete(folder: str) -> list[Path]:
     found = []
     for path in sorted(Path(folder).glob("step-*")):

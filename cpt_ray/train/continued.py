@@ -5,13 +5,15 @@
 It is put there before the model is published, as hard links to files that training has written, and replaced when a longer
 training has finished. A longer training of the same course takes it up as if it had been killed after its last step: with its
 weights, moments, random state and temperature, and the metrics of its steps. The learning rate of later steps is that of
-the longer schedule. Batches are the same because batch k does not depend on how many there are (pairs/batches.py).
+the longer schedule. Batches of pairs are the same because batch k does not depend on how many there are (pairs/batches.py);
+more windows for a language model are drawn anew (packing.py), so that some may come again.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.places import link
 from cpt_ray.errors import UserError
+from cpt_ray.model.precision import AUTO
 from cpt_ray.options import flatten
 from cpt_ray.train.best import FILE as BEST
 from cpt_ray.train.checkpoint import COMPLETE
@@ -44,21 +47,29 @@ class Course:
 
     @staticmethod
     def of(
-        steps: int, version: int, params: dict[str, dict[str, Any]], order: Manifest, heldout: Manifest, initial: str
+        steps: int,
+        version: int,
+        params: Mapping[str, Mapping[str, Any]],
+        order: Manifest,
+        initial: str,
+        heldout: Manifest | None = None,
     ) -> Course:
-        """Of a training stage's version and parameters (`model` and `train`), and of what it reads."""
-        batches = {name: value for name, value in order.params.items() if name not in LENGTH}
-        scored = {name: value for name, value in heldout.params.items() if name not in LENGTH}
-        train = {name: value for name, value in params["train"].items() if name != "steps"}
+        """Of a training stage's version and parameters by section (`model`, and `train` or `pretrain`), of its batches, of
+        what its first weights are known by, and of what is held out."""
         asked = {name: order.params.get(name) for name in LENGTH}
-        inputs = {"batches": order.inputs, "heldout": heldout.inputs, "initial": initial}
-        versions = {"version": version, "batches_version": order.version, "heldout_version": heldout.version}
-        return Course(
-            steps=steps,
-            asked=asked | {"train.steps": params["train"].get("steps")},
-            inputs=json.loads(json.dumps({**inputs, **versions})),
-            options=flatten({"model": params["model"], "train": train, "batches": batches, "heldout": scored}),
-        )
+        asked |= {f"{section}.steps": one["steps"] for section, one in params.items() if "steps" in one}
+        options = {section: _without(one, "steps") for section, one in params.items()}
+        options |= {"batches": _without(order.params, *LENGTH)}
+        inputs: dict[str, Any] = {"batches": order.inputs, "initial": initial}
+        inputs |= {"version": version, "batches_version": order.version}
+        if heldout is not None:
+            options |= {"heldout": _without(heldout.params, *LENGTH)}
+            inputs |= {"heldout": heldout.inputs, "heldout_version": heldout.version}
+        return Course(steps, asked, json.loads(json.dumps(inputs)), flatten(options))
+
+
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def keep(course: Course, kept: str, scratch: str, out: str) -> None:
@@ -77,10 +88,12 @@ def keep(course: Course, kept: str, scratch: str, out: str) -> None:
     new.rename(kept)
 
 
-def precision_of(kept: str) -> str | None:
-    """The precision of the training that is kept."""
-    before = _read(kept)
-    return None if before is None else str(before.options["train.precision"])
+def settled_before(wanted: str, course: Callable[[str], Course], kept: str) -> str:
+    """`wanted`, but for auto the precision of the training that is kept, where `course(precision)` goes on from it."""
+    if wanted == AUTO and (before := _read(kept)) is not None:
+        first = next(str(value) for name, value in before.options.items() if name.endswith(".precision"))
+        return first if goes_on(course(first), kept) else wanted
+    return wanted
 
 
 def goes_on(course: Course, kept: str) -> bool:

@@ -6,11 +6,15 @@ Only weights of matrix products count: an embedding is looked up, not multiplied
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
+from cpt_ray.model.decoder import text_decoder
 from cpt_ray.model.last_layer import once_a_text
+from cpt_ray.model.options import ModelOptions
 
 FORWARD = 2
 """FLOPs that one weight costs in a forward pass, for one token; forward and backward cost three times that."""
@@ -35,3 +39,11 @@ def weights_of(backbone: PreTrainedModel) -> Weights:
     matrices = {id(p): p.numel() for p in backbone.parameters() if p.ndim >= 2 and id(p) not in looked_up}
     once = sum(matrices.pop(id(p), 0) for module in once_a_text(backbone) for p in module.parameters())
     return Weights(sum(matrices.values()), once)
+
+
+def without_memory(config: Any, model: ModelOptions) -> PreTrainedModel:
+    """The decoder of a configuration on the meta device: its shapes, for counting."""
+    # A package for faster attention need not be installed where a plan is made; it changes no count.
+    kernel = {"attn_implementation": "eager"} if model.attention == "eager" else {}
+    with torch.device("meta"):
+        return text_decoder(AutoModel.from_config(config, **kernel))

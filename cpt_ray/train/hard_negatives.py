@@ -10,7 +10,8 @@ A query with too few candidates left is dropped by name: every pair of a batch m
 are mined, among their own documents; what is held out stays as it is, and is no one's negative.
 
 `consistent` is the filter of round trips (Dai et al. 2022, "Promptagator", section 3.2): a pair whose answer the model does
-not find among the nearest is dropped as `inconsistent`, because as often as not its x says nothing of its y.
+not find among the nearest is dropped as `inconsistent`, because as often as not its x says nothing of its y. Other right
+answers that stand before it do not count.
 
 Up to ONE_TABLE pairs are mined as one table. More go
 
@@ -54,7 +55,7 @@ ONE_TABLE = 20_000
 """Pairs that are mined as one table, in memory."""
 DOCUMENTS_PER_PART = 1 << 16
 """Documents of a part, about: of 256 dimensions and a kilobyte of text 128 MB, while it is written."""
-NEGATIVES = Stage("hard_pairs", version=2, unit="pairs", reads=("pair_id", "x", "y", "y_hash", "cluster"))
+NEGATIVES = Stage("hard_pairs", version=3, unit="pairs", reads=("pair_id", "x", "y", "y_hash", "cluster"))
 ANSWERS = pa.schema([("x_hash", pa.uint64()), ("y_hash", pa.uint64()), ("shard", pa.int32())])
 PLACED = pa.schema([("part", pa.int32()), ("documents", pa.int64())])
 
@@ -162,22 +163,37 @@ def _mine(
     pairs: pa.Table, x: np.ndarray, y: np.ndarray, documents: Searched, answers: np.ndarray, options: MineOptions
 ) -> tuple[pa.Table, Ledger]:
     """The same for some of the pairs; `answers` are, as `_both` has them, at least those to their own x."""
-    own_query, own_hash, own_cluster = (pairs[name].to_numpy() for name in ("x_hash", "y_hash", "cluster"))
+    own_query, own_cluster = (pairs[name].to_numpy() for name in ("x_hash", "cluster"))
     answers = np.unique(answers)
+
+    def right(rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Which of these documents (n, k) answer x of these rows: known answers to an equal one, duplicates of its own."""
+        known = _within(_both(own_query[rows, None], documents.told("hashes", numbers)), answers)
+        return known | (documents.told("clusters", numbers) == own_cluster[rows, None])
+
+    def wrong_before(
+        rows: np.ndarray, positive: np.ndarray, scores: np.ndarray, numbers: np.ndarray, enough: int
+    ) -> np.ndarray:
+        """How many that are not right are nearer than `positive` (n,) among the nearest documents (n, k); if all of them are
+        nearer and too few are wrong, among more."""
+        found = ((scores > positive[:, None]) & ~right(rows, numbers)).sum(axis=1)
+        undecided = np.flatnonzero((found < enough) & (scores[:, -1] > positive))
+        if len(undecided) and numbers.shape[1] < documents.starts[-1]:
+            deeper = documents.nearest(x[rows[undecided]], 2 * numbers.shape[1])
+            found[undecided] = wrong_before(rows[undecided], positive[undecided], *deeper, enough)
+        return found
+
     chosen = np.full((len(x), options.count), -1, np.int64)
     inconsistent = np.zeros(len(x), bool)
     for start in range(0, len(x), BLOCK):
-        rows = slice(start, start + BLOCK)
+        rows = np.arange(start, min(start + BLOCK, len(x)))
         positive = np.einsum("nd,nd->n", x[rows].astype(np.float64), y[rows].astype(np.float64)).astype(np.float32)
         # One more than has to be looked at, because the answer itself is among them.
         scores, numbers = documents.nearest(x[rows], max(options.last, (options.consistent or 0) + 1))
-        hashes, clusters = documents.told("hashes", numbers), documents.told("clusters", numbers)
         if options.consistent is not None:
-            nearer = (scores > positive[:, None]) & (hashes != own_hash[rows, None])
-            inconsistent[rows] = nearer.sum(axis=1) >= options.consistent
-        wrong = scores <= options.margin * positive[:, None]
-        wrong &= clusters != own_cluster[rows, None]
-        wrong &= ~_within(_both(own_query[rows, None], hashes), answers)
+            before = wrong_before(rows, positive, scores, numbers, options.consistent)
+            inconsistent[rows] = before >= options.consistent
+        wrong = (scores <= options.margin * positive[:, None]) & ~right(rows, numbers)
         for at, usable in enumerate(wrong[:, options.first : options.last]):
             left = options.first + np.flatnonzero(usable)
             if len(left) >= options.count:

@@ -36,6 +36,11 @@ def retrieval(x: Tensor, y: Tensor, keys: Keys) -> dict[str, float]:
     return {f"heldout_{name}": value for name, value in found.items()}
 
 
+def shared(pairs: int, workers: int) -> int:
+    """Of so many held-out pairs, those that are looked at: all but the last few that the ranks cannot share equally."""
+    return pairs // workers * workers
+
+
 def evaluate(
     engine: Engine,
     pairs: Pairs,
@@ -44,12 +49,8 @@ def evaluate(
     chunk_tokens: int,
     loss: Kind = InfoNCE(),  # noqa: B008 - options are frozen
 ) -> dict[str, float]:
-    """Held-out loss (at the present temperature) and retrieval; the same on every rank.
-
-    Over all `pairs` but the last few that the ranks cannot share equally.
-    """
-    usable = len(pairs) // workers.count * workers.count
-    own = pairs.part(np.arange(usable)).dealt(workers)
+    """Held-out loss (at the present temperature) and retrieval over the `shared` ones of `pairs`; the same on every rank."""
+    own = pairs.part(np.arange(shared(len(pairs), workers.count))).dealt(workers)
     pool = own.x + own.y
     chunks = plan(np.array([len(ids) for ids in pool]), chunk_tokens, workers).chunks
     vectors: Tensor | None = None

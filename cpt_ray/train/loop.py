@@ -43,7 +43,7 @@ from cpt_ray.train.best import BestModel
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.flops import TRAINING, weights_of
 from cpt_ray.train.grad_cache import GradCache, Pairs, Step
-from cpt_ray.train.heldout import evaluate
+from cpt_ray.train.heldout import evaluate, shared
 from cpt_ray.train.launch import launch
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
 from cpt_ray.train.options import TrainOptions, check_batch, check_engine
@@ -209,6 +209,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         exported, state, of_temperature = found
         temperature.restore(of_temperature)
     if workers.rank == 0:
+        among = 0 if heldout is None else shared(len(heldout), workers.count)
         info = ModelInfo(
             delimiters=encoder.delimiters.to_dict(),
             max_x_tokens=job.max_x_tokens,
@@ -220,7 +221,7 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
         weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         with told_where(job.out):
             save_model(encoder, tokenizer, info, job.out, weights)
-            card.write(job.out, _facts(job, info, backbone.config, exported))
+            card.write(job.out, _facts(job, info, backbone.config, exported, among))
     return TrainResult(
         model=job.out,
         steps=job.steps,
@@ -232,8 +233,8 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
     )
 
 
-def _facts(job: ContrastiveJob, info: ModelInfo, config: Any, exported: int) -> card.Facts:
-    """What the card says of the weights after `exported` steps."""
+def _facts(job: ContrastiveJob, info: ModelInfo, config: Any, exported: int, heldout: int) -> card.Facts:
+    """What the card says of the weights after `exported` steps, measured among so many `heldout` pairs."""
     rows = read_metrics(os.path.join(job.out, METRICS))
     measured = next((row for row in rows if row["step"] == exported), {})
     order = read_manifest(job.batches)
@@ -244,7 +245,7 @@ def _facts(job: ContrastiveJob, info: ModelInfo, config: Any, exported: int) -> 
         recipe=card.recipe(order, job.options.result(), exported, info.temperature),
         step=exported,
         figures={name: value for name, value in measured.items() if name.startswith("heldout_")},
-        heldout=0 if job.heldout is None else read_manifest(job.heldout).rows,
+        heldout=heldout,
         data=None if job.pairs is None else card.Data.of(job.pairs),
     )
 

@@ -13,14 +13,13 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModel, PreTrainedModel
 
 from cpt_ray.errors import UserError
-from cpt_ray.model.decoder import context_of, inner_of, text_config, text_decoder, width_of
+from cpt_ray.model.decoder import context_of, inner_of, text_config, width_of
 from cpt_ray.model.delimiters import ADDED
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.weights import config_of
-from cpt_ray.train.flops import FORWARD, TRAINING, weights_of
+from cpt_ray.train.flops import FORWARD, TRAINING, weights_of, without_memory
 from cpt_ray.train.options import PlanOptions, TrainOptions, check_engine
 
 GB = 1e9
@@ -79,7 +78,8 @@ def make_plan(options: PlanOptions, model: ModelOptions, train: TrainOptions) ->
             where="plan.cluster.devices",
             fix=f"use plan.batch_size={nearest}, or a number of devices that divides the batch",
         )
-    config, shape = _shape(options, model)
+    config = config_of(model, options.vocabulary)
+    shape = without_memory(config, model)
     parameters = sum(p.numel() for p in shape.parameters())
     longest = max(options.max_x_tokens, options.max_y_tokens) + ADDED
     context = context_of(config)
@@ -167,15 +167,6 @@ def check_chunk(options: TrainOptions, config: Any, tokens: int, where: str) -> 
             where=f"{where}.chunk_tokens",
             fix=f"lower it to {fits:,} at most, or set gradient_checkpointing=true",
         )
-
-
-def _shape(options: PlanOptions, model: ModelOptions) -> tuple[Any, PreTrainedModel]:
-    """The configuration, and a model without memory."""
-    config = config_of(model, options.vocabulary)
-    # A package for faster attention need not be installed where a plan is made; it changes no count.
-    kernel = {"attn_implementation": "eager"} if model.attention == "eager" else {}
-    with torch.device("meta"):
-        return config, text_decoder(AutoModel.from_config(config, **kernel))
 
 
 def _memory(

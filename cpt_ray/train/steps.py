@@ -27,7 +27,7 @@ from cpt_ray.model.precision import AUTO, Shape
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.pairs.batches import BatchReader
 from cpt_ray.progress import progress
-from cpt_ray.train.checkpoint import Checkpoints, Kind, precision_in
+from cpt_ray.train.checkpoint import Checkpoints, Kind, precision_in, steps_in
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, make_engine
 from cpt_ray.train.faster import faster
@@ -55,7 +55,13 @@ class Job:
 
 def job_identity(order: Manifest, model: ModelOptions) -> str:
     """Of a job on the batches of `order` from the first weights of `model`, which are known by content, not by path."""
-    return f"{order.digest}/{weights_identity(model.init)}/{canonical(model.result())}"
+    first = "new" if model.init == "new" else weights_identity(model.init)  # a folder may be called that, too
+    return f"{order.digest}/{first}/{canonical(model.result())}"
+
+
+def finished_in(scratch: str) -> int:
+    """Steps that a killed run, whose checkpoints are in `scratch`, goes on after."""
+    return steps_in(os.path.join(scratch, CHECKPOINTS))
 
 
 class Opened(NamedTuple):

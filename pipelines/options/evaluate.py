@@ -23,7 +23,7 @@ class PipelineOptions(Options):
 
     cluster: ClusterOptions = ClusterOptions()
     trained: str = Field(description="the trained model's folder, or one of sentence-transformers")
-    initial: str | None = Field(None, description="the weights it started from, measured beside it")
+    initial: str | None = Field(None, description="the weights it started from, a folder or hub id, measured beside it")
     pairs: str | None = Field(None, description="a pairs artifact; its held-out part is searched")
     candidates: CandidateOptions = CandidateOptions()
     suite: SuiteOptions = SuiteOptions()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from pathlib import Path
 
 import aiohttp
+import pytest
 import torch
 from torch import nn
 
 from cpt_ray.compat.aiohttp import ask_once
-from cpt_ray.compat.mlflow import hands_over_as_given
+from cpt_ray.compat.mlflow import everywhere, hands_over_as_given
 from cpt_ray.compat.obstore import store_of
 from cpt_ray.compat.ray import inner, started_too_slowly, unwrapped, user_error, worker_failures
 from cpt_ray.compat.torch import attention_by_matrices, is_weight, move_buffers
@@ -38,6 +40,24 @@ def test_mlflow_hands_over_what_it_was_given() -> None:
     assert hasattr(type(fresh), "_is_signature_from_type_hint"), "MLflow's signature no longer has this switch"
     assert hands_over_as_given(fresh)._is_signature_from_type_hint
     assert "_is_signature_from_type_hint" in inspect.getsource(PyFuncModel), "pyfunc no longer looks at it"
+
+
+@pytest.mark.parametrize("environment", [None, "sqlite:///of-the-user.db"])
+def test_mlflow_is_pointed_elsewhere_and_back(environment: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stays: neither in the process nor in the environment that later ones inherit."""
+    from mlflow import get_tracking_uri
+    from mlflow.tracking._tracking_service import utils
+
+    monkeypatch.setattr(utils, "_tracking_uri", None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    before = get_tracking_uri()
+    with everywhere("sqlite:///elsewhere.db"):
+        assert get_tracking_uri() == "sqlite:///elsewhere.db"
+    assert get_tracking_uri() == before
+    assert utils._tracking_uri is None, "MLflow keeps its tracking URI elsewhere"
+    assert os.environ.get("MLFLOW_TRACKING_URI") == environment
 
 
 def test_obstore_gives_the_store_behind_its_file_system(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from cpt_ray.artifacts import Ledger, build, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.encoder import collate
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import (
+    existing,
     load_backbone,
     load_language_model,
     load_tokenizer,
@@ -26,6 +28,7 @@ from cpt_ray.model.weights import (
     save_language_model,
     weights_identity,
 )
+from cpt_ray.train.steps import job_identity
 from tests.model.written import write_model
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
@@ -97,6 +100,25 @@ def test_weights_are_known_by_their_content(folder: str, tmp_path: Path) -> None
     (one / "model.safetensors").write_bytes(weights)
     assert weights_identity(str(one)) != before
     assert weights_identity("openai/some-model") == "openai/some-model"
+
+
+def test_a_folder_called_new_is_what_it_holds(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not new weights, whose figures would stand for those of the folder. Where new weights are meant, it does not count."""
+    shutil.copytree(folder, tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    trained = Embedder("new")
+    np.testing.assert_array_equal(Embedder("new", untrained=trained.info).embed(TEXTS, "x"), trained.embed(TEXTS, "x"))
+    assert existing("new").init == str(tmp_path / "new")
+    order = read_manifest(_order(tmp_path))
+    with_folder = job_identity(order, SMALL)
+    shutil.rmtree(tmp_path / "new")
+    assert job_identity(order, SMALL) == with_folder
+
+
+def _order(tmp_path: Path) -> str:
+    with build(str(tmp_path / "order"), step="order", version=1, params={}) as work:
+        work.publish(Ledger.of("pairs", read=1, kept=1), rows=1)
+    return str(tmp_path / "order")
 
 
 def test_the_sides_differ(folder: str) -> None:

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cpt_ray.artifacts import Ledger, build, read_manifest, read_table, run_flow, store
 from cpt_ray.cluster import ClusterOptions
+from cpt_ray.compat.mlflow import everywhere
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.model.embedder import Embedder
@@ -454,12 +455,8 @@ def test_a_registered_model_is_the_one_that_was_trained(model: str, pairs: str, 
     assert {told.dataset.digest for told in run.inputs.dataset_inputs} == {
         read_manifest(f"{out}/model_{name}").digest for name in ("batches", "heldout")
     }
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    with everywhere(uri):
         loaded = mlflow.pyfunc.load_model("models:/toy-code@champion")
-    finally:
-        mlflow.set_tracking_uri(before)
     for side in ("x", "y"):
         np.testing.assert_allclose(loaded.predict(WORDS[:3], params={"side": side}), want[best][side], atol=1e-6)
     weights = [path for path in Path(out, "mlartifacts").rglob("*.safetensors") if not path.is_symlink()]
@@ -471,9 +468,6 @@ def test_a_registered_model_is_the_one_that_was_trained(model: str, pairs: str, 
     code = text[text.index("import sqlite3") : text.index("```", text.index("import sqlite3"))]
     code = code.replace("/old/outputs/", f"{out}/").replace("/new/outputs/", f"{moved}/")
     exec(code.replace("outputs/mlflow.db", f"{moved}/mlflow.db"), {})
-    mlflow.set_tracking_uri(f"sqlite:///{moved}/mlflow.db")
-    try:
+    with everywhere(f"sqlite:///{moved}/mlflow.db"):
         loaded = mlflow.pyfunc.load_model("models:/toy-code@champion")
-    finally:
-        mlflow.set_tracking_uri(before)
     np.testing.assert_allclose(loaded.predict(WORDS[:3]), want[best]["x"], atol=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,7 +16,7 @@ from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.train.options import PretrainOptions, TrainOptions
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.options import CrawlOptions
-from pipelines import config, demo, pretrain, sweep, train
+from pipelines import config, demo, evaluate, pretrain, sweep, train
 
 HOW = {"workers": 4, "elastic_workers": 8, "engine": "reference", "zero_stage": 3, "reduce": "chunk", "compile": True}
 HOW |= {"offload": True, "gradient_checkpointing": True, "portable_checkpoints": True, "checkpoint_every": 7}
@@ -28,6 +28,11 @@ class _Asked(Exception):
     """Carries the parameters of a build instead of opening it."""
 
 
+def published(path: str) -> SimpleNamespace:
+    """Stands for a manifest."""
+    return SimpleNamespace(digest=path, step="toy", version=1, params={}, inputs={}, extra={"batches": 1})
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Calls `make` and returns a fingerprint of the parameters that it asks `build` for."""
@@ -37,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(Stage, "build", build)
     for pipeline in (pretrain, sweep, train):
-        monkeypatch.setattr(pipeline, "read_manifest", lambda path: SimpleNamespace(digest=path))
+        monkeypatch.setattr(pipeline, "read_manifest", published)
         monkeypatch.setattr(pipeline, "weights_identity", lambda init: "weights")
         monkeypatch.setattr(pipeline, "settle", lambda options, *rest, **more: (options, {}))
 
@@ -58,6 +63,7 @@ def test_a_demo_from_a_hub_id_is_of_one_commit(monkeypatch: pytest.MonkeyPatch, 
         [f"cluster.outputs={tmp_path}", "initial.model.init=owner/name", "initial.model.revision=v1"],
     )
     monkeypatch.setattr("cpt_ray.model.weights.commit_of", lambda name, revision: {"v1": commit}[revision])
+    monkeypatch.setattr(demo.doctor, "summary", lambda options: options.initial.model.init)
     monkeypatch.setattr(demo, "connect", lambda cluster: nullcontext({}))
     monkeypatch.setattr(demo, "Tracked", lambda *arguments: nullcontext())
 
@@ -68,6 +74,33 @@ def test_a_demo_from_a_hub_id_is_of_one_commit(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(_Asked) as found:
         demo.run(options)
     assert found.value.args == (f"owner/name@{commit}", None)
+
+
+def test_what_is_evaluated_from_a_hub_id_is_of_one_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Search and suite alike; where the revision moves, it is another evaluation."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "cpt_ray.json").touch()
+    commits = iter(("a" * 40, "b" * 40))
+    seen: list[Any] = []
+    monkeypatch.setattr("cpt_ray.model.weights.commit_of", lambda name, revision: next(commits))
+    monkeypatch.setattr(evaluate, "make", lambda path, pairs, model, initial, *_: seen.append(initial) or Told())
+    monkeypatch.setattr(evaluate, "make_suite", lambda path, tasks, model, initial, *_: seen.append(initial) or Told())
+    for name in ("print_search", "print_suite", "print_artifacts"):
+        monkeypatch.setattr(evaluate, name, lambda *_: None)
+    monkeypatch.setattr(evaluate.reads, "check_options", lambda *_: None)
+    task = {"kind": "candidates", "pairs": "pairs"}
+    options = evaluate.PipelineOptions(
+        trained=str(tmp_path / "model"), initial="owner/name", pairs="pairs", suite={"tasks": [task]}
+    )
+    for _ in range(2):
+        evaluate.run(options)
+    assert seen == [f"owner/name@{letter * 40}" for letter in "aabb"]
+
+
+class Told:
+    """Stands for a manifest."""
+
+    extra: ClassVar[dict[str, Any]] = {"search": {}, "intervals": {}, "rows": []}
 
 
 def test_a_model_is_what_it_is_however_it_was_trained(asked: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.sweep.run import TrialsFailed, run_sweep
 from cpt_ray.sweep.trials import Setting, Trial, known_trials
 from cpt_ray.train.options import TrainOptions
-from tests.sweep.toy import BATCHES, COMMON, SIZES, SMALL, SWEEP, TRAIN, TRIALS, Heard, Unlucky
+from tests.sweep.toy import BATCHES, COMMON, SIZES, SMALL, SWEEP, TRAIN, TRIALS, Heard, Unlucky, materialised
 
 
 def test_every_trial_sees_equally_many_examples() -> None:
@@ -49,6 +50,28 @@ def test_a_sweep_goes_on_by_trial(given: dict[str, Any]) -> None:
     again = run_sweep(SWEEP, COMMON, **given, on_metrics=lambda trial: lambda step, _: trained.append(trial.name))
     assert not trained
     assert again == results
+
+
+def test_a_finished_sweep_takes_more_trials_and_more_examples(given: dict[str, Any], tmp_path: Path) -> None:
+    """A further temperature trains its trials alone. Twice the examples: every trial goes on after its last step, and its
+    metrics are those of before, continued."""
+    told: list[tuple[str, int]] = []
+    told_by = {"on_metrics": lambda trial: lambda step, _: told.append((trial.name, step))}
+    common = Setting(TRAIN.model_copy(update={"schedule": "constant", "warmup": 0.0}), BATCHES, SMALL)
+    run_sweep(SWEEP, common, **given)
+    more = SWEEP.model_copy(update={"over": {"batches": SIZES, "train": {"temperature": [0.05, 0.5, 0.1]}}})
+    first = {one.trial.name: one.metrics for one in run_sweep(more, common, **given, **told_by)}
+    assert {name for name, _ in told} == {"batch_size-8-temperature-0.1", "batch_size-16-temperature-0.1"}
+    told.clear()
+    longer, further = more.model_copy(update={"examples": 64}), materialised(tmp_path, 64)
+    other = Setting(common.train.model_copy(update={"learning_rate": 1e-4}), BATCHES, SMALL)
+    with pytest.raises(UserError, match=r"4 steps .* cannot go on to 8.*train.learning_rate"):
+        run_sweep(longer, other, **further)
+    results = run_sweep(longer, common, **further, **told_by)
+    for one in results:
+        before = 32 // one.trial.batch_size
+        assert [step for name, step in told if name == one.trial.name] == list(range(before + 1, 2 * before + 1))
+        assert one.metrics[: before + 1] == first[one.trial.name]
 
 
 def test_how_and_where_it_runs_trains_nothing_again_and_another_model_does(given: dict[str, Any]) -> None:

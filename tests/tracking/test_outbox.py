@@ -162,6 +162,25 @@ def test_what_is_refused_holds_nothing_up_and_is_kept(tmp_path: Path) -> None:
     assert (kept["call"], kept["values"], kept["error"]) == ("params", {"a": 1}, "no such parameter")
 
 
+def test_what_a_refused_report_speaks_of_is_kept_with_it(tmp_path: Path) -> None:
+    class Picky(Store):
+        def send(self, batch: Sequence[Message]) -> None:
+            if batch[0]["call"] == "artifact":
+                raise Refused("no such run")
+            super().send(batch)
+
+    box = Outbox(str(tmp_path / "waiting"), ABOUT, Picky().connect)
+    ReportedRun(box, "a", "train").figure(Figure(), "figures/loss.png")
+    (tmp_path / "own.txt").write_text("the user's file")
+    ReportedRun(box, "b", "train").artifact(str(tmp_path / "own.txt"))
+    assert box.close() == 0
+    assert _left(tmp_path / "waiting") == []
+    figure, own = [json.loads(line)["path"] for line in (tmp_path / "waiting" / REFUSED).read_text().splitlines()]
+    assert Path(figure).read_bytes().startswith(b"\x89PNG")
+    assert Path(figure).name == "loss.png"
+    assert own == str(tmp_path / "own.txt")
+
+
 def test_a_full_disk_here_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be kept is still sent."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from cpt_ray.compat.mlflow import everywhere
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 from cpt_ray.tracking.mlflow import KEY, PARENT, TrackedRun, Tracker, provenance_tags
@@ -183,8 +184,8 @@ def test_a_model_is_logged_once_with_its_figures_and_its_run(tracker: Tracker, t
     }
     assert [output.model_id for output in client.get_run(run.id).outputs.model_outputs] == [logged.model_id]
     assert client.get_run(run.id).info.status == "FINISHED"
-    mlflow.set_tracking_uri(tracker.uri)
-    model = mlflow.pyfunc.load_model("models:/cpt-once@best")
+    with everywhere(tracker.uri):
+        model = mlflow.pyfunc.load_model("models:/cpt-once@best")
     assert model.predict(["text"]) == "w"
     assert model.metadata.model_id == logged.model_id
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cpt_ray.artifacts import Ledger, parquet
-from cpt_ray.artifacts.store import build
+from cpt_ray.artifacts.store import build, read_manifest
 from cpt_ray.train import card
 from cpt_ray.train.loop import train_model
 from cpt_ray.train.options import TrainOptions
@@ -101,6 +101,18 @@ def test_every_export_has_its_card(written: Any, tmp_path: Path) -> None:
     assert figures["MRR"] == f"{result.metrics[-1]['heldout_mrr']:.3f}"
     assert "each of 64 held-out x" in text
     assert written("two", pairs=str(tmp_path / "pairs"))[0] == text
+
+
+def test_the_card_counts_the_pairs_that_the_figures_are_of(
+    corpus: dict[str, str], tokenizer: str, tmp_path: Path
+) -> None:
+    """Held-out figures are of batch 0, however many batches the held-out order has."""
+    held = read_manifest(corpus["batches"])
+    assert held.rows > held.params["batch_size"]
+    options = TrainOptions(workers=0, engine="reference", precision="fp32", chunk_tokens=256, steps=1)
+    places = {"out": str(tmp_path / "model"), "scratch": str(tmp_path / "scratch")}
+    train_model(options, SMALL, batches=corpus["batches"], heldout=corpus["batches"], tokenizer=tokenizer, **places)
+    assert f"each of {held.params['batch_size']} held-out x" in Path(places["out"], card.NAME).read_text()
 
 
 def test_without_pairs_the_card_says_so(written: Any) -> None:

@@ -146,6 +146,27 @@ def test_pairs_whose_answer_the_model_does_not_find_are_dropped_by_name(nearest:
     assert mine(pairs, x, y, options)[0].num_rows == 60
 
 
+def test_another_right_answer_that_is_nearer_drops_no_pair() -> None:
+    """Pairs 0 to 3 ask the same, pair 5 is a duplicate of 4: each finds one of its right answers first. Of pair 6, which
+    asks something else, the wrong one before its answer counts."""
+    pairs, *_ = documents(60)
+    y = np.eye(60, dtype=np.float32)
+    x = y.copy()
+    x[:4] = y[0] + 0.2 * y[1] + 0.1 * y[2] + 0.05 * y[3]
+    x[4] = x[5] = y[5] + 0.5 * y[4]
+    x[6] = y[7] + 0.5 * y[6]
+    keys = {"x_hash": pairs["x_hash"].to_pylist(), "cluster": pairs["cluster"].to_pylist()}
+    keys["x_hash"][:4], keys["cluster"][4:6] = [1000] * 4, [2000] * 2
+    for name, values in keys.items():
+        pairs = pairs.set_column(pairs.column_names.index(name), name, pa.array(values, pa.uint64()))
+    kept, ledger = mine(pairs, x, y, MineOptions(count=1, first=0, last=59, margin=100, consistent=1))
+    assert set(pairs["pair_id"].to_pylist()) - set(kept["pair_id"].to_pylist()) == {"document 6"}
+    assert ledger.check("test").units["pairs"].dropped["inconsistent"] == 1
+    hard = {row["pair_id"]: row["hard_hash"][0] for row in kept.to_pylist()}
+    assert not {hard[f"document {number}"] for number in range(4)} & {0, 1, 2, 3}
+    assert not {hard["document 4"], hard["document 5"]} & {4, 5}
+
+
 def test_mining_does_not_depend_on_the_order_of_the_rows() -> None:
     pairs, x, y = documents(60)
     order = np.random.default_rng(1).permutation(60)
