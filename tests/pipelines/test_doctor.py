@@ -9,7 +9,9 @@ import pytest
 from cpt_ray import machine
 from cpt_ray.errors import UserError
 from cpt_ray.machine import Finding
-from pipelines import cli, doctor
+from cpt_ray.model.precision import Choice, Shape
+from pipelines import cli, config, doctor
+from pipelines.options.demo import PipelineOptions as Demo
 
 
 @pytest.fixture
@@ -37,6 +39,26 @@ def test_the_minutes_are_those_of_the_readme() -> None:
     total = re.search(r"^([\d.]+) minutes, peak memory", text, re.MULTILINE)
     assert total is not None
     assert pytest.approx(float(total[1]) - trained, abs=0.1) == doctor.OTHER_MINUTES
+
+
+@pytest.mark.parametrize(
+    ("logits", "layer", "minutes"),
+    [((6_800, 18_800), (50_000, 148_000), 10.7), ((6_800, 340), (50_000, 5_400), 15.1)],
+    ids=["bf16", "no bf16"],
+)
+def test_the_whole_is_said_as_it_was_seen(
+    logits: tuple[float, float], layer: tuple[float, float], minutes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make run` on two CPUs of an AMD EPYC, as it is and without its bf16 instructions: what the probe finds there gives the
+    minutes that were seen, within a fifth."""
+
+    def found(shape: Shape, *_: object) -> Choice:
+        fp32, bf16 = logits if shape.vocabulary else layer
+        return Choice("bf16" if bf16 > fp32 else "fp32", fp32, bf16)
+
+    monkeypatch.setattr("cpt_ray.model.precision.measured", found)
+    said = doctor.precision(config.load("demo", Demo))[-1].says
+    assert float(said.split()[1]) == pytest.approx(minutes, rel=0.2)
 
 
 @pytest.mark.usefixtures("without_ray")
