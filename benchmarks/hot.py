@@ -2,8 +2,8 @@
 (`--documents 100000 1000000`; `--copies 100000`).
 
 *group*: all documents are pages of one host and hold the same menu. *cluster*: so many copies of one text, of which every
-second has two words of its own, among as many other documents of many hosts. Beside each stands the same number of documents
-of many hosts, without copies.
+second has two words of its own, among twice as many other documents of many hosts. Beside each stands the same number of
+documents of many hosts, without copies.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def run(folder: str, cpus: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, nargs="*", default=[100_000, 1_000_000], help="of one host")
-    parser.add_argument("--copies", type=int, nargs="*", default=[100_000], help="of one text, among as many others")
+    parser.add_argument(
+        "--copies", type=int, nargs="*", default=[100_000], help="of one text, among twice as many others"
+    )
     parser.add_argument("--no-even", action="store_true", help="without the same number of many hosts beside each")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--one", metavar="FOLDER", help=argparse.SUPPRESS)
@@ -116,8 +118,9 @@ def main() -> None:
     for count in given.documents:
         cases += [(f"{count:,} of one host", count, 0, 1), (f"{count:,} of {count // 100:,}", count, 0, count // 100)]
     for count in given.copies:
-        hosts = 2 * count // 100
-        cases += [(f"{count:,} copies of one", 2 * count, count, hosts), ("none of them copies", 2 * count, 0, hosts)]
+        # A third of a host's pages: half of them would be its furniture.
+        hosts, every = 3 * count // 100, 3 * count
+        cases += [(f"{count:,} copies in {every:,}", every, count, hosts), (f"no copies in {every:,}", every, 0, hosts)]
     table = Table("documents", "kept", "pairs", "clean s", "clusters s", "pairs s", "CPU s", "driver MB", "worker MB")
     rows = {}
     for name, count, copies, hosts in cases[:: 2 if given.no_even else 1]:
@@ -131,7 +134,8 @@ def main() -> None:
         peak = [f"{row[who]:,.0f}" for who in ("cpu", "driver_mb", "worker_mb")]
         table.add_row(name, f"{row['kept']:,}", f"{row['pairs']:,}", *steps, *peak)
     Console(width=140).print(table)
-    RESULT.write_text(json.dumps({"machine": machine(), "cases": rows}, indent=2) + "\n")
+    kept = json.loads(RESULT.read_text())["cases"] if RESULT.exists() else {}
+    RESULT.write_text(json.dumps({"machine": machine(), "cases": kept | rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from cpt_ray.artifacts.places import Changed, put_over, read, remove
+from cpt_ray.artifacts.places import Changed, put_over, read, remove_file
 from cpt_ray.errors import UserError
 
 log = logging.getLogger("cpt_ray")
@@ -60,7 +60,7 @@ class Lease:
         self._thread.join()
         there = read(self._fs, self.name)
         if there is not None and json.loads(there[0])["holder"] == self._holder["holder"]:
-            remove(self._fs, self.name)
+            remove_file(self._fs, self.name)
 
     def _content(self) -> bytes:
         self._beats += 1

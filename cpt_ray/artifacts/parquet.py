@@ -76,11 +76,12 @@ def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.T
 
 
 def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
-    """One shard per row group: {"path", "group"}."""
+    """One shard per row group: {"path", "group", "rows"}."""
     found = []
     for name in files:
         with opened(name) as file:
-            found += [{"path": name, "group": group} for group in range(file.num_row_groups)]
+            for group in range(file.num_row_groups):
+                found.append({"path": name, "group": group, "rows": file.metadata.row_group(group).num_rows})
     return found
 
 

@@ -101,9 +101,19 @@ def remove(fs: AbstractFileSystem, name: str) -> None:
     bucket, key = store
     with reaching(name):
         below = [found["path"] for chunk in obstore.list(bucket, prefix=f"{key}/") for found in chunk]
-        for paths in (key, below):  # many in one request, where the bucket can
-            with suppress(FileNotFoundError):
-                obstore.delete(bucket, paths)
+        with suppress(FileNotFoundError):
+            obstore.delete(bucket, below or key)  # many in one request, where the bucket can
+
+
+def remove_file(fs: AbstractFileSystem, name: str) -> None:
+    """Remove what is known to be a file, if it is there: in a bucket one request."""
+    if (store := store_of(fs, name)) is None:
+        remove(fs, name)
+        return
+    import obstore
+
+    with reaching(name), suppress(FileNotFoundError):
+        obstore.delete(*store)
 
 
 def link(source: str | Path, target: str | Path) -> None:

@@ -50,7 +50,7 @@ from cpt_ray.artifacts.manifest import (
     identity_of,
     software,
 )
-from cpt_ray.artifacts.places import Changed, clear_cut, locate, put_over, read, remove, renames, write
+from cpt_ray.artifacts.places import Changed, clear_cut, locate, put_over, read, remove, remove_file, renames, write
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 
@@ -219,9 +219,10 @@ class Work:
         places = {file.place for file in self.manifest.files}
         for file in before.files if before else ():
             if file.place not in places:
-                remove(fs, posixpath.join(target, file.place))
-        for only_for_resuming in (SCRATCH, IDENTITY):
-            remove(fs, posixpath.join(locate(self.path)[1], only_for_resuming))
+                remove_file(fs, posixpath.join(target, file.place))
+        own = locate(self.path)[1]
+        remove(fs, posixpath.join(own, SCRATCH))
+        remove_file(fs, posixpath.join(own, IDENTITY))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 from cpt_ray.artifacts import parquet, read_manifest
 from cpt_ray.artifacts.parquet import read_slice, slices_of
 from cpt_ray.artifacts.store import read_table
+from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.nearest import top_k
 from cpt_ray.serve import index as built
@@ -76,8 +77,6 @@ def test_parts_are_found_as_one_matrix(
 @pytest.mark.parametrize("kind", [Exact(rows_per_part=9), Hnsw(rows_per_part=9)])
 def test_workers_do_not_show(publish: Callable[..., str], model_folder: str, tmp_path: Path, kind: Kind) -> None:
     """In this process, and in one, two and four of Ray's; blank texts have no vector, and rows stand by their own."""
-    import ray
-
     table = functions(0, 50)
     code = [None if i % 11 == 3 else text for i, text in enumerate(table["code"].to_pylist())]
     source = publish("functions", table.set_column(table.schema.get_field_index("code"), "code", [code]))
@@ -91,13 +90,8 @@ def test_workers_do_not_show(publish: Callable[..., str], model_folder: str, tmp
 
     found = [made("here")]
     for workers in (1, 2, 4):
-        ray.init(
-            "local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20
-        )
-        try:
+        with connect(ClusterOptions(cpus=workers)):
             found.append(made(f"workers-{workers}"))
-        finally:
-            ray.shutdown()
     assert found[0] == found[1] == found[2] == found[3]
     assert (
         read_index(str(tmp_path / "here")).rows["function_id"].to_pylist() == read_table(embeddings)["key"].to_pylist()
