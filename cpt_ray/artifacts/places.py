@@ -27,6 +27,12 @@ BUCKETS = ("s3", "gs", "az")
 """Schemes that obstore opens."""
 CUT = ".tmp"
 """Ending of a file that is being written, or was when its writer died."""
+ADDRESSES = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""The variables that name another server of a scheme than its cloud's, the first that is set."""
 ATTEMPTS = 6
 """Conditional writes of which nothing is known, but that they left no trace: obstore sends those once."""
 
@@ -210,7 +216,8 @@ def _bucket(scheme: str) -> Any:
     from obstore.fsspec import FsspecStore
 
     # An endpoint of one's own, such as a server on this network, may be without TLS; the variable says so itself.
-    plain = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")).startswith("http://")
+    told = next((os.environ[name] for name in ADDRESSES[scheme] if name in os.environ), "")
+    plain = told.startswith("http://")
     opened: Any = FsspecStore
     return opened(scheme, client_options={"allow_http": plain})
 
