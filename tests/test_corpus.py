@@ -53,6 +53,8 @@ def test_the_examples_run_and_their_documents_are_those_of_the_command(tmp_path,
         assert pairs.manifest.rows > 0
         found = sorted(row["characters"] for row in lengths.take_all())  # type: ignore[attr-defined]
         assert found == sorted(map(len, pairs.table(["y"])["y"].to_pylist()))
+        frame, sides, rows = (names[name] for name in ("frame", "sides", "rows"))  # by other readers
+        assert len(frame) == sum(count for _, count in sides) == rows.count() == pairs.manifest.rows  # type: ignore[arg-type, attr-defined, union-attr]
         assert isinstance(code_pairs, cpt_ray.Artifact)
         (pair,) = code_pairs.table(["x", "y"]).to_pylist()
         assert pair["x"].startswith("Read a date as people write it")
