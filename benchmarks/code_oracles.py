@@ -84,24 +84,17 @@ def _doxygen(folder: Path) -> Found:
                 parts = [member.find(name) for name in ("briefdescription", "detaileddescription")]
                 text = " ".join(" ".join(part.itertext()) for part in parts if part is not None)
                 if text.strip() and at.get("bodyfile") == at.get("file"):
-                    found[Path(at.get("file", "")).name, "".join((member.findtext("name") or "").split())] = text
+                    name = "".join((member.findtext("name") or "").split())
+                    name = name if name.startswith("operator") else name.partition("<")[0]  # Get<T> of C#
+                    found[Path(at.get("file", "")).name, name] = text
     return found
 
 
 def _syn(folder: Path) -> Found:
-    """rustc's syntax as the crate syn has it, built anew in a folder of its own."""
+    """The crate syn, built in a folder of its own."""
     with tempfile.TemporaryDirectory() as target:
-        words = (
-            "cargo",
-            "run",
-            "-q",
-            "--locked",
-            "--target-dir",
-            target,
-            "--manifest-path",
-            str(HERE / "rust/Cargo.toml"),
-        )
-        return _lines(*words, "--")(folder)
+        manifest = str(HERE / "rust" / "Cargo.toml")
+        return _lines("cargo", "run", "-q", "--target-dir", target, "--manifest-path", manifest, "--")(folder)
 
 
 def _has(*names: str) -> bool:
@@ -142,7 +135,7 @@ def ours(language: str, folder: Path) -> tuple[Found, Counter[str]]:
             functions[f"{file.name} {name}"] += 1
             where = None if one.nested and not grammar.inner else documentation(one, data, grammar)
             text = where.text(data, grammar) if where else None
-            if text is not None:
+            if text is not None and text.strip():
                 found[file.name, name] = doc.clean(text)
     return found, functions
 

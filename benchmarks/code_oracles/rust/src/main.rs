@@ -1,44 +1,57 @@
-//! The documented functions of a folder's files as rustc's own syntax (crate syn) has them, a line of JSON each.
+//! The documented functions of a folder's files as the crate syn reads Rust, a line of JSON each.
 
 use std::{env, fs};
-use syn::visit::{self, Visit};
+use syn::visit::Visit;
 
 struct Docs<'a> {
     file: &'a str,
+}
+
+/// A string of JSON.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for one in text.chars() {
+        match one {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(one);
+            }
+            one if (one as u32) < 32 => out.push_str(&format!("\\u{:04x}", one as u32)),
+            one => out.push(one),
+        }
+    }
+    out + "\""
 }
 
 impl Docs<'_> {
     fn show(&self, name: &syn::Ident, attributes: &[syn::Attribute]) {
         let lines: Vec<String> = attributes
             .iter()
-            .filter_map(|one| match &one.meta {
-                syn::Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-                    syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
-                    _ => None,
-                },
+            .filter(|one| one.path.is_ident("doc"))
+            .filter_map(|one| match one.parse_meta() {
+                Ok(syn::Meta::NameValue(syn::MetaNameValue { lit: syn::Lit::Str(text), .. })) => Some(text.value()),
                 _ => None,
             })
             .collect();
         if !lines.is_empty() {
-            println!("{}", serde_json::json!({"file": self.file, "name": name.to_string(), "doc": lines.join("\n")}));
+            let (name, doc) = (quoted(&name.to_string()), quoted(&lines.join("\n")));
+            println!("{{\"file\": {}, \"name\": {name}, \"doc\": {doc}}}", quoted(self.file));
         }
     }
 }
 
+/// What stands inside of functions is not looked at.
 impl<'ast> Visit<'ast> for Docs<'_> {
     fn visit_item_fn(&mut self, node: &'ast syn::ItemFn) {
-        self.show(&node.sig.ident, &node.attrs); // what stands in a function is not looked at
-    }
-    fn visit_impl_item_fn(&mut self, node: &'ast syn::ImplItemFn) {
         self.show(&node.sig.ident, &node.attrs);
     }
-    fn visit_trait_item_fn(&mut self, node: &'ast syn::TraitItemFn) {
+    fn visit_impl_item_method(&mut self, node: &'ast syn::ImplItemMethod) {
+        self.show(&node.sig.ident, &node.attrs);
+    }
+    fn visit_trait_item_method(&mut self, node: &'ast syn::TraitItemMethod) {
         if node.default.is_some() {
             self.show(&node.sig.ident, &node.attrs);
         }
-    }
-    fn visit_file(&mut self, node: &'ast syn::File) {
-        visit::visit_file(self, node);
     }
 }
 
