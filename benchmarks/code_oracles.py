@@ -3,7 +3,8 @@
     python benchmarks/code_oracles.py [FOLDER ...]
 
 takes up to MOST_BYTES of every language from the folders, or from the packages of benchmarks/code.py, and asks those
-tools that are on PATH: javac (DocTrees), go (go/ast), php with php-parser, ruby with YARD, jsdoc (`jsdoc -X`), doxygen, syn.
+tools that are on PATH: javac (DocTrees), go (go/ast), php with php-parser, ruby with YARD, jsdoc (`jsdoc -X`), doxygen, cargo
+(syn), and node with scalameta-parsers on NODE_PATH.
 A function of a file counts once, by its name; only implemented ones are compared, before any filter of ours. `text` is the
 share of the functions that both find documented whose first words are the same.
 """
@@ -110,6 +111,7 @@ ORACLES: dict[str, tuple[str, Callable[[], bool], Callable[[Path], Found]]] = {
     "c": ("doxygen", lambda: _has("doxygen"), _doxygen),
     "cpp": ("doxygen", lambda: _has("doxygen"), _doxygen),
     "csharp": ("doxygen", lambda: _has("doxygen"), _doxygen),
+    "scala": ("scalameta", lambda: _has("node") and "NODE_PATH" in os.environ, _lines("node", str(HERE / "docs.js"))),
     "rust": ("syn", lambda: _has("cargo"), _syn),
 }
 

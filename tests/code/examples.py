@@ -273,7 +273,7 @@ CSHARP: list[Place] = [
         "A.Open",
     ),
     ("class A {\n  §\n  public A(int x) : base(x) { }\n}\n", "A.A"),
-    ("class A {\n  §\n  ~A() { Close(); }\n}\n", "A.A"),
+    ("class A {\n  §\n  ~A() { Close(); }\n}\n", "A.~A"),
     ("class A {\n  §\n  public static A operator +(A x, A y) { return x; }\n}\n", "A.operator+"),
     ("static class A {\n  §\n  public static int Open(this string x) { return 1; }\n}\n", "A.Open"),
     ("namespace N.M {\n  class A {\n    §\n    void Open() { Close(); }\n  }\n}\n", "N.M.A.Open"),

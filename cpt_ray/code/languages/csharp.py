@@ -9,7 +9,9 @@ from cpt_ray.code.markup import xmldoc
 
 
 def names(node: Node, source: bytes) -> tuple[str, ...]:
-    """Operators and indexers have no name of their own."""
+    """Operators and indexers have no name of their own, and a destructor has its class's."""
+    if node.type == "destructor_declaration":
+        return (f"~{text_of(node.child_by_field_name('name'), source)}",)
     if node.type == "operator_declaration":
         return (f"operator{text_of(node.child_by_field_name('operator'), source)}",)
     return {"indexer_declaration": ("this[]",), "conversion_operator_declaration": ("operator",)}.get(node.type, ())

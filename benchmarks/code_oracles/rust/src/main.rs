@@ -33,7 +33,7 @@ impl Docs<'_> {
                 _ => None,
             })
             .collect();
-        if !lines.is_empty() {
+        if lines.iter().any(|line| !line.trim().is_empty()) {
             let (name, doc) = (quoted(&name.to_string()), quoted(&lines.join("\n")));
             println!("{{\"file\": {}, \"name\": {name}, \"doc\": {doc}}}", quoted(self.file));
         }
