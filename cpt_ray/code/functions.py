@@ -292,9 +292,18 @@ def _function(definition: Definition, source: bytes, grammar: Grammar, options: 
         return "code_too_long"
     if sum(1 for _ in islice(_WRITTEN_LINE.finditer(code), options.min_code_lines)) < options.min_code_lines:
         return "code_too_short"
+    return Text(docstring, summary, code, _signature(definition, found, code, source, grammar))
+
+
+def _signature(definition: Definition, found: Documentation, code: str, source: bytes, grammar: Grammar) -> str:
+    """The beginning of `code` up to its body; "" where that is not known."""
     body = body_of(definition.node, grammar)
-    signature = code_without(definition, found, source, body.start_byte) if body else ""
-    return Text(docstring, summary, code, signature if code.startswith(signature) else "")
+    if body is None:
+        return ""
+    head = source[definition.first.start_byte : body.start_byte].decode().strip()
+    if not code.startswith(head):  # of several lines, or with the documentation in it
+        head = code_without(definition, found, source, body.start_byte)
+    return head if code.startswith(head) else ""
 
 
 def _masked(
