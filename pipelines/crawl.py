@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import posixpath
 from contextlib import nullcontext
 
-from cpt_ray.artifacts import Manifest
+from cpt_ray.artifacts import Manifest, read_manifest
 from cpt_ray.cluster import connect
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.crawl import crawl as crawl_pages
@@ -33,6 +33,8 @@ def run(options: PipelineOptions) -> Manifest:
 def make(path: str, web: CrawlOptions, *, resolve: dict[str, str] | None = None, source: str = "") -> Manifest:
     """The archive at `path`; `source` is the digest of the site where it is known: another site is crawled anew."""
     inputs: dict[str, str | Manifest] = {"site": source} if source else {}
+    for number, earlier in enumerate(web.previous):
+        inputs[f"previous {number}"] = read_manifest(earlier)
     with CRAWL.build(path, params=web, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest

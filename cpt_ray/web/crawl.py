@@ -55,10 +55,12 @@ from cpt_ray.web.pace import TRY_AGAIN, Pace
 from cpt_ray.web.robots import AGENT, CLOSED, Robots, robots
 from cpt_ray.web.rounds import Kind, Letter, News, Ready, shard_of, walk
 from cpt_ray.web.url import Origin, Scope, join, normalise, origin
-from cpt_ray.web.warc import Exchange, SegmentWriter, complete_segments, read_exchange, segments
+from cpt_ray.web.warc import Exchange, SegmentWriter, captures, complete_segments, read_exchange, segments
 
 log = logging.getLogger("cpt_ray")
 
+UNCHANGED = "not_modified"
+"""The outcome of a page that an earlier crawl has, and of which the server says that it is the same."""
 _ROBOTS_REDIRECTS = 5
 _FOREIGN_QUERY = re.compile(r"\?[^\"'\s<>]*[^\x00-\x7f]")
 
@@ -69,7 +71,7 @@ def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | Non
     `resolve` maps host names to "address:port" in place of DNS. It says where a site is to be found this time and is no
     part of what is crawled; the address needs permission like any other. The ledger's units are "sitemaps" and "urls":
     every distinct URL seen is kept (a page in the archive) or dropped with a reason. Raises UserError for options that
-    cannot work. More than one shard needs a Ray session.
+    cannot work. More than one shard needs a Ray session. What `options.previous` names are `inputs` of the work.
     """
     site = Site(options, _seeds(options), Permission(options.allow_private), dict(resolve or {}))
     fs, folder = locate(work.path)
@@ -241,6 +243,9 @@ class Shard:
         """Read the archive, and greet the hosts of the seeds."""
         o = self.options
         self.recorded = {group.url: group for group in self.writer.recover() if self._is_mine(group.url)}
+        # Of several captures of a page the latest counts.
+        known = (one for folder in o.previous for one in captures(locate(folder)[1]) if self._is_mine(one.group.url))
+        self.earlier = {one.group.url: one for one in sorted(known, key=lambda one: one.date)}
         limits = Limits(o.timeout, o.max_bytes)
         resolver = GuardedResolver(self.site.permission, self.site.resolve, ThreadedResolver())
         concurrency = -(-o.concurrency // self.of)
@@ -341,9 +346,11 @@ class Shard:
         exchange = await self._exchange(url, "page")
         self.outcomes[exchange.outcome] += 1
         self.pages += 1
-        self.failed_pages += exchange.outcome not in ("fetched", "redirect")
+        self.failed_pages += exchange.outcome not in ("fetched", "redirect", UNCHANGED)
         if exchange.outcome == "redirect":
             return _redirect(exchange)
+        if exchange.outcome == UNCHANGED:
+            exchange = read_exchange(self.earlier[url].group)
         return _Result(links=self._links(exchange)) if exchange.outcome == "fetched" else _Result()
 
     def _links(self, exchange: Exchange) -> set[str]:
@@ -563,7 +570,10 @@ class Shard:
             async with self.pace.turn(host) as turn:
                 if self.pace.gave_up(host):
                     return given_up, None
-                exchange = await self.fetcher.fetch(url, kind, turn.answered)
+                earlier = self.earlier.get(url) if kind == "page" else None
+                exchange = await self.fetcher.fetch(url, kind, turn.answered, earlier and earlier.conditions)
+                if earlier is not None and exchange.status == HTTPStatus.NOT_MODIFIED:
+                    exchange = replace(exchange, outcome=UNCHANGED, earlier=earlier)
                 wait = self.pace.heard(turn, exchange, attempt)
             self.requests += 1
             if exchange.outcome != STALE:  # every time one kept connection fewer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -51,11 +51,13 @@ class Fetcher:
     def __init__(self, session: aiohttp.ClientSession, permission: Permission, limits: Limits) -> None:
         self._session, self._permission, self._limits = session, permission, limits
 
-    async def fetch(self, url: str, kind: str, answered: Callable[[], None]) -> Exchange:
+    async def fetch(
+        self, url: str, kind: str, answered: Callable[[], None], conditions: Mapping[str, str] | None = None
+    ) -> Exchange:
         """The exchange for a normalised URL; `kind` ("page", "sitemap", "robots") says which media types are wanted.
 
         Of a robots.txt the first `LONGEST` bytes are read; a page of more than `max_bytes` is "too_large", a sitemap of
-        ten times as many. `answered` is called when a good answer begins.
+        ten times as many. `answered` is called when a good answer begins. `conditions` are headers more of the request.
         """
         started = datetime.now(UTC)
         host = origin(url).host
@@ -64,7 +66,7 @@ class Fetcher:
         kept = _Kept()
         try:
             async with self._session.get(
-                URL(url, encoded=True), allow_redirects=False, trace_request_ctx=kept
+                URL(url, encoded=True), allow_redirects=False, trace_request_ctx=kept, headers=conditions
             ) as response:
                 if response.status < 400:
                     answered()  # else the host may ask for patience, and is not asked before that is known

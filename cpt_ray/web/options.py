@@ -152,6 +152,11 @@ class CrawlOptions(Options):
     """What to crawl, and how politely."""
 
     seeds: tuple[str, ...] = Field(default=(), description="URLs to start from")
+    previous: How[tuple[str, ...]] = Field(
+        default=(),
+        description="earlier crawls: their pages are asked for only if they are others now (ETag, Last-Modified), and links"
+        " of those that are not followed as they were; not_modified, a revisit record",
+    )
     contact: How[str] = Field(
         default="", description="e-mail or URL by which a site's owner reaches you; goes into the User-Agent"
     )

@@ -35,6 +35,8 @@ OPEN = ".open"
 SEGMENT = re.compile(r"crawl-(?:(\d+)of(\d+)-)?(\d{5,})\.warc\.gz")
 PATIENCE = 60.0
 """Seconds that a writer of a crawl that is over may take to die."""
+NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
+"""The profile of a revisit record whose page the server did not send again (WARC 1.1, section 6.7.3)."""
 _GZIP_LEVEL = 6
 _BLOCK = 1 << 20
 
@@ -45,7 +47,7 @@ class Exchange:
 
     `status` is 0 without an answer. `request` are the bytes sent, `headers` and `body` those received: names and values
     in order, a character a byte (Latin-1), and the body dechunked, otherwise as sent. `attempts` is how often the URL
-    was asked for.
+    was asked for. `earlier` is the capture that a server said is still the page ("not_modified").
     """
 
     url: str
@@ -59,6 +61,7 @@ class Exchange:
     address: str = ""
     version: str = "HTTP/1.1"
     attempts: int = 1
+    earlier: Earlier | None = None
 
     def header(self, name: str) -> str:
         """The first header of that (lower-case) name, "" if there is none."""
@@ -78,6 +81,22 @@ class Committed(NamedTuple):
     offset: int
     end: int
     attempts: int = 1
+
+
+class Earlier(NamedTuple):
+    """A capture of an earlier crawl: its record's id and date, what the server called its version, and where it stands."""
+
+    record: str
+    date: str
+    etag: str
+    modified: str
+    group: Committed
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Request headers that ask for the page only if it is another one (RFC 9110 section 13.1)."""
+        named = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
+        return {name: value for name, value in named.items() if value}
 
 
 class SegmentWriter:
@@ -243,6 +262,26 @@ def read_exchange(group: Committed) -> Exchange:
     return Exchange(group.url, group.outcome, datetime.now(UTC), status, "", pairs, body, attempts=group.attempts)
 
 
+def captures(folder: str) -> Iterator[Earlier]:
+    """The pages of a finished crawl of which the server named a version."""
+    for path in segments(folder):
+        said: tuple[bytes, bytes, int] | None = None
+        for offset, end, data in _members(path):
+            headers, _, block = data.partition(b"\r\n\r\n")
+            kind = _field(headers, b"WARC-Type")
+            if kind == "response":
+                said = headers, block.partition(b"\r\n\r\n")[0], offset
+            elif kind == "metadata":
+                if said is not None and _field(block, b"outcome") == "fetched":
+                    etag, modified = (_field(said[1], name) for name in (b"ETag", b"Last-Modified"))
+                    record, date, url = (
+                        _field(said[0], name) for name in (b"WARC-Record-ID", b"WARC-Date", b"WARC-Target-URI")
+                    )
+                    if etag or modified:
+                        yield Earlier(record, date, etag, modified, Committed(url, "fetched", path, said[2], end))
+                said = None
+
+
 def _members(path: str) -> Iterator[tuple[int, int, bytes]]:
     """(offset, end, content) of each whole gzip member from the front of a file."""
     with open(path, "rb") as source:
@@ -280,9 +319,18 @@ def _records(exchange: Exchange) -> Iterator[bytes]:
             lines.append(f"{prefix}{name}: {value}".encode("latin-1"))
         lines.append(b"Content-Length: %d" % len(exchange.body))
         answer = b"\r\n".join(lines) + b"\r\n\r\n" + exchange.body
+        kind = "response"
         fields = about | {"WARC-Payload-Digest": _digest(exchange.body)}
+        if exchange.earlier is not None:
+            kind = "revisit"
+            fields = about | {
+                "WARC-Profile": NOT_MODIFIED,
+                "WARC-Refers-To": exchange.earlier.record,
+                "WARC-Refers-To-Target-URI": exchange.url,
+                "WARC-Refers-To-Date": exchange.earlier.date,
+            }
         fields |= {"WARC-IP-Address": exchange.address} if exchange.address else {}
-        response, data = _record("response", exchange.started, "application/http; msgtype=response", answer, fields)
+        response, data = _record(kind, exchange.started, "application/http; msgtype=response", answer, fields)
         yield data
         fields = about | {"WARC-Concurrent-To": response}
         yield _record("request", exchange.started, "application/http; msgtype=request", exchange.request, fields)[1]

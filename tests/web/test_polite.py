@@ -290,3 +290,28 @@ def test_sitemaps_of_a_sick_host_are_read_in_the_end(run_crawl: Crawl, tmp_path:
     assert counts(manifest) == (3, 3, {})
     maps = manifest.balance.units["sitemaps"]
     assert (maps.read, maps.kept, dict(maps.dropped)) == (2, 2, {})
+
+
+@pytest.mark.slow
+def test_twenty_hosts_and_a_thousand_pages(run_crawl: Crawl) -> None:
+    """Zero violations in the hosts' own log: of what is disallowed, of the delay, of requests at once, retries included."""
+    names = [f"h{i}.example" for i in range(20)]
+
+    def answer(asked: Asked) -> bytes:
+        if asked.path == "/robots.txt":
+            return ok("User-agent: *\nDisallow: /private\nDisallow: /*?\n", "Content-Type: text/plain")
+        if asked.path.endswith("7") and asked.before == 0:
+            return status(503)
+        number = int(asked.path[1:] or 0)
+        more = [f"/{n}" for n in range(7 * number + 1, 7 * number + 8) if n < 50]
+        return ok(links(*more, "/private/x", f"/{number}?again=1"))
+
+    with serve_raw(answer, keep_alive=True) as site:
+        manifest = run_crawl(site, **hosts(site, *names), delay=0.1, per_host=2, concurrency=32, sitemaps=False)
+    assert counts(manifest) == (20 * (50 + 1 + 50), 1000, {"robots": 20 * 51})
+    assert not [asked for asked in site.asked if "private" in asked.path or "?" in asked.path]
+    for name in names:
+        assert min(site.distances(name)) >= 0.1
+        assert site.most_at_once[name] <= 2
+    waits = sorted(distance for name in names for distance in site.distances(name))
+    print(f"\n{len(site.asked)} requests to {len(names)} hosts, {len(waits)} distances, the least {waits[0]:.4f} s")
