@@ -203,14 +203,20 @@ def _of_code(pairs: Iterable[Row], functions: Mapping[str, Row], rows: Made) -> 
         function = functions[pair["x_doc"]]
         of_group[function["group"], function["version"]].append(pair)
     for (group, version), several in sorted(of_group.items()):
-        paths = {functions[pair["x_doc"]]["path"] for pair in several}
-        where = repositories.get(group) or (next(iter(repositories.values())) if len(repositories) == 1 else None)
-        if where is not None:
-            place, contents = f"{where[0]}", _of_repository(where[0], where[1], (group, version), paths, options)
-        else:
-            place, contents = f"{group} {version}, installed", _of_distribution(group, version, paths)
+        again: dict[str, tuple[str, str | None]] = {}
+        left = sorted(several, key=lambda pair: (pair["path"], pair["x_start"]))
+        for place, contents in _sources((group, version), {pair["path"] for pair in left}, repositories, options):
+            for pair in left:
+                function = functions[pair["x_doc"]]
+                problem = _mined_again(pair, function, contents.get(function["path"]), options)
+                if problem is None or pair["pair_id"] not in again:
+                    again[pair["pair_id"]] = place, problem
+            left = [pair for pair in left if again[pair["pair_id"]][1] is not None]
+            if not left:
+                break
         for pair in sorted(several, key=lambda pair: (pair["path"], pair["x_start"])):
             function = functions[pair["x_doc"]]
+            place, problem = again[pair["pair_id"]]
             places = {
                 "repository": place,
                 "commit or version": version,
@@ -219,7 +225,19 @@ def _of_code(pairs: Iterable[Row], functions: Mapping[str, Row], rows: Made) -> 
                 "function": f"{function['qualname']} ({function['function_id']})",
                 "licence": function["licence"],
             }
-            yield Traced(pair, places, _mined_again(pair, function, contents.get(function["path"]), options))
+            yield Traced(pair, places, problem)
+
+
+def _sources(
+    of: tuple[str, str], paths: Collection[str], repositories: Mapping[str, Sequence[str]], options: MineOptions
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Where the files of a group and version may stand, and what stands there: first what has the group's name, then what
+    holds repositories by their names, as a Parquet does."""
+    for name in sorted(repositories, key=lambda name: name != of[0]):
+        path, commit = repositories[name]
+        unnamed = name == of[0] or len(repositories) == 1
+        yield path, _of_repository(path, commit, of, unnamed, paths, options)
+    yield f"{of[0]} {of[1]}, installed", _of_distribution(*of, paths)
 
 
 def _mined_again(pair: Row, function: Row, data: bytes | None, options: MineOptions) -> str | None:
@@ -237,14 +255,17 @@ def _mined_again(pair: Row, function: Row, data: bytes | None, options: MineOpti
 
 
 def _of_repository(
-    path: str, commit: str, of: tuple[str, str], paths: Collection[str], options: MineOptions
+    path: str, commit: str, of: tuple[str, str], unnamed: bool, paths: Collection[str], options: MineOptions
 ) -> dict[str, bytes]:
-    """Files by their paths; where a tree holds several repositories, those `of` one alone (its group and version)."""
+    """Files by their paths; where a tree holds several repositories, those `of` one alone (its group and version), and where
+    it names none, all if it is what is meant (`unnamed`)."""
     with opened(path, commit) as tree:
         wanted = [
             entry
             for entry in tree.entries()
-            if entry.path in paths and entry.reason is None and (entry.origin is None or entry.origin[:2] == of)
+            if entry.path in paths
+            and entry.reason is None
+            and (unnamed if entry.origin is None else entry.origin[:2] == of)
         ]
         return {
             entry.path: data for entry, data in tree.contents(wanted, options.max_file_bytes) if isinstance(data, bytes)

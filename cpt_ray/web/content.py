@@ -234,28 +234,30 @@ def _declared_within(body: bytes) -> str | None:
 
 
 def decode(body: bytes, declared: str | None) -> str:
-    """The text of an HTML body: by BOM, the declared charset, <meta charset>, then detection. Never fails.
+    """The text of an HTML body in its `encoding`. Never fails.
 
     Undecodable bytes become U+FFFD, one by one: a bad byte makes no other encoding of a page. The result can always be
     written as UTF-8.
     """
-    for mark, name in (
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
-        if body.startswith(mark):
-            return _decode(body, name)
-    return _decode(body, declared or _declared_within(body) or _detected(body))
-
-
-def _decode(body: bytes, name: str) -> str:
+    name = encoding(body, declared)
     try:
         text = body.decode(name, "replace")
         # Of UTF-8 no half of a surrogate pair comes; of other encodings one might.
         return text if name.startswith("utf-8") else text.encode("utf-8", "replace").decode()
     except (LookupError, UnicodeError):
         return body.decode("utf-8", "replace")
+
+
+def encoding(body: bytes, declared: str | None) -> str:
+    """The codec of an HTML body: by BOM, the declared charset, <meta charset>, then detection. Python may not have it."""
+    for mark, name in (
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
+        if body.startswith(mark):
+            return name
+    return declared or _declared_within(body) or _detected(body)
 
 
 def _detected(body: bytes) -> str:

@@ -36,7 +36,6 @@ from typing import Any, NamedTuple
 from aiohttp import ClientSession
 from aiohttp.resolver import ThreadedResolver
 from fsspec.implementations.local import LocalFileSystem
-from resiliparse.parse.encoding import detect_encoding
 
 from cpt_ray import __version__
 from cpt_ray.addresses import Permission
@@ -46,7 +45,7 @@ from cpt_ray.cluster import Gone, actors
 from cpt_ray.errors import UserError
 from cpt_ray.progress import Bar, progress
 from cpt_ray.web.addresses import GuardedResolver
-from cpt_ray.web.content import BodyError, charset, decode, trap, unpack
+from cpt_ray.web.content import BodyError, charset, decode, encoding, trap, unpack
 from cpt_ray.web.fetch import STALE, Fetcher, Limits, session
 from cpt_ray.web.frontier import Found, Frontier
 from cpt_ray.web.links import nofollow, page_links, redirect_target, sitemap_links
@@ -362,11 +361,7 @@ class Shard:
         html = decode(body, declared)
         if not html or trap(html) is not None:
             return set()
-        name = (
-            _codec(declared or detect_encoding(body, from_html_meta=True) or "utf-8")
-            if _FOREIGN_QUERY.search(html)
-            else "utf-8"
-        )
+        name = _codec(encoding(body, declared)) if _FOREIGN_QUERY.search(html) else "utf-8"
         return page_links(html, exchange.url, charset=name, left_out=self.left_out)
 
     def _add_links(self, results: Mapping[str, _Result], found: Mapping[str, Found]) -> None:

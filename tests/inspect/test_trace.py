@@ -158,6 +158,37 @@ def test_files_of_one_path_in_two_repositories_of_one_parquet(tmp_path: Path) ->
     assert [one.problem for one in found] == [None] * 3
 
 
+def test_a_parquet_of_repositories_among_several_sources(tmp_path: Path) -> None:
+    """What stands in a Parquet is read again there, also beside a folder and another Parquet with the same path, and with a
+    repository of the folder's name."""
+
+    def code(name: str) -> str:
+        return f'def {name}(x):\n    """Return {name} of the rectangle."""\n    y = x\n    return y\n'
+
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    (folder / "a.py").write_text(code("inside"))
+    paths = [folder]
+    for number, rows in enumerate(([("o/one", "area"), ("shapes", "outside")], [("o/two", "around")])):
+        columns = {
+            "content": [code(n) for _, n in rows],
+            "path": ["a.py"] * len(rows),
+            "repo_name": [r for r, _ in rows],
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"stack{number}.parquet")
+        paths.append(tmp_path / f"stack{number}.parquet")
+    steps = Steps()
+    shards = code_pairs.repository_shards([RepositoryOptions(path=str(path)) for path in paths], steps.mine)
+    for wanted in code_pairs.flow(str(tmp_path / "out"), shards, code_pairs.mine_listed_shard, steps):
+        wanted.make()
+    path = str(tmp_path / "out" / "code_pairs")
+    found = {one.pair["y"]: one for one in trace(path, read_table(path)["pair_id"].to_pylist())}
+    assert [one.problem for one in found.values()] == [None] * 4
+    for name, where in (("inside", 0), ("area", 1), ("outside", 1), ("around", 2)):
+        (one,) = (one for y, one in found.items() if f"def {name}(" in y)
+        assert one.places["repository"] == str(paths[where])
+
+
 def test_command_prints_the_way(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And its exit code says whether the text is still there."""
     path = str(corpus / "text_pairs")

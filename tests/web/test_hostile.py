@@ -292,13 +292,15 @@ def test_pages_that_ask_not_to_be_followed(run_crawl: Crawl) -> None:
 
 
 def test_queries_go_out_in_the_charset_of_the_page(run_crawl: Crawl) -> None:
-    """Declared by header, by element, or not at all but in UTF-8."""
+    """Declared by header, by element, by a mark that outweighs the header, or not at all: the charset that the page is read in."""
 
     def answer(asked: Asked) -> bytes:
         link = '<a href="/s?q=мир">x</a>' + "<p>Слова на русском языке, чтобы было видно кодировку.</p>" * 3
         pages = {
             "/robots.txt": NONE,
-            "/": ok(links("/header", "/meta", "/utf8")),
+            "/": ok(links("/header", "/meta", "/utf8", "/mark", "/silent")),
+            "/mark": ok("\ufeff" + link.replace("/s", "/4"), "Content-Type: text/html; charset=windows-1251"),
+            "/silent": ok(link.replace("/s", "/5").encode("cp1251")),
             "/header": ok(link.replace("/s", "/1").encode("cp1251"), "Content-Type: text/html; charset=windows-1251"),
             "/meta": ok(("<meta charset=koi8-r>" + link.replace("/s", "/2")).encode("koi8-r")),
             "/utf8": ok(link.replace("/s", "/3")),
@@ -307,7 +309,8 @@ def test_queries_go_out_in_the_charset_of_the_page(run_crawl: Crawl) -> None:
 
     with serve_raw(answer) as site:
         run_crawl(site, sitemaps=False)
-    assert {"/1?q=%EC%E8%F0", "/2?q=%CD%C9%D2", "/3?q=%D0%BC%D0%B8%D1%80"} <= set(site.paths())
+    utf8 = {f"/{n}?q=%D0%BC%D0%B8%D1%80" for n in (3, 4)}
+    assert {"/1?q=%EC%E8%F0", "/2?q=%CD%C9%D2", "/5?q=%EC%E8%F0"} | utf8 <= set(site.paths())
 
 
 def test_tls_that_fails_closes_the_site(run_crawl: Crawl) -> None:
