@@ -2,7 +2,7 @@
 delay, 16 requests at once, every page archived. Run as `make bench-crawl`; Scrapy runs in the peers' environment (`make
 bench-env`), or in that of `--peers PYTHON`.
 
-The pages are those of `wcxb` of 20 to 80 kB, again and again, each with links to ten more. CPU time is that of the whole
+The pages are some of `wcxb`, of 20 to 80 kB, again and again, each with links to ten more. CPU time is that of the whole
 process from its start; the server is another one.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -30,17 +31,21 @@ RESULT = HERE / "results" / "crawl.json"
 DATA = HERE.parents[1] / "shared" / "data" / "web" / "wcxb" / "pages.warc.gz"
 BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 AT_ONCE = 16
+_BODY = re.compile(rb"<body[^>]*>", re.I)
+_OTHERWISE = re.compile(rb"<base[\s>]|nofollow|<link[^>]+canonical", re.I)
 
 
 def lay_out(root: Path, source: Path, pages: int) -> int:
     """Write so many pages, page n with links to pages 10 n + 1 to 10 n + 10; returns their bytes."""
-    bodies = [r.body for r in read_archive(str(source)) if r.kind == "response" and 20_000 < len(r.body) < 80_000]
+    real = [r.body for r in read_archive(str(source)) if r.kind == "response" and 20_000 < len(r.body) < 80_000]
+    # Without those that ask not to be followed, or say that their links belong elsewhere.
+    bodies = [b for b in real if _BODY.search(b) and not _OTHERWISE.search(b)]
     (root / "p").mkdir(parents=True)
     (root / "robots.txt").write_text("User-agent: *\nDisallow: /private/\n")
     size = 0
     for n in range(pages):
         links = "".join(f'<li><a href="/p/{m}.html">{m}</a>' for m in range(10 * n + 1, min(10 * n + 11, pages)))
-        body = bodies[n % len(bodies)] + f"<ul>{links}</ul>".encode()
+        body = _BODY.sub(rb"\g<0>" + f"<ul>{links}</ul>".encode(), bodies[n % len(bodies)], count=1)
         (root / ("index.html" if n == 0 else f"p/{n}.html")).write_bytes(body)
         size += len(body)
     return size
