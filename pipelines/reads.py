@@ -12,6 +12,9 @@ from typing import Any
 from cpt_ray.artifacts import read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
+from cpt_ray.serve.following import indexes_at
+
+from .config import at
 
 
 def check_options(reads: Mapping[str, str], options: Options) -> None:
@@ -37,6 +40,9 @@ def check(key: str, kind: str, value: str) -> None:
             raise UserError(error.what, where=where, fix=error.fix) from error
         if kind == "pairs" and "split" not in columns:
             raise UserError("this is no pairs artifact", where=where, fix="give one, such as outputs/demo/code_pairs")
+    elif kind == "index":
+        with at(key, value):
+            indexes_at(value)
     elif kind == "file":
         if "://" not in value and not Path(value).is_file():
             raise UserError("there is no such file", where=where, fix="give the path of a file")

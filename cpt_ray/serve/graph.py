@@ -7,7 +7,8 @@ int8 all sums are of whole numbers, so its bytes are the same on every machine t
 matrix is, so that an index may be larger than memory.
 
 int8: all vectors by one factor, the largest of their values being 127; a query by its own. Either leaves the order as it is,
-but for rounding, which the scores by the matrix undo among what was found.
+but for rounding, which the scores by the matrix undo among what was found. binary: the signs alone, by the number that
+differ: an eighth of int8's room, and a search has to keep more in view (`breadth`) to find as many.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ADDED_AT_ONCE = 4096
 ASKED = 256
 """Vectors whose neighbours are looked up to measure recall."""
 NEAREST = 10
-SHORT = {"int8": "i8", "float16": "f16", "float32": "f32"}
+SHORT = {"int8": "i8", "float16": "f16", "float32": "f32", "binary": "b1"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class GraphIndex(Index):
         k = min(k, len(self.vectors))
         top_k(queries, self.vectors[:1], 1)  # the same refusals
         graph, wanted = self.graph, min(max(self.breadth, k), len(self.vectors))
-        asked = _narrow(queries, None) if graph.dtype.name == "I8" else np.ascontiguousarray(queries)
+        values = next(name for name, short in SHORT.items() if short == graph.dtype.name.lower())
+        asked = _narrow(queries, values, None)
         graph.expansion_search = max(self.breadth, k)  # type: ignore[misc]
         matches: Any = graph.search(asked, wanted, threads=len(os.sched_getaffinity(0)))
         keys = matches.keys.reshape(len(queries), -1)
@@ -81,11 +83,11 @@ class GraphIndex(Index):
 def build(folder: str, vectors: np.ndarray, *, values: str, links: int, breadth: int) -> None:
     """Write the graph of `vectors` (N, D) into `folder`."""
     largest = max((float(np.abs(part).max()) for part in _parts(vectors)), default=1.0)
-    graph = Graph(ndim=vectors.shape[1], metric="ip", dtype=SHORT[values], connectivity=links, expansion_add=breadth)
+    metric = "hamming" if values == "binary" else "ip"
+    graph = Graph(ndim=vectors.shape[1], metric=metric, dtype=SHORT[values], connectivity=links, expansion_add=breadth)
     at = 0
     for part in _parts(vectors):
-        narrow = _narrow(part, largest) if values == "int8" else np.array(part, np.float32)
-        graph.add(np.arange(at, at + len(part)), narrow, threads=1)
+        graph.add(np.arange(at, at + len(part)), _narrow(part, values, largest), threads=1)
         at += len(part)
     graph.save(os.path.join(folder, GRAPH))
 
@@ -108,8 +110,12 @@ def _parts(vectors: np.ndarray) -> list[np.ndarray]:
     return [vectors[at : at + ADDED_AT_ONCE] for at in range(0, len(vectors), ADDED_AT_ONCE)]
 
 
-def _narrow(vectors: np.ndarray, largest: float | None) -> np.ndarray:
-    """int8, the value `largest` being 127; None: the largest of each row."""
-    wide = np.asarray(vectors, np.float32)
+def _narrow(vectors: np.ndarray, values: str, largest: float | None) -> np.ndarray:
+    """As the graph takes them. int8: the value `largest` is 127, None: the largest of each row; binary: signs, in bytes."""
+    wide = np.array(vectors, np.float32)
+    if values == "binary":
+        return np.packbits(wide > 0, axis=1)
+    if values != "int8":
+        return wide
     most = np.abs(wide).max(axis=1, keepdims=True) if largest is None else np.float32(largest)
     return np.rint(wide * (127 / np.maximum(most, np.finfo(np.float32).tiny))).astype(np.int8)

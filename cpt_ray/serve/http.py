@@ -47,6 +47,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.options import Side
 from cpt_ray.serve import openai
 from cpt_ray.serve.batching import Batcher, Embedded, Model
+from cpt_ray.serve.following import Following
 from cpt_ray.serve.indexes import Index
 from cpt_ray.serve.metrics import CONTENT_TYPE, Metrics
 from cpt_ray.serve.openai import Refused
@@ -92,9 +93,16 @@ class Endpoint:
     """What the routes share: model, index, limits and counts."""
 
     def __init__(
-        self, model: Model, index: Index | None, options: HttpOptions, name: str, metrics: Metrics | None = None
+        self,
+        model: Model,
+        index: Index | Following | None,
+        options: HttpOptions,
+        name: str,
+        metrics: Metrics | None = None,
     ) -> None:
-        self.model, self.index, self.options, self.name = model, index, options, name
+        self._followed = index if isinstance(index, Following) else None
+        self.index: Index | None = index.index if isinstance(index, Following) else index
+        self.model, self.options, self.name = model, options, name
         self.metrics, self.started = metrics or Metrics(), int(time.time())
         self.batcher = Batcher(
             model,
@@ -106,7 +114,7 @@ class Endpoint:
         self.metrics.watch(lambda: self.batcher.waiting)
         self.searcher = ThreadPoolExecutor(1, "search")
         self.spelled = None if options.token_ids is None else spelling(options.token_ids)
-        self._planes: list[Plane | None] = []  # the map, once it was asked for
+        self._plane_of: tuple[Index, Plane | None] | None = None  # the map, once it was asked for
         self.few = min(10, options.max_answers)  # answers where nobody says how many
         self.calls = [
             Call(
@@ -133,7 +141,7 @@ class Endpoint:
         ]
 
     async def health(self, _: Request) -> Response:
-        rows = self.index.rows.num_rows if self.index is not None else 0
+        rows = index.rows.num_rows if (index := await self._look()) is not None else 0
         return _json({"status": "ok", "dimension": self.model.dimension, "rows": rows})
 
     async def counts(self, _: Request) -> Response:
@@ -147,7 +155,7 @@ class Endpoint:
         return Response(text, headers=PAGE, media_type="text/html; charset=utf-8")
 
     async def map(self, _: Request) -> Response:
-        if (index := self.index) is None or (plane := await self._plane(index)) is None:
+        if (index := await self._look()) is None or (plane := await self._plane(index)) is None:
             raise Refused(404, "there is no index, or one without a map")
         shown = [
             {"at": point.tolist(), "where": answer.where, "name": answer.name, "group": answer.row.get("group")}
@@ -193,12 +201,12 @@ class Endpoint:
     async def search(self, request: Request) -> Response:
         body = await self._read(request, openai.SearchRequest)
         self._known(body.model)
-        answers, made = await self._search(request, body.query, body.k or self.few)
+        answers, made, index = await self._search(request, body.query, body.k or self.few)
         data = [{"object": "answer", "index": at, **_shown(answer)} for at, answer in enumerate(answers)]
         found = {"object": "list", "data": data, "model": body.model or self.name, "usage": openai.usage(made.tokens)}
-        if body.map and self.index is not None and (plane := await self._plane(self.index)) is not None:
+        if body.map and (plane := await self._plane(index)) is not None:
             found["at"] = plane.place(made.vectors)[0].tolist()
-            vectors = self.index.vectors_of(np.array([answer.number for answer in answers], np.int64))
+            vectors = index.vectors_of(np.array([answer.number for answer in answers], np.int64))
             for shown, place in zip(data, plane.place(np.asarray(vectors)), strict=True):
                 shown["at"] = place.tolist()
         return _json(found | ({"truncated": True} if made.cut else {}))
@@ -208,7 +216,7 @@ class Endpoint:
         count = request.query_params.get("k", str(self.few))
         if not (count.isascii() and count.isdecimal()):
             raise Refused(400, f"k is a number from 1 to {most}")
-        answers, made = await self._search(request, query, int(count[:9]))
+        answers, made, _ = await self._search(request, query, int(count[:9]))
         shown = [{key: value for key, value in _shown(answer).items() if key in SHORT} for answer in answers]
         return _json({"query": query, "answers": shown, **_truncated(made)})
 
@@ -222,9 +230,16 @@ class Endpoint:
         made = await self._waited(request, self.batcher.embed(body.texts, body.side))
         return _json({"dimension": self.model.dimension, "vectors": made.vectors.tolist(), **_truncated(made)})
 
-    async def _search(self, request: Request, query: str, k: int) -> tuple[list[Answer], Embedded]:
-        """The answers, and what became of the query."""
-        if (index := self.index) is None:
+    async def _look(self) -> Index | None:
+        """The index as it stands now."""
+        if self._followed is not None:
+            loop = asyncio.get_running_loop()
+            self.index = await loop.run_in_executor(self.searcher, self._followed.look)
+        return self.index
+
+    async def _search(self, request: Request, query: str, k: int) -> tuple[list[Answer], Embedded, Index]:
+        """The answers, what became of the query, and the index that was searched."""
+        if (index := await self._look()) is None:
             raise Refused(404, "this endpoint has no index")
         if not 1 <= k <= self.options.max_answers:
             raise Refused(400, f"k is a number from 1 to {self.options.max_answers}", "k")
@@ -232,10 +247,10 @@ class Endpoint:
             raise Refused(413, f"the query has {len(query)} characters; at most {self.options.max_characters}", "query")
         check_query(query, self.options.max_characters)
 
-        async def work() -> tuple[list[Answer], Embedded]:
+        async def work() -> tuple[list[Answer], Embedded, Index]:
             made = await self.batcher.embed([query], "x")
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self.searcher, lambda: nearest(made.vectors, index, k)), made
+            return await loop.run_in_executor(self.searcher, lambda: nearest(made.vectors, index, k)), made, index
 
         return await self._waited(request, work())
 
@@ -243,9 +258,9 @@ class Endpoint:
         """The map, found when it is first asked for."""
 
         def find() -> Plane | None:
-            if not self._planes:
-                self._planes.append(plane_of(index))
-            return self._planes[0]
+            if self._plane_of is None or self._plane_of[0] is not index:
+                self._plane_of = (index, plane_of(index))
+            return self._plane_of[1]
 
         return await asyncio.get_running_loop().run_in_executor(self.searcher, find)
 
@@ -303,7 +318,12 @@ class Endpoint:
 
 
 def make_app(
-    model: Model, index: Index | None, options: HttpOptions, *, name: str = "cpt-ray", metrics: Metrics | None = None
+    model: Model,
+    index: Index | Following | None,
+    options: HttpOptions,
+    *,
+    name: str = "cpt-ray",
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """The application; `index` None leaves searching out (404). `name` is the model's in /v1."""
     endpoint = Endpoint(model, index, options, name, metrics)

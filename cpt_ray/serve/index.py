@@ -36,11 +36,12 @@ from cpt_ray.artifacts.store import read_table as read_artifact
 from cpt_ray.errors import UserError
 from cpt_ray.kinds import kinds
 from cpt_ray.serve.embed import EMBED, shards_of_source
+from cpt_ray.serve.following import STEP, indexes_at
 from cpt_ray.serve.indexes import VECTORS, Index, Kind
 from cpt_ray.serve.indexes.exact import Exact
 from cpt_ray.serve.joined import join
 
-INDEX = Stage("index", version=4, unit="vectors", reads=("key", "vector"))
+INDEX = Stage(STEP, version=4, unit="vectors", reads=("key", "vector"))
 ROWS = "rows.arrow"
 PIECE = 1 << 16
 """Vectors that are read at a time, at most."""
@@ -99,9 +100,13 @@ def check_columns(source: str, columns: Sequence[str]) -> None:
         raise UserError(f"no column {named} in {source}", where="columns", fix=f"of these: {', '.join(there)}")
 
 
-def read_index(path: str) -> Index:
-    """Open a published index as its manifest says. UserError for a kind that is not here, for a file that is gone, and for
-    an index of an earlier version."""
+def read_index(place: str) -> Index:
+    """Open a published index, or those of a folder as one (serve/following.py), as their manifests say. UserError for a kind
+    that is not here, for a file that is gone, for an index of an earlier version, and for vectors of several models."""
+    return join([_read(path) for path in indexes_at(place)])
+
+
+def _read(path: str) -> Index:
     manifest = read_manifest(path)
     known = kinds("cpt_ray.serve.indexes")
     again = "make it again with `cpt-ray embed`"

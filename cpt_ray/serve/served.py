@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -32,22 +33,31 @@ class Served(Options):
 def open_index(at: str, trained: str, device: Device, precision: Inference) -> tuple[Index, Embedder]:
     """The index and the model that made it. UserError where another one did."""
     from cpt_ray.model.embedder import Embedder  # seconds, so only when it is known what is to be opened
+
+    return opener(trained)(at), Embedder(trained, device=device, precision=precision)
+
+
+def opener(trained: str) -> Callable[[str], Index]:
+    """What opens the index at a place. UserError where another model than that of the folder `trained` made it."""
     from cpt_ray.model.weights import weights_identity
     from cpt_ray.serve.index import read_index
 
-    opened = read_index(at)
-    opened.check_model(weights_identity(trained), f"trained={trained}")
-    return opened, Embedder(trained, device=device, precision=precision)
+    model = weights_identity(trained)
+
+    def opened(at: str) -> Index:
+        index = read_index(at)
+        index.check_model(model, f"trained={trained}")
+        return index
+
+    return opened
 
 
 def application(served: Served, metrics: Metrics | None = None) -> Starlette:
-    """The endpoint, with the model loaded; what it counts, it counts in `metrics`."""
+    """The endpoint, with the model loaded; the index is followed, and what is counted is counted in `metrics`."""
     from cpt_ray.model.embedder import Embedder
+    from cpt_ray.serve.following import Following
     from cpt_ray.serve.http import make_app
 
-    index: Index | None
-    if served.index is None:
-        index, embedder = None, Embedder(served.trained, device=served.device, precision=served.precision)
-    else:
-        index, embedder = open_index(served.index, served.trained, served.device, served.precision)
+    index = None if served.index is None else Following(served.index, opener(served.trained))
+    embedder = Embedder(served.trained, device=served.device, precision=served.precision)
     return make_app(embedder, index, served.http, name=served.name, metrics=metrics)

@@ -11,7 +11,7 @@ from cpt_ray.model.options import Device
 from cpt_ray.options import Options
 
 FREE = "query"
-READS = {"folder": "folder", "index": "artifact", "trained": "trained"}
+READS = {"folder": "folder", "index": "index", "trained": "trained"}
 
 
 class PipelineOptions(Options):

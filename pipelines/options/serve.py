@@ -13,7 +13,7 @@ from cpt_ray.model.options import Device, Inference
 from cpt_ray.options import Options
 from cpt_ray.serve.options import HttpOptions
 
-READS = {"folder": "folder", "index": "artifact", "trained": "trained"}
+READS = {"folder": "folder", "index": "index", "trained": "trained"}
 
 
 class PipelineOptions(Options):

@@ -41,12 +41,13 @@ def made(folder: Path, kind: Hnsw, vectors: np.ndarray) -> tuple[Index, list[dic
     return join(parts), measured
 
 
-@pytest.mark.parametrize("values", ["int8", "float16", "float32"])
+@pytest.mark.parametrize("values", ["int8", "float16", "float32", "binary"])
 @pytest.mark.parametrize("rows_per_part", [ROWS, 1100])
 def test_most_of_the_nearest_are_found_and_scored_exactly(tmp_path: Path, values: str, rows_per_part: int) -> None:
     """In one part or in three; the recall that is kept is of this kind too."""
     vectors, queries = near_a_surface(ROWS, 1), near_a_surface(64, 2)
-    index, measured = made(tmp_path / "a", Hnsw(values=values, rows_per_part=rows_per_part), vectors)
+    breadth = 256 if values == "binary" else 64
+    index, measured = made(tmp_path / "a", Hnsw(values=values, breadth=breadth, rows_per_part=rows_per_part), vectors)
     assert len(measured) == -(-ROWS // rows_per_part)
     scores, rows = index.search(queries, 10)
     true_scores, true_rows = top_k(queries, vectors, 10)

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class Hnsw(Kind):
-    """A graph of neighbours on disk for each part: a share of the vectors is looked at, and most of the nearest are found."""
+    """A graph of neighbours on disk for each part: a share of the vectors is looked at, most of the nearest are found."""
 
     kind: Literal["hnsw"] = "hnsw"
-    values: Literal["int8", "float16", "float32"] = Field(
-        "int8", description="of the vectors in the graph; what it finds is scored by the vectors as they are"
+    values: Literal["int8", "float16", "float32", "binary"] = Field(
+        "int8",
+        description="of the vectors in the graph (binary: their signs); what it finds is scored by the vectors themselves",
     )
     breadth: int = Field(64, ge=10, description="vectors that a search keeps in view: more find more and take longer")
     links: int = Field(16, ge=4, le=128, description="neighbours of a vector in the graph")
