@@ -6,7 +6,8 @@ its policy allows no script and no address.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,6 +89,7 @@ def page(path: str) -> str:
         shares={name: _shares(counts.most_common(MOST_SHARES), found.rows) for name, counts in found.shares.items()},
         several={name: len(counts) for name, counts in found.shares.items()},
         sample=found.sample if kind.name == "pairs" else found.sample[:KEPT],
+        each={name: _frequent(values, found.shares[name]) for name, values in found.each.items()},
         origins=_origins(made, found) if kind.name == "pairs" else {},
         version=__version__,
     )
@@ -98,8 +100,17 @@ def template(name: str) -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"words": lambda name: name.replace("_", " "), "count": lambda n: f"{n:,}"}
+    environment.filters |= {
+        "words": lambda name: name.replace("_", " "),
+        "count": lambda n: f"{n:,}",
+        "percent": percent,
+    }
     return environment.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+def percent(share: float) -> str:
+    """Two digits, and 100 % as it is."""
+    return f"{share:.0f}%" if share >= 99.5 else f"{share:.2g}%"
 
 
 def funnel(made: Made) -> list[Step]:
@@ -160,6 +171,11 @@ def drawn(histogram: Histogram) -> Drawn:
         f"{name} up to {form.format(v)}" for name, v in (("a tenth", tenth), ("half", half), ("90%", ninth))
     )
     return Drawn(histogram.name, f"mean {form.format(histogram.mean)}; {said}", bars)
+
+
+def _frequent(values: Mapping[str, Sequence[Row]], counts: Counter[str]) -> list[tuple[str, Sequence[Row]]]:
+    """The rows of each value, those with most rows in the artifact first."""
+    return [(value, values[value]) for value, _ in counts.most_common(MOST_SHARES) if value in values]
 
 
 def _shares(counts: list[tuple[str, int]], rows: int) -> list[tuple[str, int, float, float]]:

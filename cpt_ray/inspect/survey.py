@@ -20,6 +20,8 @@ from cpt_ray.errors import UserError
 from cpt_ray.inspect.rows import batches
 
 SAMPLE = 50
+EACH = 20
+"""Rows shown of each language and licence."""
 MOST_SHARES = 25
 _UNIT = np.linspace(0, 1, 21)
 _POWERS = np.r_[0.0, 2.0 ** np.arange(0, 31, 0.125)]
@@ -27,7 +29,8 @@ _POWERS = np.r_[0.0, 2.0 ** np.arange(0, 31, 0.125)]
 
 class Kind(NamedTuple):
     """What is looked at of rows of one kind: `texts` are shown and measured, `of` are counted by value, `values` lie
-    between 0 and 1. Columns that an artifact lacks are passed over, but for the id and the texts."""
+    between 0 and 1, of `each` of these every value has rows of its own shown. Columns that an artifact lacks are passed
+    over, but for the id and the texts."""
 
     name: str
     id: str
@@ -35,11 +38,20 @@ class Kind(NamedTuple):
     of: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+    each: tuple[str, ...] = ()
 
 
 KINDS = (
     Kind("pairs", "pair_id", ("x", "y"), ("group", "source", "split", "licence"), (), ("x_doc", "path", "line")),
-    Kind("functions", "function_id", ("summary", "code"), ("group", "language", "licence"), ("quality",), ("path",)),
+    Kind(
+        "functions",
+        "function_id",
+        ("summary", "code"),
+        ("group", "language", "licence"),
+        ("quality",),
+        ("path",),
+        ("language", "licence"),
+    ),
     Kind(
         "documents",
         "doc_id",
@@ -108,13 +120,15 @@ class Histogram:
 
 @dataclass
 class Survey:
-    """What one pass found. `shares` are counts by value of a column, `sample` some rows in the order of their hashes."""
+    """What one pass found. `shares` are counts by value of a column, `sample` some rows in the order of their hashes, and
+    `each` some by column and value."""
 
     kind: Kind
     rows: int = 0
     histograms: list[Histogram] = field(default_factory=list)
     shares: dict[str, Counter[str]] = field(default_factory=dict)
     sample: list[dict[str, Any]] = field(default_factory=list)
+    each: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
 
 
 def survey(path: str, kind: Kind) -> Survey:
@@ -124,7 +138,8 @@ def survey(path: str, kind: Kind) -> Survey:
     lengths = [Histogram.empty(f"{name}, characters", _POWERS) for name in kind.texts]
     found = Survey(kind, 0, lengths + [Histogram.empty(name.replace("_", " "), _UNIT) for name in values])
     found.shares = {name: Counter() for name in of}
-    sample: list[tuple[int, dict[str, Any]]] = []
+    sample: Held = []
+    each: dict[tuple[str, str], Held] = {}
     for batch in batches(path, [kind.id, *kind.texts, *of, *values, *shown]):
         found.rows += batch.num_rows
         for histogram, name in zip(found.histograms, (*kind.texts, *values), strict=True):
@@ -135,15 +150,25 @@ def survey(path: str, kind: Kind) -> Survey:
             for row in tally.to_pylist():
                 counts[row["values"]] += row["counts"]
         sample = _smallest(sample, batch, kind.id)
+        for name in (one for one in kind.each if one in of):
+            for value in batch[name].drop_null().unique().to_pylist():
+                rows = batch.filter(pc.equal(batch[name], value))
+                each[name, value] = _smallest(each.get((name, value), []), rows, kind.id, EACH)
     found.sample = [row for _, row in sample]
+    for (name, value), held in each.items():
+        found.each.setdefault(name, {})[value] = [row for _, row in held]
     return found
 
 
-def _smallest(held: list[tuple[int, dict[str, Any]]], batch: pa.Table, id_column: str) -> list[tuple[int, Any]]:
+Held = list[tuple[int, dict[str, Any]]]
+"""Rows by the hash of their id."""
+
+
+def _smallest(held: Held, batch: pa.Table, id_column: str, most: int = SAMPLE) -> Held:
     hashes = np.fromiter(map(order_of, batch[id_column].to_pylist()), np.uint64, batch.num_rows)
-    first = np.argsort(hashes, kind="stable")[:SAMPLE]
+    first = np.argsort(hashes, kind="stable")[:most]
     rows = zip(hashes[first].tolist(), batch.take(pa.array(first)).to_pylist(), strict=True)
-    return sorted([*held, *rows], key=lambda one: one[0])[:SAMPLE]
+    return sorted([*held, *rows], key=lambda one: one[0])[:most]
 
 
 def order_of(identity: str | None) -> int:

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from cpt_ray.artifacts import examples, read_manifest, read_table
+from cpt_ray.artifacts.store import build
+from cpt_ray.code.functions import Origin, Source, mine
+from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.lineage import lineage
-from cpt_ray.inspect.page import dropped_of, funnel, page, write_page
+from cpt_ray.inspect.page import dropped_of, funnel, page, percent, write_page
 from cpt_ray.inspect.survey import SAMPLE, Histogram, kind_of, survey
 
 
@@ -86,6 +89,31 @@ def test_survey_counts_every_row_once(corpus: Path) -> None:
     assert found.shares["group"].total() == table.num_rows
     assert len({row["pair_id"] for row in found.sample}) == SAMPLE
     assert survey(path, kind_of(path)).sample == found.sample
+
+
+def test_functions_are_shown_by_language_and_licence(tmp_path: Path) -> None:
+    """Twenty at most of each, the most frequent first, all of them of that language."""
+    sources = [
+        Source(f"{i}.py", f'def f{i}(x):\n    """Adds {i} to it all."""\n    y = x\n    return y\n'.encode())
+        for i in range(30)
+    ]
+    sources.append(
+        Source("a.rb", b"# SPDX-License-Identifier: MIT\n\n# Adds one to all.\ndef f(x)\n  y = x\n  y\nend\n")
+    )
+    table, ledger = mine(
+        sources, Origin("g", "1", "unknown"), MineOptions(languages=("python", "ruby"), mask=("email",))
+    )
+    path = str(tmp_path / "functions")
+    with build(path, step="functions", version=1, params={}, inputs={}) as work:
+        work.write_parts(table, 7)
+        work.publish(ledger, rows=table.num_rows, schema=table.schema)
+    found = survey(path, kind_of(path)).each
+    assert {value: len(rows) for value, rows in found["language"].items()} == {"python": 20, "ruby": 1}
+    assert {row["language"] for row in found["language"]["python"]} == {"python"}
+    assert {value: len(rows) for value, rows in found["licence"].items()} == {"unknown": 20, "MIT": 1}
+    text = page(path)
+    assert text.index("<h2>By language</h2>") < text.index("<h2>By licence</h2>")
+    assert [percent(share) for share in (100, 99.96, 99.4, 7.23, 0.051)] == ["100%", "100%", "99%", "7.2%", "0.051%"]
 
 
 def test_histogram_loses_nothing_when_it_is_cut() -> None:
