@@ -111,6 +111,36 @@ def test_slices_together_are_the_whole(repository: Path) -> None:
     assert sum((part for _, part in pieces[1:]), pieces[0][1]).to_dict() == ledger.to_dict()
 
 
+@pytest.mark.parametrize("holder", ["git", "folder"])
+def test_what_is_hostile_in_a_repository_is_counted_by_reason(tmp_path: Path, holder: str) -> None:
+    """A line of 10 MB, nesting without end, a program named as Python, other encodings, links in a circle, a submodule."""
+    folder = tmp_path / "hostile"
+    (folder / "deep").mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "good.py").write_text(CODE.format(name="good"))
+    (folder / "line.py").write_bytes(b"x = '" + b"a" * 10_000_000 + b"'\n")
+    (folder / "nested.py").write_bytes(b"f(" * 50_000 + b"\ndef f(x): pass\n")
+    (folder / "program.py").write_bytes(b"\x7fELF\x02\x01\x01\0" + bytes(range(256)) * 20)
+    (folder / "other.py").write_bytes("def f():\n    'Menü und mehr.'\n    return 1\n".encode("utf-16-le")[:-1])
+    (folder / "to").symlink_to("fro")
+    (folder / "fro").symlink_to("to")
+    (folder / "deep" / "up").symlink_to("..")
+    git(folder, "add", "-A")
+    links = 3
+    if holder == "git":
+        git(folder, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
+        git(folder, "commit", "-qm", "one")
+        links += 1
+    else:
+        shutil.rmtree(folder / ".git")
+    table, ledger = mine_repository_shard({"repository": str(folder), "group": "g", "licence": "MIT"}, OPTIONS)
+    files = ledger.check(holder).to_dict()["files"]
+    assert table["name"].to_pylist() == ["good"]
+    nested = {"syntax_error", "too_slow"} & set(files["dropped"])
+    assert files["dropped"] == {"too_large": 1, "not_utf8": 2, "not_a_file": links, **dict.fromkeys(nested, 1)}
+    assert len(nested) == 1
+
+
 def test_many_large_blobs_do_not_block_the_pipe(tmp_path: Path) -> None:
     """More questions than a pipe's buffer holds, with answers larger than it: both sides must keep moving."""
     folder = tmp_path / "many"
