@@ -32,16 +32,17 @@ DATA = HERE.parents[1] / "shared" / "data" / "web" / "wcxb" / "pages.warc.gz"
 BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 AT_ONCE = 16
 _BODY = re.compile(rb"<body[^>]*>", re.I)
-_RELATIVE = re.compile(rb"(?:href|src)\s*=\s*[\"']?(?!https?:|[\"'])", re.I)
+_RELATIVE = re.compile(rb"(?:href|src)\s*=\s*(?:\"(?!https?:)[^\"]*\"|'(?!https?:)[^']*'|(?!https?:)[^\"'\s>]+)", re.I)
 _OTHERWISE = re.compile(rb"<base[\s>]|nofollow|<link[^>]+canonical", re.I)
 
 
 def lay_out(root: Path, source: Path, pages: int) -> int:
     """Write so many pages, page n with links to pages 10 n + 1 to 10 n + 10; returns their bytes."""
     real = [r.body for r in read_archive(str(source)) if r.kind == "response" and 20_000 < len(r.body) < 80_000]
-    # Without those that ask not to be followed, or say that their links belong elsewhere; what they link to is elsewhere.
+    # Without those that ask not to be followed, or say that their links belong elsewhere; what links on the site leads to
+    # pages that it has.
     chosen = [b for b in real if _BODY.search(b) and not _OTHERWISE.search(b)]
-    bodies = [_RELATIVE.sub(rb"\g<0>http://elsewhere.example/", body) for body in chosen]
+    bodies = [_RELATIVE.sub(lambda link: b'href="/p/%d.html"' % (1 + len(link[0]) % (pages - 1)), b) for b in chosen]
     (root / "p").mkdir(parents=True)
     (root / "robots.txt").write_text("User-agent: *\nDisallow: /private/\n")
     size = 0

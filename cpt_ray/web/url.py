@@ -15,6 +15,7 @@ LONGEST = 2000
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
+_ABSOLUTE = re.compile(r"https?://[^\s\\/?#]", re.I)
 _PLAIN_PATH = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -88,6 +89,18 @@ def join(base: str, link: str, charset: str = "utf-8") -> str | None:
         return f"{origin(base)}{link}"  # nine links of ten, twenty times cheaper
     if charset != "utf-8" and "?" in link and not link.isascii():
         link = _query_in(link, charset)
+    if _ABSOLUTE.match(link) and len(link) < LONGEST:
+        return _absolute(base.partition(":")[0], link)
+    return _joined(base, link)
+
+
+@lru_cache(maxsize=65_536)
+def _absolute(scheme: str, link: str) -> str | None:
+    """Where a link with a host leads, from any page of the scheme: menus name the same pages on every page."""
+    return _joined(f"{scheme}://h/", link)
+
+
+def _joined(base: str, link: str) -> str | None:
     try:
         return normalise(urljoin(base, link))
     except ValueError:

@@ -55,12 +55,15 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 
 @given(st.text(alphabet="ab/.~%-_é ?#:", max_size=20))
 def test_the_short_cut_gives_what_the_long_way_gives(link: str) -> None:
-    """join() has a fast path for plain absolute paths; it must agree with urljoin and normalise."""
+    """join() has fast paths for plain absolute paths and for links with a host; they must agree with urljoin and normalise."""
     from urllib.parse import urljoin
 
     base = "http://h.example/d/e"
     if link.strip().startswith("/"):
         assert join(base, link) == normalise(urljoin(base, link.strip()))
+    for host in ("http://h.example", "HTTPS://other.example:443", "http:", "http:/", "https://"):
+        for page in (base, "https://h.example/d/e"):
+            assert join(page, host + link) == normalise(urljoin(page, (host + link).strip()))
 
 
 @pytest.mark.parametrize(
