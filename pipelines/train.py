@@ -14,6 +14,8 @@ from typing import Any
 from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, read_manifest, run_flow
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
+from cpt_ray.evaluate.tasks import digest
+from cpt_ray.evaluate.watch import Watch
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoding import encoder
 from cpt_ray.model.options import ModelOptions
@@ -95,7 +97,9 @@ def flow(out: str, name: str, pairs: str, model: ModelOptions, steps: Steps, tra
         Wanted(
             trained,
             TRAIN_MODEL,
-            lambda: make_model(trained, name, batches, heldout, model, steps.train, tracked, pairs),
+            lambda: make_model(
+                trained, name, batches, heldout, model, steps.train, tracked, pairs, watch=Watch(steps.watch.tasks)
+            ),
             (batches, heldout),
         ),
     ]
@@ -145,9 +149,10 @@ def make_model(
     options: TrainOptions,
     tracked: Tracked,
     pairs: str | None = None,
+    watch: Watch = Watch(()),  # noqa: B008 - frozen
 ) -> Manifest:
     """The trained model's artifact: weights, tokenizer, cpt_ray.json, SentenceTransformer files, model card and
-    metrics.jsonl; the card counts `pairs` by source and licence.
+    metrics.jsonl; the card counts `pairs` by source and licence. The tasks of `watch` are measured as it trains.
 
     Beside it, the last checkpoint: a training that is asked for more steps goes on from there.
     """
@@ -155,8 +160,11 @@ def make_model(
     weights = weights_identity(model.init)
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
 
+    tasks: tuple[Any, ...] = watch.tasks
+    watched = {"watch": [{**task.result(), "data": digest(task)} for task in tasks]} if tasks else {}
+
     def params(precision: str) -> dict[str, Any]:
-        return {"model": model.result(), "train": {**options.result(), "precision": precision}}
+        return {"model": model.result(), "train": {**options.result(), "precision": precision}, **watched}
 
     def total() -> int:
         return options.steps or int(order.extra["batches"])
@@ -195,6 +203,7 @@ def make_model(
                 scratch=work.scratch,
                 where="train",
                 pairs=pairs,
+                watched=watch if tasks else None,
             )
         keep(course(precision), kept, work.scratch, work.path)
         seen = result.steps * int(order.params["batch_size"])

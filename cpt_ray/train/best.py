@@ -1,4 +1,4 @@
-"""The best model of a run by a held-out metric, kept whole among the checkpoints, whatever shards it."""
+"""The best model of a run by a metric, kept whole among the checkpoints, whatever shards it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine
-from cpt_ray.train.options import HeldoutMetric, merit
+from cpt_ray.train.options import merit
 from cpt_ray.train.writer import told_where, write_now
 
 FILE = "best.pt"
@@ -19,7 +19,7 @@ FILE = "best.pt"
 class BestModel:
     """Every worker calls every method. What an interrupted run found best is still the best to beat."""
 
-    def __init__(self, folder: str, metric: HeldoutMetric | None, workers: Workers) -> None:
+    def __init__(self, folder: str, metric: str | None, workers: Workers) -> None:
         self._path, self._metric, self._workers = Path(folder, FILE), metric, workers
         self._value: float | None = None
         if metric is not None and self._path.exists():

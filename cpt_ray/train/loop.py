@@ -25,7 +25,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.decoder import context_of
 from cpt_ray.model.delimiters import ADDED, Delimiters
 from cpt_ray.model.encoder import Encoder
-from cpt_ray.model.options import ModelOptions
+from cpt_ray.model.options import ModelOptions, Side
 from cpt_ray.model.precision import Shape
 from cpt_ray.model.start import prepare
 from cpt_ray.model.weights import (
@@ -46,11 +46,12 @@ from cpt_ray.train.grad_cache import GradCache, Pairs, Step
 from cpt_ray.train.heldout import evaluate, shared
 from cpt_ray.train.launch import launch
 from cpt_ray.train.metrics import METRICS, OnMetrics, read_metrics
-from cpt_ray.train.options import TrainOptions, check_batch, check_engine
+from cpt_ray.train.options import TrainOptions, check_batch, check_best, check_engine
 from cpt_ray.train.plan import check_chunk
 from cpt_ray.train.schedule import rate_factor
 from cpt_ray.train.steps import CHECKPOINTS, Job, job_identity, open_engine, run_steps, settled
 from cpt_ray.train.temperature import Temperature
+from cpt_ray.train.watched import Watched, measure
 from cpt_ray.train.writer import told_where
 
 
@@ -65,6 +66,7 @@ class ContrastiveJob(Job):
     max_x_tokens: int
     max_y_tokens: int
     pairs: str | None = None
+    watched: Watched | None = None
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,18 @@ def train_model(
     on_metrics: OnMetrics | None = None,
     where: str = "train",
     pairs: str | None = None,
+    watched: Watched | None = None,
 ) -> TrainResult:
     """Train on the published order at `batches` and write the model into the folder `out`.
 
     `model.init` names the first weights; the tokenizer is read from there unless `tokenizer` says otherwise. `heldout` is
     a published order too, of which batch 0 is the evaluation set. Checkpoints and everything else that a killed run needs
     to go on are in `scratch`: call again with the same arguments. Metrics of all steps are in `out`/metrics.jsonl as well.
-    `pairs`, the artifact that was ordered, is what the model card counts by source and licence.
+    `pairs`, the artifact that was ordered, is what the model card counts by source and licence. `watched` are tasks that are
+    measured whenever held-out pairs are.
     """
     check_engine(options, where)
+    check_best(options, watched.names if watched else (), f"{where}.best")
     if model.init == "new" and tokenizer is None:
         raise UserError("new weights need a tokenizer", where="model.init", fix="give the tokenizer's folder")
     order = read_manifest(batches)
@@ -122,7 +127,7 @@ def train_model(
             where="heldout_pairs",
             fix="hold more out, or use fewer workers",
         )
-    if options.best and heldout is None:
+    if options.best and heldout is None and options.best not in (watched.names if watched else ()):
         raise UserError(
             f"best={options.best} needs held-out pairs", where=f"{where}.best", fix="give some, or leave it out"
         )
@@ -146,6 +151,7 @@ def train_model(
         on_metrics=on_metrics,
         identity=job_identity(order, model),
         pairs=None if pairs is None else absolute(pairs),
+        watched=watched,
     )
     Path(job.out).mkdir(parents=True, exist_ok=True)
     Path(job.scratch).mkdir(parents=True, exist_ok=True)
@@ -186,10 +192,15 @@ def contrastive(job: ContrastiveJob, workers: Workers) -> TrainResult:
 
     best = BestModel(os.path.join(job.scratch, CHECKPOINTS), options.best, workers)
 
+    limits: dict[Side, int] = {"x": job.max_x_tokens, "y": job.max_y_tokens}
+
     def look(finished: int) -> dict[str, float]:
-        if heldout is None:
-            return {}
-        metrics = evaluate(engine, heldout, temperature, workers, options.chunk_tokens, options.loss)
+        metrics: dict[str, float] = {}
+        if heldout is not None:
+            metrics |= evaluate(engine, heldout, temperature, workers, options.chunk_tokens, options.loss)
+        if job.watched is not None:
+            chunk = options.chunk_tokens
+            metrics |= measure(job.watched, engine, tokenizer, encoder.delimiters, limits, workers, chunk)
         best.offer(finished, metrics, engine, temperature.state())
         return metrics
 

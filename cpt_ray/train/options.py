@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -101,9 +102,10 @@ class TrainOptions(EngineOptions):
     )
     tile_rows: How[int] = Field(512, ge=1, description="rows of the logits computed at once")
     evaluate_every: int = Field(50, ge=1, description="steps between held-out evaluations; the last step has one too")
-    best: HeldoutMetric | None = Field(
+    best: str | None = Field(
         None,
-        description="export the model of the evaluation with the best value of this, such as heldout_mrr; null: the last",
+        description="export the model of the evaluation with the best value of this: heldout_mrr, another held-out figure,"
+        " or that of a task of `watch`; null: the last",
     )
     peak_tflops: How[float] = Field(
         0.0, ge=0, description="bf16 peak of one device, for the model FLOPs utilisation; 0: not logged"
@@ -185,7 +187,16 @@ class LabelledOptions(Options):
     lines: int | None = Field(None, ge=1, description="read so many lines at most; null: the whole file, in memory")
 
 
-def merit(metric: HeldoutMetric, value: float) -> float:
+def check_best(options: TrainOptions, watched: Sequence[str], where: str) -> None:
+    """UserError for a figure that nothing measures; `watched` are the names of those of tasks."""
+    known = (*get_args(HeldoutMetric), *watched)
+    if options.best is not None and options.best not in known:
+        raise UserError(
+            f"nothing measures {options.best!r} as training goes on", where=where, fix=f"one of {', '.join(known)}"
+        )
+
+
+def merit(metric: str, value: float) -> float:
     """By which values of `metric` are compared, higher is better: a loss counts negative."""
     return -value if metric == "heldout_loss" else value
 

@@ -6,14 +6,18 @@ and SentenceTransformer load.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, model_validator
 
 from cpt_ray.cluster import ClusterOptions
+from cpt_ray.evaluate.suite_options import SuiteOptions
+from cpt_ray.evaluate.watch import Watch
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.options import Options
 from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.tracking.options import TrackingOptions
-from cpt_ray.train.options import TrainOptions, check_divisible, check_engine
+from cpt_ray.train.options import TrainOptions, check_best, check_divisible, check_engine
 
 from ..config import validating
 
@@ -27,15 +31,27 @@ class Recipe(Options):
     train: TrainOptions = TrainOptions()
     heldout_pairs: int = Field(512, ge=2, description="held-out pairs scored during training, at most")
 
+    @property
+    def watched(self) -> Sequence[str]:
+        """Names of the figures of tasks that are measured as training goes on."""
+        return ()
+
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
         with validating():
             check_engine(self.train, "train")
+            check_best(self.train, self.watched, "train.best")
         return self
 
 
 class Steps(Recipe):
     """The steps from pairs to a model."""
+
+    watch: SuiteOptions = SuiteOptions()
+
+    @property
+    def watched(self) -> Sequence[str]:
+        return Watch(self.watch.tasks).names
 
     @model_validator(mode="after")
     def _divisible(self) -> Steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -23,6 +25,7 @@ from cpt_ray.cluster import ClusterOptions
 from cpt_ray.compat.mlflow import everywhere
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.options import CandidateOptions
+from cpt_ray.evaluate.suite_options import SuiteOptions
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.options import ModelOptions, TokenizerOptions
 from cpt_ray.model.tokenizer import train_tokenizer
@@ -84,13 +87,21 @@ def pairs(tmp_path: Path) -> str:
 
 
 def fine_tuned(
-    out: str, pairs: str, model: str, hard: int, register_as: str = "", batches: int = 8, **changes: Any
+    out: str,
+    pairs: str,
+    model: str,
+    hard: int,
+    register_as: str = "",
+    batches: int = 8,
+    watch: SuiteOptions = SuiteOptions(),  # noqa: B008 - frozen
+    **changes: Any,
 ) -> dict[str, Any]:
     """The manifests of `cpt-ray train` on `pairs`, without Ray."""
     steps = train.Steps(
         batches=BatchOptions(batch_size=8, steps=batches, hard_negatives=hard, max_x_tokens=16, max_y_tokens=24),
         train=TRAIN.model_copy(update=changes),
         heldout_pairs=16,
+        watch=watch,
     )
     with Tracked(TrackingOptions(), out, "train", out, steps) as tracked:
         flow = train.flow(out, "model", pairs, ModelOptions(init=model), steps, tracked)
@@ -98,6 +109,45 @@ def fine_tuned(
         if register_as:
             train.register(made, register_as, tracked)
         return made
+
+
+def test_tasks_are_measured_as_training_goes_on_and_may_choose_the_checkpoint(
+    pairs: str, model: str, tmp_path: Path
+) -> None:
+    """Search, classification and similarity by step, in the metrics file; the exported model is the one of the best step, and
+    scores there what `evaluate` measures of it."""
+    for name in ("corpus", "queries"):
+        rows = [json.dumps({"_id": str(i), "text": f"{name[0]} {word}"}) + "\n" for i, word in enumerate(WORDS[:30])]
+        (tmp_path / "toy").mkdir(exist_ok=True)
+        (tmp_path / "toy" / f"{name}.jsonl").write_text("".join(rows))
+    (tmp_path / "toy" / "qrels").mkdir()
+    judged = "".join(f"{i}\t{i}\t1\n" for i in range(30))
+    (tmp_path / "toy" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+    labelled = "".join(f"{i % 2}\t{'bad' if i % 2 else 'good'} {word}\n" for i, word in enumerate(WORDS[:60]))
+    for part in ("train", "test"):
+        (tmp_path / "toy" / f"{part}.tsv").write_text("label\ttext\n" + labelled)
+    scored = "".join(f"{i % 6}\t{word}\t{WORDS[i * 7 % 40]}\n" for i, word in enumerate(WORDS[:40]))
+    (tmp_path / "toy" / "sts.tsv").write_text("score\tsentence1\tsentence2\n" + scored)
+    tasks = [
+        {"kind": "beir", "folder": str(tmp_path / "toy")},
+        {"kind": "classification", "folder": str(tmp_path / "toy")},
+        {"kind": "similarity", "file": str(tmp_path / "toy" / "sts.tsv")},
+    ]
+    watch = SuiteOptions.model_validate({"tasks": tasks})
+    names = ["toy_ndcg_at_10", "toy_accuracy", "toy_sts_spearman"]
+    out = str(tmp_path / "out")
+    made = fine_tuned(out, pairs, model, 0, watch=watch, best=names[2], evaluate_every=1, learning_rate=3e-2)
+    manifest = made[f"{out}/model"]
+    rows = read_metrics(f"{out}/model/metrics.jsonl")
+    assert all(set(names) <= set(row) for row in rows)
+    best = max(rows, key=lambda row: (row[names[2]], -row["step"]))
+    assert manifest.extra["exported_step"] == best["step"]
+    embed = Embedder(f"{out}/model").embed
+    found = [task.scores(embed)[task.metric] for task in watch.tasks]
+    assert [best[name] for name in names] == pytest.approx(found, abs=1e-6)
+    assert [set(task) > {"kind", "data"} for task in manifest.params["watch"].values()] == [True] * 3
+    with pytest.raises(ValidationError, match="nothing measures"):
+        train.Steps(train=TRAIN.model_copy(update={"best": names[2]}))
 
 
 def test_a_sweep_by_loss_lists_the_lowest_first(
