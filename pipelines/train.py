@@ -161,10 +161,14 @@ def make_model(
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
 
     tasks: tuple[Any, ...] = watch.tasks
-    watched = {"watch": [{**task.result(), "data": digest(task)} for task in tasks]} if tasks else {}
+    watched = {name: {**task.result(), "data": digest(task)} for name, task in zip(watch.names, tasks, strict=True)}
 
     def params(precision: str) -> dict[str, Any]:
-        return {"model": model.result(), "train": {**options.result(), "precision": precision}, **watched}
+        return {
+            "model": model.result(),
+            "train": {**options.result(), "precision": precision},
+            **({"watch": watched} if tasks else {}),
+        }
 
     def total() -> int:
         return options.steps or int(order.extra["batches"])

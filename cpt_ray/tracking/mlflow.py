@@ -50,6 +50,8 @@ BATCH = 500
 """Metrics buffered at most; MLflow takes 1,000 in one call."""
 SECONDS_BETWEEN_FLUSHES = 2.0
 SQLITE = "sqlite:///"
+DATABASE_LOCK = 0x6370742D726179
+"""Whose number is ours among the advisory locks of a Postgres database: `cpt-ray` in ASCII."""
 DIGEST = "cpt_ray.digest"
 FIGURES = ("search_mrr", "heldout_mrr")
 """What versions of a registered model are compared by, the one that counts first."""
@@ -494,12 +496,19 @@ def _git(*words: str) -> str:
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """For a SQLite file, one process at a time: those that create it together die in each other's migration."""
-    if fcntl is None or not uri.startswith(SQLITE):
-        yield
-        return
-    with open(f"{uri.removeprefix(SQLITE)}.lock", "w") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
+    """One process at a time: those that create a store together die in each other's migration. A file's lock beside SQLite;
+    in Postgres a lock of the database itself, since trials may start on several machines."""
+    if uri.startswith(SQLITE) and fcntl is not None:
+        with open(f"{uri.removeprefix(SQLITE)}.lock", "w") as holder:
+            fcntl.flock(holder, fcntl.LOCK_EX)
+            yield
+    elif uri.startswith("postgresql"):
+        from sqlalchemy import NullPool, create_engine, text
+
+        with create_engine(uri, poolclass=NullPool).connect() as held:  # closed, it lets go
+            held.execute(text("SELECT pg_advisory_lock(:key)"), {"key": DATABASE_LOCK})
+            yield
+    else:
         yield
 
 
