@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from sentence_transformers import SentenceTransformer
 
 from cpt_ray.evaluate.report import machine
 from cpt_ray.model.embedder import Embedder
@@ -94,8 +95,6 @@ def best_times(work: dict[str, Callable[[], np.ndarray]]) -> dict[str, tuple[flo
 
 def measure(folder: str, texts: list[str]) -> list[dict]:
     """Rows of the result: ours against sentence-transformers with its default batch size and with a larger one."""
-    from sentence_transformers import SentenceTransformer
-
     full, half, peer = Embedder(folder), Embedder(folder, precision="bf16"), SentenceTransformer(folder, device="cpu")
     for warm in (full.embed, half.embed):
         warm(texts[:32], "y")
@@ -104,6 +103,7 @@ def measure(folder: str, texts: list[str]) -> list[dict]:
     times = best_times(
         {"ours": lambda: full.embed(texts, "y"), "bf16": lambda: half.embed(texts, "y")}
         | {f"{size}": lambda size=size: peer.encode_document(texts, batch_size=size) for size in sizes}
+        | {f"bf16 {size}": lambda size=size: in_bf16(peer, texts, size) for size in sizes}
     )
     rows = []
     for size in sizes:
@@ -112,8 +112,19 @@ def measure(folder: str, texts: list[str]) -> list[dict]:
             raise SystemExit(f"sentence-transformers' vectors differ by {difference:.2g}: the times cannot be compared")
         name = f"sentence-transformers, batches of {size}"
         rows.append(row("functions, fp32", len(texts) / times["ours"][0], name, len(texts) / times[f"{size}"][0]))
-    rows.append(row("functions, bf16", len(texts) / times["bf16"][0], None, None))
+        away = float((1 - (times["bf16"][1] * times[f"bf16 {size}"][1]).sum(axis=1)).max())
+        if away > 1e-3:
+            raise SystemExit(f"the vectors in bf16 are {away:.2g} of a cosine apart: the times cannot be compared")
+        theirs = len(texts) / times[f"bf16 {size}"][0]
+        rows.append(row("functions, bf16", len(texts) / times["bf16"][0], name, theirs))
     return rows
+
+
+def in_bf16(peer: SentenceTransformer, texts: list[str], size: int) -> np.ndarray:
+    """The peer's vectors when its products are in bf16 over fp32 weights, as ours are."""
+    with torch.autocast("cpu", torch.bfloat16):
+        found = peer.encode_document(texts, batch_size=size, convert_to_tensor=True)
+    return torch.nn.functional.normalize(found.float(), dim=1).numpy()
 
 
 def row(case: str, ours: float, peer: str | None, theirs: float | None) -> dict:

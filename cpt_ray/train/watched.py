@@ -4,7 +4,7 @@ checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +14,16 @@ from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import collate
 from cpt_ray.model.options import Side
 from cpt_ray.model.tokenizer import encode
+from cpt_ray.ranking import Floats
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import Engine, evaluating
 from cpt_ray.train.grad_cache import plan
 
-Embed = Callable[[list[str], Side], np.ndarray]
-"""Texts of a side to (n, D) float32 of length 1."""
+
+class Embed(Protocol):
+    """Texts of a side to (n, D) float32 of length 1."""
+
+    def __call__(self, texts: list[str], side: Side) -> Floats: ...
 
 
 class Watched(Protocol):
@@ -44,7 +48,7 @@ def measure(
 ) -> dict[str, float]:
     """The figures of the model as it is now, the same on every rank; each embeds its share of the texts."""
 
-    def embed(texts: list[str], side: Side) -> np.ndarray:
+    def embed(texts: list[str], side: Side) -> Floats:
         rows = [delimiters.wrap(ids, side) for ids in encode(tokenizer, texts, limits[side])]
         share = -(-len(rows) // workers.count)
         # As many on each rank: the first ones again where the last rank has too few.
@@ -58,7 +62,7 @@ def measure(
                     vectors = part.new_empty(share, part.shape[1])
                 vectors[chunk] = part
         assert vectors is not None
-        found: np.ndarray = workers.all_gather(vectors)[: len(rows)].float().cpu().numpy()
+        found: Floats = workers.all_gather(vectors)[: len(rows)].float().cpu().numpy()
         return found
 
     found = watched(embed)
