@@ -8,7 +8,7 @@ and the options alone: not on their order, on how they are cut into files, or on
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.artifacts.columns import narrow
 from cpt_ray.artifacts.places import clear_cut
+from cpt_ray.artifacts.store import part_name
 from cpt_ray.dedup import bands, known, signatures
 from cpt_ray.dedup.corpus import Corpus
+from cpt_ray.dedup.kernels import I64
 from cpt_ray.dedup.near import Near, Source, near_layer
 from cpt_ray.dedup.options import DedupOptions
 
@@ -40,6 +42,8 @@ CLUSTERS = pa.schema(
         pa.field("rule", pa.string()),
     ]
 )
+DOCUMENTS_PER_PART = 1 << 20
+"""Rows of a part of the clusters: so many are a table at a time."""
 CLUSTER = Stage("clusters", version=2, gives=CLUSTERS, unit="documents")
 
 
@@ -81,10 +85,11 @@ def deduplicate(
         source = source_of(documents, text_column, phases, inputs, indexes)
         corpus = Corpus.load([*parts(posixpath.join(phases, SIGNATURES)), *source.known], options)
         near = near_layer(corpus, source, options) if options.near else Near.empty()
-        table, ledger, counts = clusters_table(corpus, near, options)
-        work.write("part-00000.parquet", table)
+        tables, ledger, counts = clusters_tables(corpus, near, options)
+        for number, table in enumerate(tables):
+            work.write(f"{part_name(number)}.parquet", table)
         cut = dict(zip(("bands", "rows"), bands.shape(options), strict=True)) if options.near else {}
-        return work.publish(ledger, rows=table.num_rows, schema=CLUSTERS, extra={**cut, **counts})
+        return work.publish(ledger, rows=len(corpus.doc_id), schema=CLUSTERS, extra={**cut, **counts})
 
 
 def phases_of(out: str) -> str:
@@ -107,8 +112,10 @@ def source_of(
     return Source(shards, text_column, phases, inputs, parts(posixpath.join(phases, KNOWN)), known.raw_sets(indexes))
 
 
-def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[pa.Table, Ledger, dict[str, int]]:
-    """The clusters table sorted by doc_id, its ledger, and what the manifest counts."""
+def clusters_tables(
+    corpus: Corpus, near: Near, options: DedupOptions
+) -> tuple[Iterator[pa.Table], Ledger, dict[str, int]]:
+    """The clusters sorted by doc_id, in tables of DOCUMENTS_PER_PART, their ledger, and what the manifest counts."""
     slots = len(corpus.doc_id)
     matched = np.where(corpus.keeper == np.arange(slots), -1, corpus.keeper)
     exact = matched >= 0
@@ -130,26 +137,23 @@ def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[p
     cluster_first = np.full(slots, slots, np.int64)
     np.minimum.at(cluster_first, component[order], np.arange(slots))
     size = np.bincount(component, minlength=slots)
-    layer = np.full(slots, "", object)
-    layer[exact], layer[near_removed] = "exact", "near"
-    rule = np.full(slots, options.rule, object)
-    rule[corpus.words == 0] = NO_WORDS
     kept = matched < 0
-    ids = corpus.doc_id
-    table = pa.table(
-        [
-            ids.take(pa.array(order)),
-            ids.take(pa.array(order[cluster_first[component[order]]])),
-            pa.array(size[component[order]]),
-            pa.array(kept[order]),
-            ids.take(pa.array(matched[order], mask=kept[order])),
-            pa.array(similarity[order].astype(np.float32), mask=kept[order]),
-            pa.array(shared[order].astype(np.int16), mask=shared[order] < 0),
-            pa.array(layer[order], pa.string(), mask=kept[order]),
-            pa.array(rule[order], pa.string()),
-        ],
-        names=CLUSTERS.names,
-    )
+
+    def part(at: I64) -> pa.Table:
+        ids, first = corpus.doc_id, order[cluster_first[component[at]]]
+        columns = [
+            ids.take(pa.array(at)),
+            ids.take(pa.array(first)),
+            pa.array(size[component[at]]),
+            pa.array(kept[at]),
+            ids.take(pa.array(matched[at], mask=kept[at])),
+            pa.array(similarity[at].astype(np.float32), mask=kept[at]),
+            pa.array(shared[at].astype(np.int16), mask=shared[at] < 0),
+            pa.array(np.where(near_removed[at], "near", "exact"), pa.string(), mask=kept[at]),
+            pa.array(np.where(corpus.words[at] == 0, NO_WORDS, options.rule), pa.string()),
+        ]
+        return narrow(pa.table(columns, names=CLUSTERS.names), CLUSTERS)
+
     near_count, exact_count = int(near_removed.sum()), int((exact & ~near_removed).sum())
     ledger = Ledger.of(
         "documents",
@@ -167,4 +171,5 @@ def clusters_table(corpus: Corpus, near: Near, options: DedupOptions) -> tuple[p
         "with_invalid_utf8": corpus.invalid,
         **near.counts,
     }
-    return narrow(table, CLUSTERS), ledger, counts
+    starts = range(0, max(slots, 1), DOCUMENTS_PER_PART)
+    return (part(order[start : start + DOCUMENTS_PER_PART]) for start in starts), ledger, counts

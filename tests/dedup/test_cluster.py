@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.artifacts import build, parquet, parts, read_manifest, read_table
-from cpt_ray.dedup import components, near, shuffle, verify
+from cpt_ray.dedup import cluster, components, near, shuffle, verify
 from cpt_ray.dedup.cluster import deduplicate
 from cpt_ray.dedup.explain import explain
 from cpt_ray.dedup.options import DedupOptions, Preference
@@ -122,6 +122,17 @@ def test_the_answer_does_not_depend_on_the_number_of_workers(tmp_path: Path, mon
         finally:
             ray.shutdown()
         assert Path(parts(str(tmp_path / f"workers-{workers}"))[0]).read_bytes() == alone
+
+
+def test_parts_of_the_clusters_are_the_rows_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorted by id over all parts; what is near and what is exact, and documents without words, among them."""
+    docs = {**corpus(seed=7), "blank": " ", "none": ""}
+    want = run(tmp_path, docs, "one")
+    monkeypatch.setattr(cluster, "DOCUMENTS_PER_PART", 17)
+    assert run(tmp_path, docs, "many") == want
+    assert len(parts(str(tmp_path / "many"))) == -(-len(want) // 17)
+    one, many = (read_manifest(str(tmp_path / name)) for name in ("one", "many"))
+    assert (many.ledger, many.extra) == (one.ledger, one.extra)
 
 
 def test_chains_are_broken_against_the_survivor(tmp_path: Path) -> None:
