@@ -18,7 +18,13 @@ _NEAR = re.compile(
     "[\u02ea\u02eb\u0e00-\u109f\u1780-\u17ff\u19e0-\u19ff\u2e80-\u9fff\ua9e0-\uaa7f\uf900-\ufaff\uff66-\uff9f"
     "\U000116d0-\U000116ef\U00016fe0-\U0010ffff]"
 )
-_ASCII = re.compile(r"\w+")
+# Characters of which `re` and `regex` think alike, without marks, each in lower case by itself: most texts have no others.
+_PLAIN = re.compile(
+    "[\0-\u00b1\u00b4-\u00b8\u00ba\u00bb\u00bf-\u012f\u0131-\u02e9\u0400-\u0482\u2010-\u203e\u20a0-\u20bf\u2100-\u214f"
+    "\u2190-\u245f\u2500-\u2775]*+"
+)
+_PLAIN_UNIT = re.compile(r"\w+")
+_PLAIN_LETTERS = re.compile(r"[^\W\d_]+")
 _UNIT = regex.compile(rf"[{_WITHOUT_SPACES}{_SYLLABLES}]\p{{M}}*|(?:(?![{_WITHOUT_SPACES}{_SYLLABLES}])\w)+")
 _IDEOGRAPHS = regex.compile(rf"(?:(?=\w)[{_WITHOUT_SPACES}])+")
 _LETTERS = regex.compile(rf"(?:(?=\w)[{_SYLLABLES}])+")
@@ -38,9 +44,14 @@ CLOSERS = "\"')]}»›’”」』）】〉》〕〗〙｣］｝"
 """Quotes and brackets that belong to the sentence before them."""
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text is of nothing but common Latin and Cyrillic letters, punctuation and signs, which is quickly read."""
+    return text.isascii() or _PLAIN.fullmatch(text) is not None
+
+
 def words(text: str) -> list[str]:
     """The words of a text, in order; a unit each where the script has no spaces."""
-    return (_ASCII if text.isascii() else _UNIT).findall(text)
+    return (_PLAIN_UNIT if is_plain(text) else _UNIT).findall(text)
 
 
 _TERM = re.compile(r"[^\W_]+")  # letters and digits of any script; without the underscore, so snake_case is split
@@ -57,7 +68,7 @@ def letters(text: str) -> int:
     """Characters that are letters or belong to one, as vowel signs do."""
     if text.isascii():
         return len(text.encode().translate(None, _NO_LETTERS))
-    return sum(map(len, _ALPHABETIC.findall(text)))
+    return sum(map(len, (_PLAIN_LETTERS if is_plain(text) else _ALPHABETIC).findall(text)))
 
 
 def split_scripts(text: str) -> tuple[str, float]:

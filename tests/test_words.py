@@ -7,7 +7,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpt_ray.words import count_words, letters, split_scripts, words
+from cpt_ray.words import count_words, is_plain, letters, split_scripts, words
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,16 @@ def test_no_script_is_overlooked() -> None:
             chr(code),
         ):
             assert split_scripts(chr(code))[1] > 0, hex(code)
+
+
+def test_plain_texts_are_read_as_all_others() -> None:
+    """Each character that is taken for plain is to the quick patterns what it is to the full ones, alone and in a row."""
+    plain = [chr(code) for code in range(0x30000) if is_plain(chr(code))]
+    assert {"a", "é", "ж", "—", "…", "€", "™"} <= set(plain)
+    full = regex.compile(r"\w+"), regex.compile(r"[\p{L}\p{M}]+")
+    for char in plain:
+        text = f"{char}a{char} {char}"
+        assert words(text) == full[0].findall(text), hex(ord(char))
+        assert letters(text) == sum(map(len, full[1].findall(text))), hex(ord(char))
+        assert split_scripts(text)[1] == 0, hex(ord(char))
+        assert words(text.lower()) == [word.lower() for word in words(text)], hex(ord(char))

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from cpt_ray.compat.numba import compiled
 
 U64 = npt.NDArray[np.uint64]
 U32 = npt.NDArray[np.uint32]
@@ -47,19 +49,6 @@ _HIGH = np.uint64(0x8080808080808080)
 # Masks of the first and the second 8 bytes of a load that ends after n bytes: a look-up mispredicts nothing.
 _FIRST = np.array([(1 << 8 * min(n, 8)) - 1 for n in range(17)], np.uint64)
 _SECOND = np.array([(1 << 8 * max(n - 8, 0)) - 1 for n in range(17)], np.uint64)
-
-
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile on first use and keep the machine code on disk, beside this file or in the user's cache folder."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return njit(cache=True, nogil=True, **options)(function)
-        except RuntimeError:
-            # Neither folder can be written to: compile anew in every process (4 s) rather than fail.
-            return njit(nogil=True, **options)(function)
-
-    return decorate
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, bits: ir.Type) -> Any:

@@ -27,7 +27,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import NeighbourOptions
 from cpt_ray.pairs.schema import Claimed, Cluster, Pair, pairs_table, survivors
-from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, letters, words
+from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, is_plain, letters, words
 
 # A sentence's end with the space after it, which other scripts than ours do without; it takes the closing quotes along, and
 # what follows a Japanese quotation (と, って) belongs to its sentence. Or the end of a line; two are a paragraph's end.
@@ -192,8 +192,8 @@ def _reason(pair: Pair, claimed: Claimed, options: NeighbourOptions) -> str | No
 
 
 def _vocabulary(text: str) -> set[str]:
-    """The words of a text in lower case; of ASCII it is the same to lower all of it at once."""
-    return set(words(text.lower())) if text.isascii() else {word.lower() for word in words(text)}
+    """The words of a text in lower case; of a plain one it is the same to lower all of it at once."""
+    return set(words(text.lower())) if is_plain(text) else {word.lower() for word in words(text)}
 
 
 def _lines(text: str, options: NeighbourOptions) -> Iterator[tuple[Span, int]]:

@@ -9,9 +9,12 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import zstandard
 from fastwarc.stream_io import BrotliReader
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+
+from cpt_ray.web.kernels import names_of, trapped
 
 
 class BodyError(ValueError):
@@ -275,20 +278,19 @@ _ASCII = re.compile("[\0-\x7f]+")
 
 # --- what must not be parsed ------------------------------------------------------------------------------------------
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)([^>\"']*+(?:(?:\"[^\"]*+\"|'[^']*+')[^>\"']*+)*+)")
 # Elements that never contain others, or that the next of their kind closes: they do not nest.
-_FLAT = frozenset(
-    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
-    | {"p", "li", "option", "optgroup", "tr", "td", "th", "thead", "tbody", "tfoot", "dd", "dt", "colgroup"}
-    | {"body", "html", "head"}
+_FLAT = names_of(
+    """
+    area base br col embed hr img input link meta param source track wbr p li option optgroup tr td th thead tbody tfoot
+    dd dt colgroup body html head
+    """.split()  # noqa: SIM905
 )
 _FEW_TAGS = 3000
 MAX_DEPTH = 500
 MAX_ATTRIBUTES = 10_000
 """Of one element, or of several as costly together: the sum of their squares counts."""
 _LONG_TAG = 1000
-_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'")
-_BETWEEN = re.compile(r"[\s/=]+")
+_TRAPS = (None, "nested_too_deep", "too_many_attributes")
 
 
 def trap(html: str) -> str | None:
@@ -300,20 +302,6 @@ def trap(html: str) -> str | None:
     """
     if html.count("<") < _FEW_TAGS and len(html) < 100_000:
         return None
-    depth = cost = 0
-    flat = _FLAT
-    for closing, name, attributes in _TAG.findall(html):
-        if len(attributes) > _LONG_TAG:
-            # What stands in quotes is a value, and may be a page of its own; scripts have what looks like long tags.
-            cost += len(_BETWEEN.split(_VALUE.sub("", attributes))) ** 2
-            if cost > MAX_ATTRIBUTES**2:
-                return "too_many_attributes"
-        if name in flat or name.lower() in flat or attributes.endswith("/"):
-            continue
-        if closing:
-            depth -= depth > 0
-        else:
-            depth += 1
-            if depth > MAX_DEPTH:
-                return "nested_too_deep"
-    return None
+    # What stands in quotes is a value, and may be a page of its own; scripts have what looks like long tags.
+    found = trapped(np.frombuffer(html.encode(), np.uint8), _FLAT, MAX_DEPTH, _LONG_TAG, MAX_ATTRIBUTES**2)
+    return _TRAPS[found]

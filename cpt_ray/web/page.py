@@ -136,9 +136,10 @@ def tidy(text: str) -> str:
 
 def main_text(body: LexborNode) -> str:
     """The main text under `body`."""
-    blocks, root = _walk(body)
+    blocks, boxes = _walk(body)
     if not blocks:
         return ""
+    root = boxes[0]
     everything = _sums(blocks, None)
     keep = bytearray(b"\1") * len(blocks)
     _drop_furniture(root, everything, everything[-1] + 1, keep)
@@ -147,14 +148,14 @@ def main_text(body: LexborNode) -> str:
         keep = bytearray(b"\1") * len(blocks)
         _drop_furniture(root, everything, everything[-1] * 2 // 5, keep)
         sums = _sums(blocks, keep)
-    main = _main(root, sums)
+    main = _main(boxes, sums)
     linked = bytes(keep)
     if sums[main.last] - sums[main.first] >= ENOUGH:
         _cut_tail(main, blocks, keep, sums)
         _drop_promotions(main, blocks, keep)
     _drop_links(main, blocks, keep)
     if _chars(main, blocks, keep) < ENOUGH:
-        wider = next(_outermost(root, _is_main), root)
+        wider = next(_outermost(boxes, _is_main), root)
         if _chars(wider, blocks, linked) > 4 * _chars(main, blocks, keep):
             main, keep = wider, bytearray(linked)
     chosen = [block for at, block in enumerate(blocks[main.first : main.last], main.first) if keep[at]]
@@ -178,12 +179,14 @@ def _chars(box: _Box, blocks: list[_Block], keep: bytes | bytearray) -> int:
 # --- the walk ---------------------------------------------------------------------------------------------------------
 
 
-def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
+def _walk(body: LexborNode) -> tuple[list[_Block], list[_Box]]:
+    """The blocks, and the boxes that have any, in the order in which they begin; the body is the first."""
     blocks: list[_Block] = []
     root = _Box("body", "", False, 0)
+    boxes = [root]
     parts: list[str] = []
     links = 0
-    stack: list[tuple[LexborNode | None, str, _Box, bool, bool, str]] = []
+    stack: list[tuple[LexborNode, str, _Box, bool, bool, str]] = []
     box, in_link, pre, kind = root, False, False, "text"
     node = body.child
 
@@ -201,18 +204,22 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
         if node is None:
             if not stack:
                 break
-            node, tag, outer, was_link, was_pre, was_kind = stack.pop()
+            was, tag, outer, was_link, was_pre, was_kind = stack.pop()
+            node = was.next
             if tag in _INLINE:
                 in_link = was_link
-                continue
-            if tag in ("td", "th"):
+            elif tag in ("td", "th"):
                 if parts:
                     parts.append(" | ")
                 box, kind = outer, was_kind
-                continue
-            flush()
-            box.last = len(blocks)
-            box, in_link, pre, kind = outer, was_link, was_pre, was_kind
+            else:
+                if parts:
+                    flush()
+                if box.first < len(blocks):
+                    box.last = len(blocks)
+                    box.names, box.furniture = _named(tag, was.attributes)
+                    outer.children.append(box)
+                box, in_link, pre, kind = outer, was_link, was_pre, was_kind
             continue
         tag = node.tag or "-"
         if tag == "-text":
@@ -223,49 +230,37 @@ def _walk(body: LexborNode) -> tuple[list[_Block], _Box]:
                     links += len(text.strip())
             node = node.next
             continue
-        following = node.next
         if tag == "br":
             parts.append("\n" if pre else "\v")
-            node = following
+            node = node.next
             continue
-        if tag in _DROPPED or tag[0] in "!-_":
-            node = following
+        if tag in _DROPPED or tag[0] in "!-_" or (tag == "button" and kind not in _SAYS_MORE):
+            node = node.next
             continue
+        inside = node.child
         if tag in _INLINE:
-            inside = node.child
             if inside is not None:
-                stack.append((following, tag, box, in_link, pre, kind))
+                stack.append((node, tag, box, in_link, pre, kind))
                 in_link = in_link or tag == "a"
-            node = inside or following
-            continue
-        if tag == "button" and kind not in _SAYS_MORE:
-            node = following
+            node = inside or node.next
             continue
         if tag == "button" or len(stack) > _DEEPEST:
             parts.append(" " if tag == "button" else "\v")
-            stack.append((following, "span", box, in_link, pre, kind))
-            node = node.child
-            continue
-        known = node.attributes
-        if tag in ("td", "th"):
-            stack.append((following, tag, box, in_link, pre, kind))
-            node = node.child
-            continue
-        flush()
-        names = ""
-        if known:
-            names = f"{known.get('class') or ''} {known.get('id') or ''} {known.get('itemprop') or ''}".lower()
-        inner = _Box(tag, names, _is_furniture(tag, names, known), len(blocks))
-        box.children.append(inner)
-        stack.append((following, tag, box, in_link, pre, kind))
-        box = inner
-        if tag == "pre":
-            pre = True
-        kind = tag if tag in _KINDS else kind if kind in ("li", "dd", "blockquote", "tr") else "text"
-        node = node.child
+            stack.append((node, "span", box, in_link, pre, kind))
+        elif tag in ("td", "th"):
+            stack.append((node, tag, box, in_link, pre, kind))
+        else:
+            if parts:
+                flush()
+            stack.append((node, tag, box, in_link, pre, kind))
+            box = _Box(tag, "", False, len(blocks))
+            boxes.append(box)
+            pre = pre or tag == "pre"
+            kind = tag if tag in _KINDS else kind if kind in ("li", "dd", "blockquote", "tr") else "text"
+        node = inside
     flush()
     root.last = len(blocks)
-    return blocks, root
+    return blocks, [box for box in boxes if box.last]
 
 
 _DEEPEST = 400
@@ -273,15 +268,19 @@ _DEEPEST = 400
 _KINDS = _SAYS_MORE | {"p", "li", "dd", "pre", "blockquote", "tr", "figcaption", "caption"}
 
 
+def _named(tag: str, known: dict[str, str | None]) -> tuple[str, bool]:
+    """(class, id and itemprop of a box, whether it is furniture)."""
+    names = f"{known.get('class') or ''} {known.get('id') or ''} {known.get('itemprop') or ''}".lower() if known else ""
+    return names, _is_furniture(tag, names, known)
+
+
 def _is_hidden(known: dict[str, str | None]) -> bool:
     """Whether a reader never sees it: what a heading's button unfolds he does."""
-    if (
-        known.get("role") in ("region", "tabpanel")
-        or "aria-labelledby" in known
-        or known.get("hidden") == "until-found"
-    ):
+    style = known.get("style")
+    if "hidden" not in known and (style is None or _HIDDEN.search(style) is None):
         return False
-    return "hidden" in known or ((style := known.get("style")) is not None and _HIDDEN.search(style) is not None)
+    unfolds = known.get("role") in ("region", "tabpanel") or "aria-labelledby" in known
+    return not unfolds and known.get("hidden") != "until-found"
 
 
 def _is_furniture(tag: str, names: str, known: dict[str, str | None]) -> bool:
@@ -295,12 +294,12 @@ def _is_furniture(tag: str, names: str, known: dict[str, str | None]) -> bool:
         return False
     if (known.get("role") or "").lower() in _ROLES:
         return True
-    return len(names) > 2 and _is_named_furniture(names)
+    return any(map(_is_name_of_furniture, names.split()))
 
 
 @lru_cache(maxsize=1 << 14)
-def _is_named_furniture(names: str) -> bool:
-    return _FURNITURE.search(names) is not None
+def _is_name_of_furniture(name: str) -> bool:
+    return _FURNITURE.search(name) is not None
 
 
 def _flow(text: str) -> str:
@@ -391,11 +390,12 @@ def _cut_tail(box: _Box, blocks: list[_Block], keep: bytearray, sums: list[int])
 _BODY = re.compile(r"articlebody|(?:article|post|entry|story|page|news)[-_]{0,2}(?:body|content|text|main)(?:[\s_-]|$)")
 
 
-def _main(box: _Box, sums: list[int]) -> _Box:
-    """From `box` downwards as long as one child holds nearly all prose; less is enough where it says that it is it."""
+def _main(boxes: list[_Box], sums: list[int]) -> _Box:
+    """From the body downwards as long as one child holds nearly all prose; less is enough where it says that it is it."""
+    box = boxes[0]
     whole = sums[box.last] - sums[box.first]
     for says, share in ((_is_body, 0.25), (_is_article, 0.35)):
-        found = list(_outermost(box, says))
+        found = list(_outermost(boxes, says))
         if len(found) == 1:
             prose = sums[found[0].last] - sums[found[0].first]
             if prose >= max(ENOUGH, share * whole):
@@ -417,7 +417,7 @@ def _main(box: _Box, sums: list[int]) -> _Box:
 
 
 def _is_body(box: _Box) -> bool:
-    return "articlebody" in box.names.split()
+    return "articlebody" in box.names and "articlebody" in box.names.split()
 
 
 def _is_main(box: _Box) -> bool:
@@ -428,14 +428,13 @@ def _is_article(box: _Box) -> bool:
     return box.tag == "article"
 
 
-def _outermost(box: _Box, says: Callable[[_Box], bool]) -> Iterator[_Box]:
-    """The boxes with text under `box` that are what `says` asks, without those within others."""
-    for child in box.children:
-        if child.first < child.last:
-            if says(child):
-                yield child
-            else:
-                yield from _outermost(child, says)
+def _outermost(boxes: list[_Box], says: Callable[[_Box], bool]) -> Iterator[_Box]:
+    """The boxes that are what `says` asks, without those within others."""
+    behind = 0
+    for box in boxes:
+        if box.first >= behind and says(box):
+            behind = box.last
+            yield box
 
 
 def _in_a_row(box: _Box, outer: _Box, sums: list[int]) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import filterfalse
 
 from cpt_ray.web.options import QualityOptions
 from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, count_words, split_scripts
 
 _WORD = re.compile(r"\S+")
-_ENDS = tuple(STOPS.replace("…", "") + OTHER_STOPS + CLOSERS + ":：")
+_ENDS = frozenset(STOPS.replace("…", "") + OTHER_STOPS + CLOSERS + ":：")
 # Punctuation of scripts without spaces.
 _WIDE = re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65“”‘’…—·]+")
 _DOTS = re.compile("…+")  # Chinese writes two
@@ -43,7 +44,9 @@ def quality(text: str, options: QualityOptions) -> Quality:
         return Quality("too_short", 0.0)
     if count > options.max_words:
         return Quality("too_long", 0.0)
-    alphabetic = (unspaced + sum(1 for word in words if word.isalpha() or any(map(str.isalpha, word)))) / count
+    mixed = list(filterfalse(str.isalpha, words))
+    letters = len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)
+    alphabetic = (unspaced + letters) / count
     repeated = _repeated(lines)
     mean = sum(map(len, words)) / max(1, len(words))
     symbols = (text.count("#") + text.count("...") + len(_DOTS.findall(text))) / count
@@ -74,6 +77,6 @@ def _prose(lines: list[str], unspaced: bool) -> float:
     prose = sum(
         len(line)
         for line in lines
-        if line.endswith(_ENDS) and (line.count(" ") >= 7 or (unspaced and count_words(line) >= 8))
+        if line[-1] in _ENDS and (line.count(" ") >= 7 or (unspaced and count_words(line) >= 8))
     )
     return prose / max(1, sum(map(len, lines)))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import re
 import time
 import zlib
 
 import brotli
+import numpy as np
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpt_ray.web.content import MAX_DEPTH, BodyError, charset, dechunk, decode, trap, unpack
+from cpt_ray.web.kernels import names_of, trapped
 
 PLAIN = b"some words " * 50
 
@@ -101,6 +104,36 @@ def test_traps() -> None:
     assert trap("<script>" + "if (a<b) { f(c, d + 1) } " * 1_000 + "</script>" + "x" * 100_000) is None
     assert trap("<div><span>a</span><img src=x></div>" * 5_000) is None
     assert trap("<div>" * (MAX_DEPTH - 1) + "</div>" * (MAX_DEPTH - 1) + "<p>" * 3000) is None
+
+
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)([^>\"']*+(?:(?:\"[^\"]*+\"|'[^']*+')[^>\"']*+)*+)")
+_FLAT = set("br img input link meta p li tr td th body html head".split())  # noqa: SIM905
+_PIECES = ["<div>", "</div>", "</x-1>", "<p>", "<br/>", "<g/>", "'", '"', "<", "</", ">", "<1>"]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from(
+            [*_PIECES, " a=1/b ", "\u00e4", "<div" + " a" * 40 + ">", "<DIV a>", "<img src='", '<a b="c>d">']
+        ),
+        max_size=60,
+    )
+)
+def test_traps_as_a_regular_expression_finds_them(pieces: list[str]) -> None:
+    """Whatever quotes are open: depth and attributes are those of the tags that the expression sees."""
+    html = "".join(pieces)
+    depth = deepest = squares = 0
+    for closing, name, attributes in _TAG.findall(html):
+        if len(attributes.encode()) > 50:
+            squares += len(re.split(r"[\s/=]+", re.sub(r"\"[^\"]*\"|'[^']*'", "", attributes))) ** 2
+        if name.lower() not in _FLAT and not attributes.endswith("/"):
+            depth = depth + 1 if not closing else max(depth - 1, 0)
+            deepest = max(deepest, depth)
+    page, flat = np.frombuffer(html.encode(), np.uint8), names_of(sorted(_FLAT))
+    assert trapped(page, flat, deepest, 50, squares) == 0
+    assert not deepest or trapped(page, flat, deepest - 1, 50, squares) == 1
+    assert not squares or trapped(page, flat, deepest, 50, squares - 1) == 2
 
 
 FRENCH = "L’été, les bateaux passent très tôt devant le phare, où la mer est calme. "
