@@ -63,11 +63,17 @@ def text_pairs_across(
 
 
 def code_pairs_across(
-    path: str, stage: Stage, functions: str, clusters: str, docstrings: DocstringOptions, **last: Any
+    path: str,
+    stage: Stage,
+    functions: str,
+    clusters: str,
+    docstrings: DocstringOptions,
+    split: SplitOptions,
+    **last: Any,
 ) -> Manifest:
     """Publish the code pairs of `functions` at `path`, likewise."""
-    options, most = {"docstrings": docstrings.result()}, docstrings.max_per_x
-    up = partial(_pair_up, options=docstrings)
+    options, most = {"docstrings": docstrings.result(), "split": split.result()}, docstrings.max_per_x
+    up, last = partial(_pair_up, options=docstrings, split=split), {**last, "split": split}
     return _across(path, stage, (functions, clusters), "function_id", "functions", up, None, most, options, **last)
 
 
@@ -155,10 +161,12 @@ def _cut(shard: Shard, *, known: Sent, told: Sent, options: NeighbourOptions) ->
     return table.append_column(CANDIDATES.field("copies"), pa.array(np.zeros(len(table), np.int32))), ledger
 
 
-def _pair_up(shard: Shard, *, known: Sent, told: None, options: DocstringOptions) -> tuple[pa.Table, Ledger]:
+def _pair_up(
+    shard: Shard, *, known: Sent, told: None, options: DocstringOptions, split: SplitOptions
+) -> tuple[pa.Table, Ledger]:
     kept, cluster_of, duplicates = kept_rows(shard, known, needed(options))
     clusters = [cluster_of[name] for name in kept["function_id"].to_pylist()]
-    table, ledger = code_candidates(kept.to_pylist(), clusters, options)
+    table, ledger = code_candidates(kept.to_pylist(), clusters, options, split)
     duplicates *= 1 + len(options.further)  # of each pair that it might be
     return table, Ledger.of("functions", read=duplicates, kept=0, dropped={"duplicate": duplicates}) + ledger
 

@@ -18,8 +18,9 @@ from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.functions import text_hash
 from cpt_ray.code.positives import by_name, by_signature
-from cpt_ray.pairs.options import DocstringOptions
+from cpt_ray.pairs.options import DocstringOptions, SplitOptions
 from cpt_ray.pairs.schema import CANDIDATES, Claimed, Cluster, Pair, pairs_table, survivors
+from cpt_ray.pairs.splits import HELDOUT, side
 
 # :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*; [text](url); L{target}
 _ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
@@ -83,11 +84,17 @@ _SPECIAL = {name for kind in (object, type, int, float, list, dict, set, bytes, 
 }
 
 
-def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: DocstringOptions) -> tuple[pa.Table, Ledger]:
+NONE_HELD_OUT = SplitOptions(heldout_share=0)
+
+
+def code_pairs(
+    functions: pa.Table, clusters: pa.Table | None, options: DocstringOptions, split: SplitOptions = NONE_HELD_OUT
+) -> tuple[pa.Table, Ledger]:
     """Pairs (PAIRS) of a FUNCTIONS table and the clusters of its code (None: nothing is known to be a duplicate).
 
     Dropped: `duplicate` (its cluster keeps another), `same_text` (x and y equal those of another), `x_repeated`, and of
-    further pairs `name_of_one_word` and `no_signature`; the ledger counts a function for each pair that it might be.
+    further pairs `name_of_one_word`, `no_signature` and `further_of_heldout`, of groups that `split` holds out; the ledger
+    counts a function for each pair that it might be.
     """
     functions = functions.sort_by("function_id")
     known = survivors(functions["function_id"], clusters)
@@ -97,7 +104,7 @@ def code_pairs(functions: pa.Table, clusters: pa.Table | None, options: Docstrin
     dropped = Sampler()
     wanted = functions.select(needed(options))
     for row, cluster_id, kept, size in zip(wanted.to_pylist(), *known, strict=True):
-        for one in positives(row, options):
+        for one in positives(row, options, split):
             reason = (one.lacks or claimed.refused(one.x_hash, one.y_hash)) if kept else "duplicate"
             reasons.append(reason)
             if reason is None:
@@ -125,20 +132,25 @@ class Positive(NamedTuple):
     lacks: str | None = None
 
 
-def positives(row: dict[str, Any], options: DocstringOptions) -> list[Positive]:
-    """What may be pairs of a function: its documentation with its code, and the further ones. Of one x, by y's hash."""
+def positives(row: dict[str, Any], options: DocstringOptions, split: SplitOptions) -> list[Positive]:
+    """What may be pairs of a function: its documentation with its code, and the further ones. Of one x, by y's hash.
+
+    Further ones are to learn from: what is held out asks as people ask, by documentation alone.
+    """
     x = plain(row[options.side_x]) if options.plain else row[options.side_x]
     found = [Positive(options.source, x, row["code"], text_hash(x), text_hash(row["code"]))]
     for kind in options.further:
         texts = by_name(row) if kind == "name" else by_signature(row)
         x, y = texts or ("", row["code"])
         lacks = None if texts else "name_of_one_word" if kind == "name" else "no_signature"
+        if side(row["group"], split) == HELDOUT:
+            lacks = "further_of_heldout"
         found.append(Positive(f"{options.source}_{kind}", x, y, text_hash(x), text_hash(y), lacks))
     return sorted(found, key=lambda one: (one.x_hash, one.y_hash)) if options.further else found
 
 
 def candidates(
-    rows: Iterable[dict[str, Any]], clusters: Iterable[Cluster], options: DocstringOptions
+    rows: Iterable[dict[str, Any]], clusters: Iterable[Cluster], options: DocstringOptions, split: SplitOptions
 ) -> tuple[pa.Table, Ledger]:
     """Of one shard's kept functions, by function_id: the pairs (CANDIDATES) that may be pairs of the whole corpus.
 
@@ -151,7 +163,7 @@ def candidates(
     dropped = Sampler()
     beyond: Counter[str] = Counter()
     for row, cluster in zip(rows, clusters, strict=True):
-        for one in positives(row, options):
+        for one in positives(row, options, split):
             texts = (one.x_hash, one.y_hash)
             reason = one.lacks or claimed.refused(*texts)
             if reason not in (None, "same_text"):

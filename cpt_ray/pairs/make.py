@@ -18,7 +18,7 @@ from cpt_ray.pairs.schema import PAIRS, ROWS_PER_PART
 from cpt_ray.pairs.splits import split_pairs
 
 TEXT_PAIRS = Stage("text_pairs", version=4, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
-CODE_PAIRS = Stage("code_pairs", version=4, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
+CODE_PAIRS = Stage("code_pairs", version=5, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
 ONE_TABLE = {"text_pairs": 10_000, "code_pairs": 50_000}
 """Documents and functions that are made into pairs as one table, in memory: below 1 GB of it, at 80 kB a document with all
@@ -61,7 +61,7 @@ def make_code_pairs(
         stage=CODE_PAIRS,
         sources=(functions, clusters),
         columns=None,
-        make=lambda rows, known: code_pairs(rows, known, docstrings),
+        make=lambda rows, known: code_pairs(rows, known, docstrings, split),
         across=partial(code_pairs_across, docstrings=docstrings),
         options={"docstrings": docstrings.result()},
         split=split,

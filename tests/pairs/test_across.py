@@ -122,7 +122,7 @@ def test_exchanges_give_the_rows_of_one_table(tmp_path, monkeypatch, table, of):
     assert oracle.num_rows > 50
     assert {1, 2} <= set(oracle["cluster_size"].to_pylist())
     reasons = {"duplicate", "same_text", "leaks_heldout"} | ({"x_repeated", "test_file"} if of is code else set())
-    reasons |= {"name_of_one_word", "no_signature"} if of is further else set()
+    reasons |= {"name_of_one_word", "no_signature", "further_of_heldout"} if of is further else set()
     assert reasons <= set(whole.balance.dropped)
     for files, bucket, part in ((1, 1 << 20, 50_000), (7, 40, 30), (13, 11, 1000)):
         with monkeypatch.context() as patched:

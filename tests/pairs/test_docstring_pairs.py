@@ -12,7 +12,7 @@ from cpt_ray.code.functions import Origin, Source, mine, text_hash
 from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.docstrings import code_pairs, plain
-from cpt_ray.pairs.options import DocstringOptions
+from cpt_ray.pairs.options import DocstringOptions, SplitOptions
 from cpt_ray.pairs.schema import PAIRS
 
 SOURCE = '''
@@ -88,6 +88,15 @@ def test_further_pairs_are_sources_of_their_own() -> None:
     unknown = mined.set_column(mined.schema.get_field_index("signature"), "signature", pa.array(["", ""]))
     _, ledger = code_pairs(unknown, None, DocstringOptions(further=("signature",)))
     assert ledger.to_dict() == {"functions": {"read": 4, "kept": 2, "dropped": {"no_signature": 2}}}
+
+
+def test_further_pairs_are_of_no_group_that_is_held_out() -> None:
+    """What is measured is search by documentation, whatever there was to learn from."""
+    mined = functions("parse_dates", "read_times")
+    split = SplitOptions(heldout_share=0.999, always_train=())
+    table, ledger = code_pairs(mined, None, DocstringOptions(further=("name",)), split)
+    assert table["source"].to_pylist() == ["code", "code"]
+    assert ledger.to_dict() == {"functions": {"read": 4, "kept": 2, "dropped": {"further_of_heldout": 2}}}
 
 
 def test_an_x_that_describes_many_functions_is_limited() -> None:
