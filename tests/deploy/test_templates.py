@@ -194,3 +194,34 @@ def test_constraints_agree_with_pyproject(name):
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     declared = next(d for d in PROJECT["dependencies"] if re.match(rf"{name}(\[|==)", d))
     assert declared.split("==")[1] == pinned[name]
+
+
+CRDS = os.environ.get("KUBERAY_CRDS")
+
+
+@pytest.mark.skipif(CRDS is None, reason="KUBERAY_CRDS names KubeRay's ray-operator/config/crd/bases, of release 1.7.0")
+@pytest.mark.parametrize("name", ["kuberay", "elastic", "nightly", "service"])
+def test_manifests_fit_kuberays_schemas(name: str) -> None:
+    """Every field is one that the release knows, and of its type; what a server would drop without a word is an error."""
+    import jsonschema
+
+    made = yaml.safe_load((ROOT / f"deploy/{name}.yaml").read_text())
+    if name == "elastic":
+        made = _merged(yaml.safe_load((ROOT / "deploy/kuberay.yaml").read_text()), made)
+    (file,) = Path(CRDS or "").glob(f"*_{made['kind'].lower()}s.yaml")
+    (version,) = [one for one in yaml.safe_load(file.read_text())["spec"]["versions"] if one["name"] == "v1"]
+    jsonschema.Draft202012Validator(_strict(version["schema"]["openAPIV3Schema"])).validate(made)
+
+
+def _strict(schema: Any) -> Any:
+    """With no further fields where fields are listed, and numbers and words where Kubernetes takes either."""
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: _strict(value) for key, value in schema.items()}
+    if isinstance(strict.get("properties"), dict) and "x-kubernetes-preserve-unknown-fields" not in strict:
+        strict.setdefault("additionalProperties", False)
+    if strict.get("x-kubernetes-int-or-string"):
+        strict.pop("type", None)
+    return strict
