@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -82,6 +83,35 @@ else:
 
 uvicorn.run(app, port=int(sys.argv[2]), log_level="critical")
 """
+
+
+def one_side(folder: str, to: str) -> str:
+    """The documents' side of a model as sentence-transformers 3 has one, which is what infinity-emb 0.0.78 brings: it knows
+    neither routers nor what later versions write."""
+    shutil.copytree(os.path.join(folder, "document_0_Transformer"), to)
+    width = json.loads(Path(to, "config.json").read_text())["hidden_size"]
+    names = ("Transformer", "Pooling", "Normalize")
+    places = ("", "1_Pooling", "2_Normalize")
+    modules = [
+        {"idx": at, "name": str(at), "path": place, "type": f"sentence_transformers.models.{name}"}
+        for at, (name, place) in enumerate(zip(names, places, strict=True))
+    ]
+    tokenizer = json.loads(Path(to, "tokenizer_config.json").read_text())
+    written = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": False},
+        "tokenizer_config.json": {**tokenizer, "tokenizer_class": "PreTrainedTokenizerFast"},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": width,
+            "pooling_mode_lasttoken": True,
+            "pooling_mode_mean_tokens": False,
+        },
+    }
+    for place in places[1:]:
+        Path(to, place).mkdir()
+    for name, value in written.items():
+        Path(to, name).write_text(json.dumps(value))
+    return to
 
 
 def requests(texts: list[str], seed: int) -> Iterator[list[str]]:
@@ -228,7 +258,8 @@ def main() -> None:
         ports = [free_port() for _ in range(4)]
         ours = [sys.executable, "-m", "pipelines.serve", f"trained={folder}", "index=null", "precision=fp32"]
         peer = [sys.executable, str(script), folder]
-        infinity = [given.infinity, "v2", "--model-id", folder, "--port", str(ports[3]), *INFINITY]
+        plain = one_side(folder, os.path.join(scratch, "side"))
+        infinity = [given.infinity, "v2", "--model-id", plain, "--port", str(ports[3]), *INFINITY]
         with (
             running([*ours, f"http.port={ports[0]}"], ports[0]) as first,
             running([*peer, str(ports[1]), "threads"], ports[1]) as second,
