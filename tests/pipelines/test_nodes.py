@@ -3,12 +3,14 @@ run without Ray, whatever died and when, and every ledger is that run's."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,10 +202,10 @@ def test_nodes_killed_in_every_stage(root: Path, nodes: Nodes) -> None:
 
 
 def drive(root: Path, out: str, address: str, only: Sequence[str], joined: Any) -> None:
-    """The driver: join the cluster and make what is wanted of the path."""
+    """The driver: join the cluster, if there is one, and make what is wanted of the path."""
     small()
     wanted = [one for one in path(root, out) if os.path.basename(one.path) in only]
-    with connect(ClusterOptions(address=address)):
+    with connect(ClusterOptions(address=address)) if address else nullcontext():
         joined.set()
         run_flow(wanted)
 
@@ -216,27 +218,29 @@ def beside_calm(root: Path, out: str, without: str) -> None:
             os.symlink(f"{root}/calm/{name}", f"{out}/{name}")
 
 
-def test_drivers_killed_in_exchanges(root: Path, nodes: Nodes) -> None:
-    """SIGKILL of the driver, whose tasks may live a little longer, and the same again at once, until one comes through."""
-    rng, kills, address = random.Random(3), dict.fromkeys(EXCHANGES, 0), nodes.address
-    took: dict[str, float] = {}
-    turn = 0
-    while sum(kills.values()) < DRIVER_KILLS:
-        name = EXCHANGES[turn % len(EXCHANGES)]
-        out = f"{root}/driver-{turn}"
+@pytest.mark.parametrize(("nodes_of", "kills_of"), [("nodes", DRIVER_KILLS // 5), ("", DRIVER_KILLS)])
+def test_drivers_killed_in_exchanges(root: Path, request: pytest.FixtureRequest, nodes_of: str, kills_of: int) -> None:
+    """SIGKILL of the driver of a cluster, whose tasks may live a little longer, or of one that does all itself; and the same
+    again at once, until one comes through."""
+    rng, kills, took = random.Random(3), dict.fromkeys(EXCHANGES, 0), dict[str, float]()
+    address = request.getfixturevalue(nodes_of).address if nodes_of else ""
+    for turn in itertools.count():
+        name, out = EXCHANGES[turn % len(EXCHANGES)], f"{root}/driver-{nodes_of}{turn}"
         beside_calm(root, out, name)
-        if name in took:
-            for _ in range(4):
-                if not Driver(drive, root, out, address, [name]).killed_after(rng.uniform(0, took[name])):
-                    break
-                kills[name] += 1
+        for _ in range(4 if name in took else 0):
+            if not Driver(drive, root, out, address, [name]).killed_after(rng.uniform(0, took[name])):
+                break
+            kills[name] += 1
+        driver = Driver(drive, root, out, address, [name])
+        driver.joined.wait(120)
         began = time.monotonic()
-        assert Driver(drive, root, out, address, [name]).ends(600) == 0, (name, turn)
+        assert driver.ends(600) == 0, (name, turn)
         took.setdefault(name, time.monotonic() - began)
         assert contents(out)[name] == contents(f"{root}/calm")[name], (name, turn)
         assert not [left for left in os.listdir(out) if left.endswith((".building", ".tmp"))], (name, turn)
-        turn += 1
-    print(f"drivers killed: {json.dumps(kills)}; seconds undisturbed: {took}")
+        print(f"turn {turn}: drivers killed: {json.dumps(kills)}", flush=True)
+        if sum(kills.values()) >= kills_of:
+            break
 
 
 def test_the_head_killed(root: Path) -> None:
@@ -250,7 +254,9 @@ def test_the_head_killed(root: Path) -> None:
         first.kill_all()
         began = time.monotonic()
         assert driver.ends(300) not in (None, 0)
-        print(f"head killed after {seconds} s: the driver ended {time.monotonic() - began:.1f} s later")
+        print(
+            f"head killed after {seconds} s: the driver ended {time.monotonic() - began:.1f} s later, {driver.process.exitcode=}"
+        )
         kept = {name: os.stat(f"{out}/{name}/manifest.json").st_mtime for name in contents(out)}
         second = Nodes()
         try:

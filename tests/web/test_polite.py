@@ -188,7 +188,16 @@ def test_errors_that_pass_are_tried_again(run_crawl: Crawl, code: int) -> None:
 
 def test_how_one_asks_is_no_part_of_what_is_crawled() -> None:
     """A crawl goes on when these change."""
-    how = {"concurrency": 1, "per_host": 1, "delay": 9.0, "timeout": 9.0, "retries": 9, "backoff": 9.0, "max_wait": 9.0}
+    how = {
+        "shards": 4,
+        "concurrency": 1,
+        "per_host": 1,
+        "delay": 9.0,
+        "timeout": 9.0,
+        "retries": 9,
+        "backoff": 9.0,
+        "max_wait": 9.0,
+    }
     assert CrawlOptions(**how).result() == CrawlOptions().result()  # type: ignore[arg-type]
     assert CrawlOptions(max_delay=9).result() != CrawlOptions().result()
 

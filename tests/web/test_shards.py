@@ -200,7 +200,7 @@ def busy(asked: Asked) -> bytes:
     number = int(asked.path.strip("/") or 0)
     other = BUSY[(BUSY.index(asked.host) + 1) % len(BUSY)]
     below = [f"/{child}" for child in range(number * 3 + 1, min(number * 3 + 4, 50))]
-    return ok(links(*below, "/private/x", f"http://{other}/{number}") + f"<p>{asked.host}{asked.path}</p>")
+    return ok(links(*below, "/private/x", f"http://{other}/{number or ''}") + f"<p>{asked.host}{asked.path}</p>")
 
 
 def violations(site: RawSite) -> list[str]:
