@@ -61,6 +61,9 @@ log = logging.getLogger("cpt_ray")
 UNCHANGED = "not_modified"
 """The outcome of a page that an earlier crawl has, and of which the server says that it is the same."""
 _ROBOTS_REDIRECTS = 5
+_IN_VAIN = 6
+"""Deaths of actors in a row between which nothing is fetched. After each the pause is doubled, to a minute in all: new actors
+may be put on a node that is dead until Ray finds out."""
 _FOREIGN_QUERY = re.compile(r"\?[^\"'\s<>]*[^\x00-\x7f]")
 
 
@@ -95,7 +98,7 @@ def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | Non
 
 def _crawled(site: Site, folder: str, locks: str, resumed: bool, bar: Bar) -> list[Told]:
     """Crawl, and what the shards tell of it. When an actor dies, or its node, new ones go on from the archive."""
-    of, before = site.options.shards, -1
+    of, before, in_vain = site.options.shards, -1, 0
     while True:
         complete_segments(folder, locks, of)
         shards = [(site, folder, locks, number, of, resumed) for number in range(of)]
@@ -106,14 +109,16 @@ def _crawled(site: Site, folder: str, locks: str, resumed: bool, bar: Bar) -> li
                 return asyncio.run(walked(away, site.options, bar))
         except Gone as error:
             archived = sum(os.path.getsize(path) for path in segments(folder, unfinished=True))
-            if archived == before:
+            in_vain = in_vain + 1 if archived == before else 0
+            if in_vain == _IN_VAIN:
                 raise UserError(
-                    f"a process of the crawl died twice before it had fetched anything: {error}",
+                    f"processes of the crawl die again and again before they have fetched anything: {error}",
                     where=folder,
                     fix="see why in Ray's logs; the same command goes on",
                 ) from error
             log.warning("a process of the crawl died; others go on from what is in the archive")
             before, resumed = archived, True
+            time.sleep(2.0**in_vain)
 
 
 async def walked(shards: Sequence[Any], options: CrawlOptions, bar: Bar) -> list[Told]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cpt_ray.addresses import Permission
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import ClusterOptions, Gone, connect
 from cpt_ray.errors import UserError
 from cpt_ray.progress import Bar
-from cpt_ray.web import warc
+from cpt_ray.web import crawl, warc
 from cpt_ray.web.archive import read_archive
 from cpt_ray.web.crawl import Shard, Site, Told, together, walked
 from cpt_ray.web.options import CrawlOptions
@@ -187,6 +188,47 @@ def test_a_writer_that_lives_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
     assert first.write(page(2)).url == "http://h/2"
     first.let_go()
     assert [group.url for group in writer().recover()] == ["http://h/1", "http://h/2"]
+
+
+@pytest.mark.parametrize("deaths", [2, 99])
+def test_actors_that_die_are_replaced(
+    tmp_path: Path, run_crawl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    """Twice before anything is fetched, as on a node whose death Ray has not noticed: the pages of one; for ever: an error."""
+    died = 0
+
+    class Dying:
+        """A shard that is away."""
+
+        def __init__(self, shard: Shard) -> None:
+            self.shard = shard
+
+        def __getattr__(self, name: str) -> Any:
+            return self.visit if name == "visit" else getattr(self.shard, name)
+
+        async def visit(self, kind: Any, share: int) -> Any:
+            nonlocal died
+            if died < deaths:
+                died += 1
+                raise Gone("its node has died")
+            return await self.shard.visit(kind, share)
+
+    @contextlib.contextmanager
+    def actors(kind: Any, given: Sequence[tuple[Any, ...]]) -> Iterator[list[Dying]]:
+        yield [Dying(kind(*arguments)) for arguments in given]
+
+    monkeypatch.setattr(crawl, "actors", actors)
+    monkeypatch.setattr(crawl.time, "sleep", lambda seconds: None)
+    with serve_raw(web) as site:
+        many: dict[str, Any] = {"seeds": tuple(f"http://{host}/" for host in HOSTS[:5]), "scope": "any", "shards": 2}
+        many["resolve"] = dict.fromkeys(HOSTS, site.address)
+        if deaths == 99:
+            with pytest.raises(UserError, match="again and again"):
+                run_crawl(site, **many)
+            return
+        run_crawl(site, **many)
+        here(tmp_path / "one", site, 1)
+    assert {url.split("?")[0] for url in pages(tmp_path / "crawl")} == set(pages(tmp_path / "one"))
 
 
 DELAY, PER_HOST = 0.1, 2
