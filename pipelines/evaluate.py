@@ -205,7 +205,9 @@ def print_suite(rows: Sequence[dict[str, Any]]) -> None:
         metric = next(iter(of.values()))["metric"]
         table.add_row(title, metric.replace("_at_", "@"), *values)
         for variant in (name for name in next(iter(of.values()))["scores"] if name.endswith(f"_{metric}")):
-            others = [f"{of[method]['scores'][variant]:.4f}" if method in of else "" for method in methods]
+            # Not every method has every variant: words are not searched by a graph of vectors.
+            scores = [of[method]["scores"].get(variant) if method in of else None for method in methods]
+            others = ["" if score is None else f"{score:.4f}" for score in scores]
             table.add_row(f"  {variant.removesuffix(f'_{metric}')}", "", *others)
     console().print(table, highlight=False)
 

@@ -22,6 +22,7 @@ from cpt_ray.evaluate.tasks.similarity import Similarity
 from cpt_ray.kinds import kinds, one_of
 from cpt_ray.options import Options
 from pipelines import cli, config
+from pipelines.evaluate import print_suite
 from pipelines.options import evaluate
 
 LENGTH = '''
@@ -110,7 +111,9 @@ def test_word_vectors_are_of_the_company_that_words_keep() -> None:
     np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
 
 
-def test_a_graph_of_neighbours_is_measured_beside_exact_search(tmp_path: Path) -> None:
+def test_a_graph_of_neighbours_is_measured_beside_exact_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What it finds is scored as exact search scores it, so that with a graph that looks at everything the figures are equal;
     its own recall stands beside them."""
     rng = np.random.default_rng(0)
@@ -132,6 +135,9 @@ def test_a_graph_of_neighbours_is_measured_beside_exact_search(tmp_path: Path) -
     for name in ("ndcg_at_10", "recall_at_10"):
         assert whole[f"graph_{name}"] == pytest.approx(whole[name])
     assert not any(name.startswith("graph") for name in Beir(folder=str(folder)).scores(embed))
+    rows = measure([Beir(folder=str(folder), graph=400)], {"model": embed})
+    print_suite(rows)
+    assert "graph" in capsys.readouterr().out
 
 
 def test_texts_are_embedded_once_for_all_variants(tmp_path: Path) -> None:
