@@ -33,7 +33,7 @@ from cpt_ray.artifacts.examples import together
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_range, receive
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import candidates as code_candidates
-from cpt_ray.pairs.docstrings import needed
+from cpt_ray.pairs.docstrings import duplicates, needed
 from cpt_ray.pairs.neighbours import cut_documents, line_counts
 from cpt_ray.pairs.options import DocstringOptions, NeighbourOptions, SplitOptions
 from cpt_ray.pairs.phases import Phases, Shard, Work, numbered
@@ -125,7 +125,7 @@ def _across(
 
 
 def _lines(shard: Shard, *, known: Sent, options: NeighbourOptions) -> tuple[pa.Table, Ledger]:
-    kept, _, duplicates = kept_rows(shard, known, ("doc_id", "group", "text"))
+    kept, _, gone = kept_rows(shard, known, ("doc_id", "group", "text"))
     counts = line_counts(zip(kept["group"].to_pylist(), kept["text"].to_pylist(), strict=True), options)
     columns = [
         pa.array([group for group, _ in counts], pa.string()),
@@ -133,8 +133,8 @@ def _lines(shard: Shard, *, known: Sent, options: NeighbourOptions) -> tuple[pa.
         numbered(shard, len(counts)),
         pa.array(counts.values(), pa.int64()),
     ]
-    read = kept.num_rows + duplicates
-    ledger = Ledger.of("documents", read=read, kept=kept.num_rows, dropped={"duplicate": duplicates})
+    read = kept.num_rows + gone.num_rows
+    ledger = Ledger.of("documents", read=read, kept=kept.num_rows, dropped={"duplicate": gone.num_rows})
     return pa.table(columns, schema=LINES), ledger
 
 
@@ -150,25 +150,24 @@ def _repeated(shard: Shard, *, sent: Sent, options: NeighbourOptions) -> tuple[p
 
 
 def _cut(shard: Shard, *, known: Sent, told: Sent, options: NeighbourOptions) -> tuple[pa.Table, Ledger]:
-    kept, cluster_of, duplicates = kept_rows(shard, known, ("doc_id", "group", "text"))
+    kept, cluster_of, gone = kept_rows(shard, known, ("doc_id", "group", "text"))
     lines = receive(told, shard["number"], ("group", "line"))
     repeated: dict[str, set[int]] = defaultdict(set)
     for group, line in zip(lines["group"].to_pylist(), lines["line"].to_pylist(), strict=True):
         repeated[group].add(line)
     columns = (kept[name].to_pylist() for name in ("doc_id", "group", "text"))
     rows = ((doc, group, text, cluster_of[doc]) for doc, group, text in zip(*columns, strict=True))
-    table, ledger = cut_documents(rows, duplicates, repeated, options)
+    table, ledger = cut_documents(rows, gone.num_rows, repeated, options)
     return table.append_column(CANDIDATES.field("copies"), pa.array(np.zeros(len(table), np.int32))), ledger
 
 
 def _pair_up(
     shard: Shard, *, known: Sent, told: None, options: DocstringOptions, split: SplitOptions
 ) -> tuple[pa.Table, Ledger]:
-    kept, cluster_of, duplicates = kept_rows(shard, known, needed(options))
+    kept, cluster_of, gone = kept_rows(shard, known, needed(options))
     clusters = [cluster_of[name] for name in kept["function_id"].to_pylist()]
     table, ledger = code_candidates(kept.to_pylist(), clusters, options, split)
-    duplicates *= 1 + len(options.further)  # of each pair that it might be
-    return table, Ledger.of("functions", read=duplicates, kept=0, dropped={"duplicate": duplicates}) + ledger
+    return table, duplicates(gone.to_pylist(), options, split) + ledger
 
 
 def _claims(shard: Shard) -> tuple[pa.Table, Ledger]:

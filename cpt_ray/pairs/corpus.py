@@ -173,9 +173,9 @@ def _training(
 ) -> tuple[pa.Table, Ledger]:
     """The rows of a shard that are kept and of a training group."""
     source = sources[shard["source"]]
-    table, _, duplicates = kept(shard, known[shard["source"]], (source.id_column, "group", *columns))
+    table, _, gone = kept(shard, known[shard["source"]], (source.id_column, "group", *columns))
     reasons = [_reason(True, held) for held in heldout(table["group"], split).to_pylist()]
-    ledger = Ledger.of("texts", read=duplicates, kept=0, dropped={"duplicate": duplicates}) + Ledger.count(
+    ledger = Ledger.of("texts", read=len(gone), kept=0, dropped={"duplicate": len(gone)}) + Ledger.count(
         "texts", reasons
     )
     return table.filter(pa.array([reason is None for reason in reasons], pa.bool_())), ledger

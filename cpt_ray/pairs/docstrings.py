@@ -180,6 +180,17 @@ def candidates(
     return table.append_column("copies", later).cast(CANDIDATES), ledger.showing(dropped)
 
 
+def duplicates(rows: Iterable[dict[str, Any]], options: DocstringOptions, split: SplitOptions) -> Ledger:
+    """Functions whose cluster keeps another: one for each pair that it might be."""
+    dropped, count = Sampler(), 0
+    for row in rows:
+        count += 1 + len(options.further)
+        if dropped.wants("functions", "duplicate", row["function_id"]):
+            for one in positives(row, options, split):
+                dropped.add("functions", "duplicate", row["function_id"], path=row["path"], x=one.x, y=one.y)
+    return Ledger.of("functions", read=count, kept=0, dropped={"duplicate": count}).showing(dropped)
+
+
 def plain(text: str) -> str:
     """`text` without the markup of reST, Markdown and epydoc: roles, links, quoted code, emphasis."""
     if "`" in text:

@@ -137,14 +137,15 @@ def clear_phases(path: str) -> None:
     remove(*locate(path.rstrip("/") + ".phases"))
 
 
-def kept(shard: Shard, known: Sent, columns: Sequence[str]) -> tuple[pa.Table, dict[str, Cluster], int]:
-    """A shard's kept rows by id (the first of `columns`), the cluster of each id, and how many rows are not kept."""
+def kept(shard: Shard, known: Sent, columns: Sequence[str]) -> tuple[pa.Table, dict[str, Cluster], pa.Table]:
+    """A shard's kept rows by id (the first of `columns`), the cluster of each id, and the rows that are not kept."""
     table = pa.concat_tables([*read_batches(shard, columns)])
     found = receive(known, shard["number"], ("doc_id",))
-    rows = table.filter(pc.is_in(table[columns[0]], found["doc_id"].combine_chunks())).sort_by(columns[0])
+    stays = pc.is_in(table[columns[0]], found["doc_id"].combine_chunks())
+    rows = table.filter(stays).sort_by(columns[0])
     ids, clusters, sizes = (found[name].to_pylist() for name in ("doc_id", "cluster_id", "cluster_size"))
     cluster_of = dict(zip(ids, zip(clusters, sizes, strict=True), strict=True))
-    return rows, cluster_of, table.num_rows - rows.num_rows
+    return rows, cluster_of, table.filter(pc.invert(stays))
 
 
 def numbered(shard: Shard, rows: int) -> pa.Array:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from cpt_ray.artifacts import Ledger, Manifest, build, exchange, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, build, examples, exchange, read_manifest, read_table
 from cpt_ray.artifacts.store import part_name
 from cpt_ray.code.functions import FUNCTIONS
 from cpt_ray.errors import UserError
@@ -134,6 +134,9 @@ def test_exchanges_give_the_rows_of_one_table(tmp_path, monkeypatch, table, of):
         assert made.extra == whole.extra
         assert made.columns == whole.columns
         assert not (tmp_path / f"pairs-{files}.phases").exists()
+        if of is not text:
+            shown = [examples.read(str(tmp_path / name)) for name in ("whole", f"pairs-{files}")]
+            assert shown[0]["functions", "duplicate"] == shown[1]["functions", "duplicate"]
 
 
 def test_clusters_of_another_corpus_are_refused(tmp_path, monkeypatch):
