@@ -77,7 +77,7 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def test_every_row_is_sure_to_its_interval_and_its_queries_give_it_again(suites: tuple[str, str]) -> None:
     """What is published of the queries is what the row was computed of."""
     found = compare.read("a", suites[0])
-    assert len(found.rows) == 3 * 2 + 4  # model, TF-IDF; BM25 of the search, chance of each
+    assert len(found.rows) == 3 * 3 + 4  # model, TF-IDF, word vectors; BM25 of the search, chance of each
     for row in found.rows:
         if row["method"] == "chance" and row["kind"] != "beir":
             assert "low" not in row  # a number that is known, not measured
@@ -118,9 +118,9 @@ def test_two_models_in_a_table_and_on_a_page(
 
 def test_one_suite_compares_its_methods(suites: tuple[str, str], tmp_path: Path) -> None:
     found = compare.run(compare.PipelineOptions(suites=suites[:1], page=str(tmp_path / "c.html")))
-    assert list(found.names) == ["model", "tfidf-svd", "bm25"]
-    assert [one.name for one in found.tasks[0].against] == ["tfidf-svd", "bm25"]
-    assert [one.name for one in found.tasks[1].against] == ["tfidf-svd"]
+    assert list(found.names) == ["model", "tfidf-svd", "word-vectors", "bm25"]
+    assert [one.name for one in found.tasks[0].against] == ["tfidf-svd", "word-vectors", "bm25"]
+    assert [one.name for one in found.tasks[1].against] == ["tfidf-svd", "word-vectors"]
 
 
 def test_other_data_is_not_compared(

@@ -105,6 +105,7 @@ def test_what_does_not_fit_is_said_and_left_out(
 
     logger = logging.getLogger("cpt_ray")
     monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])  # each line is counted once, whatever tests before have left there
     found = Following(place, opened)
     with caplog.at_level(logging.INFO, "cpt_ray"):
         add("2", 20, 50)
