@@ -43,8 +43,11 @@ class GraphIndex(Index):
 
     @cached_property
     def graph(self) -> Graph:
-        """UserError where it does not hold all vectors: the others would never be found."""
-        found = Graph.restore(os.path.join(self.folder, GRAPH), view=True)
+        """UserError where it cannot be read or does not hold all vectors: the others would never be found."""
+        try:
+            found = Graph.restore(os.path.join(self.folder, GRAPH), view=True)
+        except ValueError:  # of a file that ends early
+            found = None
         if found is None or len(found) != len(self.vectors):
             held = 0 if found is None else len(found)
             raise UserError(

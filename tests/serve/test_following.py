@@ -72,14 +72,15 @@ def test_updated_while_it_is_searched(add: Callable[..., str], tmp_path: Path, k
 
     async def conversation() -> None:
         app = make_app(Toy(), Following(place, read_index), HttpOptions(), name="toy")
-        changed = asyncio.create_task(asyncio.to_thread(change))
+        changed: asyncio.Task[None] | None = None
         seen = []
         async with client_of(app) as client:
-            while not changed.done() or seen[-1] != want[-1]:
+            while changed is None or not changed.done() or seen[-1] != want[-1]:
                 answer = await client.post("/v1/search", json={"query": "a", "k": 5, "map": True})
                 assert answer.status_code == 200, answer.text
                 seen.append([found["name"] for found in answer.json()["data"]])
                 assert len(answer.json()["at"]) == 2
+                changed = changed or asyncio.create_task(asyncio.to_thread(change))  # after the first answer
             await changed
             assert (await client.get("/health")).json()["rows"] == 40
             assert (await client.get("/v1/map")).json()["rows"] == 40
