@@ -43,14 +43,14 @@ def test_the_minutes_are_those_of_the_readme() -> None:
 
 @pytest.mark.parametrize(
     ("logits", "layer", "minutes"),
-    [((6_800, 18_800), (50_000, 148_000), 10.7), ((6_800, 340), (50_000, 5_400), 15.1)],
+    [((6_800, 18_800), (50_000, 148_000), 13.4), ((6_800, 340), (50_000, 5_400), 16.3)],
     ids=["bf16", "no bf16"],
 )
 def test_the_whole_is_said_as_it_was_seen(
     logits: tuple[float, float], layer: tuple[float, float], minutes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`make run` on two CPUs of an AMD EPYC, as it is and without its bf16 instructions: what the probe finds there gives the
-    minutes that were seen, within a fifth."""
+    minutes that were seen (without them, with 190 steps fewer: 15.1), within a fifth."""
 
     def found(shape: Shape, *_: object) -> Choice:
         fp32, bf16 = logits if shape.vocabulary else layer
