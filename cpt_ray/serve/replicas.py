@@ -99,8 +99,10 @@ class Model:
         return endpoint(self._served, Watched())
 
 
-def application(args: Replicas) -> serve.Application:
-    """What `import_path` of a config names."""
+def application(args: Replicas | dict[str, Any]) -> serve.Application:
+    """What `import_path` of a config names. Ray Serve gives it the config's dictionary: it makes a model of that only where
+    the parameter's annotation is a class, and not a string as in a module that postpones them."""
+    args = Replicas.model_validate(args)
     return serve.deployment(name="Model", **settings(args))(Model).bind(args.served.model_dump(mode="json"))
 
 

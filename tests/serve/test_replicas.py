@@ -27,6 +27,7 @@ def test_the_config_is_what_serve_deploy_takes(
     tmp_path: Path, model_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read by Ray Serve's own schema; it names our import path, whole paths, and no key."""
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
     from ray.serve.schema import ServeDeploySchema
 
     out = tmp_path / "serve.yaml"
@@ -43,7 +44,7 @@ def test_the_config_is_what_serve_deploy_takes(
     assert application.deployments[0].num_replicas == 3
     from cpt_ray.serve import replicas
 
-    built = replicas.application(replicas.Replicas.model_validate(application.args))
+    built = call_user_app_builder_with_args_if_necessary(replicas.application, application.args)
     assert built._bound_deployment.name == application.deployments[0].name
 
 
