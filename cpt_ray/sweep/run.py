@@ -1,12 +1,13 @@
 """Trainings at equal examples seen, by Ray Tune; each trial is an artifact, so a killed sweep resumes by trial.
 
-A trial is a function trainable that starts its own Ray Train workers. It reserves next to nothing for itself: a driver that
-held a CPU would starve the workers it waits for. No more trials run at a time than have room for all of their workers:
-Ray Train gives up a group of workers that waits for minutes.
+A trial of Tune starts its own Ray Train workers. It reserves next to nothing for itself: a driver that held a CPU would
+starve the workers it waits for. No more trials run at a time than have room for all of their workers: Ray Train gives up a
+group of workers that waits for minutes.
 
-A trial that a scheduler stops is an artifact too, of its metrics alone. When a sweep goes on, what stands tells its figures
-again where Tune's search or scheduler has to know them, and is not trained again. Asked for more examples, trials that were
-finished go on (train/continued.py).
+A trial that a scheduler stops ends its own training, at its next step, before Tune ends its process: what Ray Train has
+reserved for workers stays reserved when its driver is killed. It is an artifact too, of its metrics alone. When a sweep goes
+on, what stands tells its figures again where Tune's search or scheduler has to know them, and is not trained again. Asked
+for more examples, trials that were finished go on (train/continued.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import json
 import logging
 import math
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +52,8 @@ DRIVER_MEMORY = 256 << 20
 fit a machine that has just enough for them."""
 ENDING = 60.0
 """Seconds that processes of a trial that was stopped, or whose sweep was killed, may take to end."""
+STOP = ".stop"
+"""Ending of a file beside a trial that asks its training to end."""
 NOTES = "notes.jsonl"
 
 
@@ -150,6 +155,7 @@ def run_sweep(
     trials.publish_stopped()
     waiting = [one for one in trials.jobs.values() if not _standing(one)]
     for one in waiting:
+        Path(one.stop).unlink(missing_ok=True)  # of a sweep that was killed
         goes_on(one.course, one.kept)  # says now what a trial could not go on from
     left = len(waiting) + search.count(axes) - len(trials.jobs)
     if left:
@@ -207,6 +213,11 @@ class _Job:
         return self.folder + KEPT
 
     @property
+    def stop(self) -> str:
+        """The file whose presence ends its training."""
+        return self.folder + STOP
+
+    @property
     def metrics(self) -> str:
         """Where they grow while the trial trains."""
         return os.path.join(f"{self.folder}{BUILDING}", METRICS)
@@ -253,12 +264,26 @@ def _train(job: _Job) -> None:
             tokenizer=job.tokenizer,
             out=work.path,
             scratch=work.scratch,
-            on_metrics=job.on_metrics,
+            on_metrics=_UntilStopped(job.stop, job.on_metrics),
             where="train",
             pairs=job.pairs,
         )
         keep(job.course, job.kept, work.scratch, work.path)
         work.publish(Ledger.of("steps", read=steps, kept=steps), rows=steps)
+
+
+@dataclass(frozen=True)
+class _UntilStopped:
+    """Metrics as they come, until there is the file `stop`: in a worker, where a UserError ends all of them."""
+
+    stop: str
+    then: OnMetrics | None
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> None:
+        if os.path.exists(self.stop):
+            raise UserError("it was stopped", where=self.stop)
+        if self.then is not None:
+            self.then(step, metrics)
 
 
 def _publish_stopped(job: _Job, step: int) -> None:
@@ -381,24 +406,46 @@ def _tune(
 
     axes, search, metric, make = options.axes, options.search, options.metric, told.make
 
-    def trainable(config: dict[str, Any]) -> None:
-        job = make(search.values(axes, config))
-        seen = 0
+    class Training(tune.Trainable):
+        """A trial's training, in a thread; each step of Tune's is one of its figures."""
 
-        def report(step: int, row: Mapping[str, float]) -> None:
-            nonlocal seen
-            # The last figure is told when the model is there: who hears it may end this process.
-            if metric in row and seen < step and (step < job.trial.steps or job.done):
-                seen = step
-                tune.report({metric: row[metric], "examples": step * job.trial.batch_size})
+        def setup(self, config: dict[str, Any]) -> None:
+            self._job = make(search.values(axes, config))
+            self._figures: queue.SimpleQueue[dict[str, Any] | Exception] = queue.SimpleQueue()
+            self._thread = threading.Thread(target=self._run, name="train", daemon=True)
+            self._thread.start()
 
-        try:
-            with follow(job.metrics, report):
-                _patiently(lambda: _train(job))
-            for row in read_metrics(os.path.join(job.folder, METRICS)):
-                report(int(row["step"]), row)
-        except UserError as error:
-            tune.report({metric: math.nan, "examples": 0, "error": _words(error)})
+        def step(self) -> dict[str, Any]:
+            told = self._figures.get()
+            if isinstance(told, Exception):
+                raise told
+            return told
+
+        def cleanup(self) -> None:
+            Path(self._job.stop).touch()
+            self._thread.join()
+            Path(self._job.stop).unlink(missing_ok=True)
+
+        def _run(self) -> None:
+            job, seen, last = self._job, 0, dict[str, Any]()
+
+            def tell(step: int, row: Mapping[str, float]) -> None:
+                nonlocal seen, last
+                # The last figure is told when the model is there: who hears it may end this process.
+                if metric in row and seen < step and (step < job.trial.steps or job.done):
+                    seen, last = step, {metric: row[metric], "examples": step * job.trial.batch_size}
+                    self._figures.put(last)
+
+            try:
+                with follow(job.metrics, tell):
+                    _patiently(lambda: _train(job))
+                for row in read_metrics(os.path.join(job.folder, METRICS)):
+                    tell(int(row["step"]), row)
+                self._figures.put({**last, "done": True})
+            except UserError as error:
+                self._figures.put({metric: math.nan, "examples": 0, "error": _words(error), "done": True})
+            except Exception as error:  # noqa: BLE001 - raised where Tune hears it
+                self._figures.put(error)
 
     class Pass(tune.Callback):
         def __reduce__(self) -> Any:  # Tune keeps a copy on disk, which nobody reads
@@ -415,7 +462,7 @@ def _tune(
             told.ended(search.values(axes, trial.config), _words(trial.get_error() or RuntimeError("it died")))
 
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"memory": DRIVER_MEMORY}),
+        tune.with_resources(Training, {"memory": DRIVER_MEMORY}),
         param_space={POINT: tune.grid_search(list(points))} if points else {},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=_at_a_time(options, common, points or draw(axes, LOOKED_AT, 0)),
@@ -423,7 +470,11 @@ def _tune(
             **plan,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(Path(out, "_ray").absolute()), verbose=0, callbacks=[Pass()]
+            name="tune",
+            storage_path=str(Path(out, "_ray").absolute()),
+            verbose=0,
+            callbacks=[Pass()],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     tuner.fit()

@@ -52,6 +52,28 @@ def test_a_sweep_goes_on_by_trial(given: dict[str, Any]) -> None:
     assert again == results
 
 
+def test_a_training_that_is_asked_to_end_does_so_at_its_next_step(given: dict[str, Any]) -> None:
+    """As a scheduler's stop asks it; what a killed sweep left of asking stops no trial."""
+    asked = Path(given["out"], f"{TRIALS[1].name}.stop")
+    steps: list[int] = []
+
+    def report(trial: Trial) -> Any:
+        def on_metrics(step: int, metrics: dict[str, float]) -> None:
+            steps.append(step)
+            asked.touch()
+
+        return on_metrics if trial.name == TRIALS[1].name else None
+
+    with pytest.raises(TrialsFailed, match="stopped") as failed:
+        run_sweep(SWEEP, COMMON, **given, on_metrics=report)
+    assert steps == [0]
+    assert {result.trial.name for result in failed.value.results} == {trial.name for trial in TRIALS} - {TRIALS[1].name}
+    heard = Heard()
+    assert len(run_sweep(SWEEP, COMMON, **given, watch=heard)) == len(TRIALS)
+    assert {name for _, name in heard.said} == {TRIALS[1].name}
+    assert not asked.exists()
+
+
 def test_a_finished_sweep_takes_more_trials_and_more_examples(given: dict[str, Any], tmp_path: Path) -> None:
     """A further temperature trains its trials alone. Twice the examples: every trial goes on after its last step, and its
     metrics are those of before, continued."""
