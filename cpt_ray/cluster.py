@@ -21,6 +21,7 @@ from cpt_ray.options import Options
 
 log = logging.getLogger("cpt_ray")
 Result = TypeVar("Result")
+LAST_PORT = 65_535
 PATIENCE = 10.0
 """Seconds that the head of a cluster may take to answer."""
 ATTEMPTS = 3
@@ -103,9 +104,12 @@ def _knock(address: str | None) -> None:
     named = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
     if named is None:
         return
+    host, port = named[1].strip("[]"), int(named[2])
+    if port > LAST_PORT:  # getaddrinfo would take it modulo 65,536, where somebody may listen
+        raise _no_answer(address, ValueError(f"{port} is no port, the last is {LAST_PORT}"))
     try:
-        socket.create_connection((named[1].strip("[]"), int(named[2])), timeout=PATIENCE).close()
-    except (OSError, OverflowError) as error:
+        socket.create_connection((host, port), timeout=PATIENCE).close()
+    except OSError as error:
         raise _no_answer(address, error) from error
 
 

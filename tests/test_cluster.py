@@ -25,6 +25,14 @@ def test_an_address_that_does_not_answer_is_said_at_once(address: str) -> None:
     assert caught.value.where == f"cluster.address={wrong}"
 
 
+def test_a_port_beyond_the_last_is_not_taken_for_another() -> None:
+    """Where somebody listens at the same number modulo 65,536, as getaddrinfo would have it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        wrong = f"127.0.0.1:{other.getsockname()[1] + 65_536}"
+        with pytest.raises(UserError, match="the last is 65535"):
+            cluster._knock(wrong)
+
+
 def test_one_that_listens_is_left_to_ray() -> None:
     with socket.create_server(("127.0.0.1", 0)) as head:
         cluster._knock(f"127.0.0.1:{head.getsockname()[1]}")
