@@ -26,6 +26,8 @@ HEAT = LinearSegmentedColormap.from_list("cpt_ray", ["#e7eefb", "#3567d6", "#163
 TITLES = {"temperature": "initial temperature", "batch_size": "batch size (pairs)"}
 MOST_LINES = 16
 """In a figure with a legend."""
+MANY_POINTS = 40
+"""Beyond so many a line is a running mean."""
 FONT = "DejaVu Sans"  # what matplotlib measures with; the page shows its own
 
 Rows = Sequence[Mapping[str, float]]
@@ -33,7 +35,7 @@ Rows = Sequence[Mapping[str, float]]
 
 def curves(series: Mapping[str, Rows], columns: Sequence[str], title: str, label: str) -> Figure:
     """Columns of each series' rows over `step`: one line per series and column; a column that a row lacks is skipped
-    there."""
+    there. Of a row for every step the line is the running mean, the values are faint behind it."""
     figure = Figure(figsize=(5.4, 3.1), layout="constrained")
     axes = figure.subplots()
     for number, (name, rows) in enumerate(series.items()):
@@ -43,6 +45,9 @@ def curves(series: Mapping[str, Rows], columns: Sequence[str], title: str, label
                 continue
             steps, values = np.array(points, np.float64).T
             text = name if len(columns) == 1 else f"{name}: {_words(column)}"
+            if len(points) > MANY_POINTS:  # batches of several sources jump from loss to loss
+                axes.plot(steps, values, style, color=_colour(name, number), linewidth=0.6, alpha=0.25)
+                values = running_mean(values, len(points) // MANY_POINTS)
             axes.plot(
                 steps,
                 values,
@@ -58,6 +63,14 @@ def curves(series: Mapping[str, Rows], columns: Sequence[str], title: str, label
     if axes.lines:
         axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     return figure
+
+
+def running_mean(values: np.ndarray, reach: int) -> np.ndarray:
+    """(n,) the mean of each value and of `reach` on both sides of it, as far as there are."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    first, last = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
+    return (sums[last] - sums[first]) / (last - first)
 
 
 class Line(NamedTuple):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from cpt_ray.evaluate.figures import contrast, curves, scaling, svg_file
+import numpy as np
+import pytest
+
+from cpt_ray.evaluate.figures import MANY_POINTS, contrast, curves, running_mean, scaling, svg_file
 
 
 def test_a_file_stands_alone_and_is_the_same_each_time() -> None:
@@ -44,3 +47,16 @@ def test_two_figures_on_a_page_share_no_colour_or_id() -> None:
     assert len({line.get_color() for line in figure.axes[0].lines}) == 2
     root = ElementTree.fromstring(svg_file(figure, "loss"))
     assert all(each.attrib["id"].startswith("loss-") for each in root.iter() if "id" in each.attrib)
+
+
+def test_a_line_of_many_steps_is_a_running_mean() -> None:
+    """Of as many values on either side as there are, up to `reach`; the values stay, faint, behind it."""
+    values = np.random.default_rng(0).normal(size=101)
+    wanted = [values[max(at - 3, 0) : at + 4].mean() for at in range(101)]
+    assert running_mean(values, 3) == pytest.approx(wanted)
+    rows = [{"step": step, "m": float(value)} for step, value in enumerate(values)]
+    [axes] = curves({"one": rows}, ["m"], "t", "y").axes
+    faint, line = axes.lines
+    assert list(faint.get_ydata()) == list(values)
+    assert line.get_ydata() == pytest.approx(running_mean(values, 101 // MANY_POINTS))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one"]
