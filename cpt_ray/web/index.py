@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from cpt_ray.artifacts import Ledger, Manifest, Sampler, Stage, fingerprint, parquet, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Sampler, Stage, fingerprint, read_table
+from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 from cpt_ray.web import cluster_index
 from cpt_ray.web.options import NetworkOptions, SelectOptions
@@ -250,7 +251,7 @@ def select(path: str, files: Sequence[str], *, options: SelectOptions, network: 
             return work.manifest
         found = read_table(at).sort_by([(name, "ascending") for name in SELECTED.names])
         chosen = found.slice(0, options.count).sort_by([("file", "ascending"), ("offset", "ascending")])
-        parquet.write_table(posixpath.join(work.path, "part-00000.parquet"), chosen)
+        work.write(f"{part_name(0)}.parquet", chosen)
         beyond = {"beyond_count": len(found) - len(chosen)}
         ledger = listed.balance + Ledger.of("records", read=len(found), kept=len(chosen), dropped=beyond)
         return work.publish(ledger, rows=len(chosen), schema=SELECTED)

@@ -325,6 +325,15 @@ def test_what_is_chosen_does_not_depend_on_the_index(tmp_path: Path, crawl: list
     assert more.rows == 12
 
 
+def test_what_is_chosen_is_the_same_in_a_bucket(tmp_path: Path, crawl: list[dict[str, object]], s3: str) -> None:
+    """As documents are, which are extracted from it there."""
+    files, query = [str(tmp_path / cdxj(tmp_path, crawl))], SelectOptions(count=7)
+    places = (str(tmp_path / "out"), f"{s3}/{tmp_path.name}/out")
+    here, there = (select(place, files, options=query, network=HERE) for place in places)
+    assert there.digest == here.digest
+    assert read_table(places[1]).equals(read_table(places[0]))
+
+
 def test_old_indexes_and_broken_lines(tmp_path: Path) -> None:
     """CDX with and without a header; a line that is no entry is counted."""
     text = (
