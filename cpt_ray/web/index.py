@@ -119,8 +119,8 @@ def select_shard(shard: Mapping[str, Any], options: SelectOptions, network: Netw
 def entries(
     path: str, options: SelectOptions, remote: Remote, blocks: Sequence[Sequence[int]] | None = None
 ) -> Iterator[Entry | str]:
-    """The records of an index file, or of some blocks [offset, length] of one; a line that is none is given as it is.
-    UserError where the file cannot be read."""
+    """The records of an index file, or of some blocks [offset, length] of one; a line (or row) that is none is given as
+    text. UserError where the file cannot be read."""
     try:
         if blocks is not None:
             for offset, length in blocks:
@@ -165,20 +165,34 @@ def _lines(lines: Iterable[str]) -> Iterator[Entry | str]:
             yield line
 
 
-def _entry(found: Mapping[str, Any]) -> Entry:
-    url = str(found["url"])
-    host = (urlsplit(url).hostname or "").lower()
-    mime = str(found.get("mime-detected") or found.get("mime") or "").lower()
-    place = (str(found["filename"]), int(found["offset"]), int(found["length"]))
-    if place[1] < 0 or place[2] <= 0:
+def _entry(found: Mapping[str, Any], host: str = "") -> Entry:
+    """Of a record by the names of CDXJ; KeyError, TypeError or ValueError where it has no URL or no place."""
+    url, file = found["url"], found["filename"]
+    if not isinstance(url, str) or not isinstance(file, str):
+        raise TypeError("no text")
+    offset, length = int(found["offset"]), int(found["length"])
+    if offset < 0 or length <= 0:
         raise ValueError("no place")
-    return Entry(url, host, mime, str(found.get("status", "")), str(found.get("languages") or ""), *place)
+    host = (host or urlsplit(url).hostname or "").lower()
+    mime = str(found.get("mime-detected") or found.get("mime") or "").lower()
+    status = "" if found.get("status") is None else str(found["status"])
+    return Entry(url, host, mime, status, str(found.get("languages") or ""), file, offset, length)
 
 
-_URL, _HOST = "url", "url_host_name"
+_COLUMNS = {
+    "url": "url",
+    "filename": "warc_filename",
+    "offset": "warc_record_offset",
+    "length": "warc_record_length",
+    "status": "fetch_status",
+    "mime-detected": "content_mime_detected",
+    "mime": "content_mime_type",
+    "languages": "content_languages",
+}
+"""Of a columnar index, by the names of CDXJ."""
+_NEEDED = ("url", "filename", "offset", "length")
+_HOST = "url_host_name"
 _DOMAIN = "url_host_registered_domain"
-_PLACE = ("warc_filename", "warc_record_offset", "warc_record_length")
-_ASKED = ("fetch_status", "content_mime_detected", "content_mime_type", "content_languages")
 
 
 def _columnar(path: str, source: BinaryIO, options: SelectOptions) -> Iterator[Entry | str]:
@@ -188,9 +202,9 @@ def _columnar(path: str, source: BinaryIO, options: SelectOptions) -> Iterator[E
     except pa.ArrowInvalid as error:
         raise UserError(f"this is no Parquet file: {error}", where=path, fix="give an index of Common Crawl") from None
     names = file.schema_arrow.names
-    if missing := [name for name in (_URL, *_PLACE) if name not in names]:
+    if missing := [_COLUMNS[key] for key in _NEEDED if _COLUMNS[key] not in names]:
         raise UserError(f"this index has no column {missing[0]!r}", where=path, fix="give an index of Common Crawl")
-    columns = [name for name in (_URL, _HOST, *_ASKED, *_PLACE) if name in names]
+    columns = [name for name in (_HOST, *_COLUMNS.values()) if name in names]
     for group in range(file.num_row_groups):
         if not _may_hold(file.metadata.row_group(group), options.domains):
             # Counted without being read: none of it is of a domain that is asked for.
@@ -199,12 +213,10 @@ def _columnar(path: str, source: BinaryIO, options: SelectOptions) -> Iterator[E
             continue
         for batch in file.iter_batches(16_384, row_groups=[group], columns=columns, use_threads=False):
             for row in batch.to_pylist():
-                mime = row.get("content_mime_detected") or row.get("content_mime_type") or ""
-                host = row.get(_HOST) or urlsplit(row[_URL]).hostname or ""
-                status, languages = row.get("fetch_status"), row.get("content_languages")
-                place = (row[name] for name in _PLACE)
-                said = "" if status is None else str(status)
-                yield Entry(row[_URL], host.lower(), mime.lower(), said, languages or "", *place)
+                try:
+                    yield _entry({key: row.get(name) for key, name in _COLUMNS.items()}, row.get(_HOST) or "")
+                except (ValueError, TypeError):
+                    yield " ".join(map(str, row.values()))
 
 
 _ELSEWHERE = Entry("", "", "", "", "", "", 0, 0)

@@ -351,6 +351,28 @@ def test_old_indexes_and_broken_lines(tmp_path: Path) -> None:
     assert ledger.check("a").units["entries"].dropped == {"malformed": 2, "status": 1}
 
 
+@pytest.mark.parametrize("wrong", [{"url": None}, {"url": "http://[a/"}, {"filename": None}, {"offset": -1}, {"length": 0}])
+def test_a_row_that_is_no_entry_costs_itself_alone(
+    tmp_path: Path, crawl: list[dict[str, object]], wrong: dict[str, object]
+) -> None:
+    """Of a columnar index as of lines: it is counted, and the others are read."""
+    path = tmp_path / columnar(tmp_path, crawl)
+    table = pq.read_table(path)
+    whole, _ = select_shard({"index": str(path)}, SelectOptions(), HERE)
+    names = {"filename": "warc_filename", "offset": "warc_record_offset", "length": "warc_record_length"}
+    for key, value in wrong.items():
+        name = names.get(key, key)
+        table = table.set_column(
+            table.schema.get_field_index(name),
+            name,
+            pa.array([value, *table[name].to_pylist()[1:]], table.schema.field(name).type),
+        )
+    pq.write_table(table.drop_columns([f"{HOST}_name"]), path)
+    found, ledger = select_shard({"index": str(path)}, SelectOptions(), HERE)
+    assert ledger.check("a").units["entries"].dropped["malformed"] == 1
+    assert len(whole) - 1 <= len(found) <= len(whole)
+
+
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "gone"])
 @pytest.mark.parametrize("kind", ["lines", "columns"])
 def test_a_damaged_index_is_said_with_its_path(
