@@ -377,5 +377,5 @@ def _named(path: str) -> re.Match[str]:
 
 
 def _field(block: bytes, name: bytes) -> str:
-    match = re.search(rb"(?im)^" + name + rb":\s*(.*?)\s*$", block)
+    match = re.search(rb"(?im)^" + name + rb":[ \t]*(.*?)[ \t]*\r?$", block)  # \s would go on to the next line
     return match[1].decode("utf-8", "replace") if match else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
-from cpt_ray.web.warc import OPEN, Exchange, SegmentWriter, committed, read_exchange, segments
+from cpt_ray.web.warc import OPEN, Exchange, SegmentWriter, captures, committed, read_exchange, segments
 
 DATE = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -52,6 +53,20 @@ def test_other_readers_read_it(tmp_path: Path) -> None:
                 assert record.content_stream().read() == b"<p>body</p>"
                 assert record.rec_headers.get_header("WARC-Date") == "2026-01-02T03:04:05.678901Z"
         assert seen == kinds
+
+
+def test_an_empty_header_is_not_the_next_line(tmp_path: Path) -> None:
+    """Else a server would be asked for the version that another header says."""
+    segment = writer(tmp_path)
+    for i, (tag, date) in enumerate([("", "Fri, 02 Jan 2026 03:04:05 GMT"), ("  ", ""), (' "a" ', "")]):
+        headers = (("ETag", tag), ("Server", "one"), ("Last-Modified", date), ("X-Last", "two"))
+        segment.write(replace(page(i), headers=headers))
+    segment.close()
+    found = {one.group.url: one.conditions for one in captures(str(tmp_path))}
+    assert found == {
+        "http://h/0": {"If-Modified-Since": "Fri, 02 Jan 2026 03:04:05 GMT"},
+        "http://h/2": {"If-None-Match": '"a"'},
+    }
 
 
 def test_groups_are_found_again(tmp_path: Path) -> None:
