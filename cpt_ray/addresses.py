@@ -9,13 +9,16 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 import urllib3
 
 from cpt_ray.errors import UserError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+PORTS = {"http": 80, "https": 443}
+"""Of schemes, where a URL names none."""
 
 
 class PrivateAddressError(OSError):
@@ -55,7 +58,7 @@ def permitted_address(host: str, port: int, permission: Permission, *, url: str,
     """
     try:
         found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name with an empty or too long part
         raise UserError(f"{host} has no address: {error}", where=url, fix="check the URL") from None
     address = next((one for one in found if permission.allows(one)), None)
     if address is None:
@@ -80,6 +83,15 @@ def connections(
         server_hostname=host,
         assert_hostname=host,
     )
+
+
+def host_and_port(url: str, ports: Mapping[str, int] = PORTS) -> tuple[str, int]:
+    """Whom a URL leads to: "" where it names no host, 0 where no port that there is, nor a scheme of `ports`."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.port or ports.get(parts.scheme, 0)
+    except ValueError:
+        return "", 0
 
 
 def is_address(host: str) -> bool:

@@ -241,7 +241,10 @@ def _groups(repositories: Sequence[RepositoryOptions]) -> list[str]:
 def _parts(path: str) -> Sequence[str]:
     if "://" not in path:
         return Path(path).absolute().parts
-    url = urlsplit(path)
+    try:
+        url = urlsplit(path)
+    except ValueError:  # said where it is opened
+        return path.split("/")
     return [url.hostname or "", *filter(None, url.path.split("/"))]
 
 

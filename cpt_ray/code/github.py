@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
-from cpt_ray.addresses import Permission, connections, is_loopback
+from cpt_ray.addresses import Permission, connections, host_and_port, is_loopback
 from cpt_ray.artifacts import places
 from cpt_ray.code.options import CloneOptions
 from cpt_ray.errors import UserError
@@ -103,15 +103,17 @@ class GitHub:
         """An answer of 200 or 304, with the redirections of renamed repositories behind it."""
         if self._refused is not None:
             raise self._refused
-        origin, tries, moves = urlsplit(url)[:2], 0, 0
+        tries = moves = 0
         while True:
             status, headers, body = self._once(url, etag)
             if status in (200, 304):
                 return status, headers, body
             if status in (301, 302, 307, 308) and moves < MOST_REDIRECTS:
-                url, moves = urljoin(url, headers.get("location", "")), moves + 1
-                if urlsplit(url)[:2] != origin:
-                    raise UserError("the API leads elsewhere", where=path, fix=f"look at {url}")
+                location = headers.get("location", "")
+                there = _moved(url, location)
+                if there is None:
+                    raise UserError("the API leads elsewhere", where=path, fix=f"look at {location}")
+                url, moves = there, moves + 1
                 continue
             if status == 401:
                 self._refused = UserError(
@@ -138,7 +140,7 @@ class GitHub:
 
     def _once(self, url: str, etag: str) -> tuple[int, Mapping[str, str], bytes]:
         """Status (0: nothing came), headers by lower-case names, body."""
-        parts = urlsplit(url)
+        pool, parts = self._connected(), urlsplit(url)
         headers = {
             "Host": parts.netloc,
             "Accept": "application/vnd.github+json",
@@ -148,29 +150,41 @@ class GitHub:
             **({"If-None-Match": etag} if etag else {}),
         }
         try:
-            answer = self._connected(url).request(
+            answer = pool.request(
                 "GET", parts.path, headers=headers, redirect=False, retries=False, assert_same_host=False
             )
         except urllib3.exceptions.HTTPError:
             return 0, {}, b""
         return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.data
 
-    def _connected(self, url: str) -> urllib3.HTTPConnectionPool:
+    def _connected(self) -> urllib3.HTTPConnectionPool:
+        """Connections to the API, which no redirection leaves. UserError where the option is no URL of one."""
         if self._pool is None:
-            parts = urlsplit(url)
-            host = parts.hostname or ""
-            if parts.scheme != "https" and not is_loopback(host):
+            url = self._options.github
+            (host, port), scheme = host_and_port(url), url.partition("://")[0].lower()
+            if scheme != "https" and not is_loopback(host):
                 raise UserError("a token is sent by https alone", where=f"clone.github: {url}", fix="give https://...")
+            if not host or not port:
+                raise UserError("no URL of an API", where=f"clone.github: {url}", fix="give https://...")
             self._pool = connections(
-                parts.scheme,
+                scheme,
                 host,
-                parts.port or {"https": 443, "http": 80}[parts.scheme],
+                port,
                 Permission(self._options.allow_private),
                 url=url,
                 option="clone.allow_private",
                 timeout=30,
             )
         return self._pool
+
+
+def _moved(url: str, location: str) -> str | None:
+    """Where a redirection leads; None where that is not the same server."""
+    try:
+        there = urljoin(url, location)
+        return there if urlsplit(there)[:2] == urlsplit(url)[:2] else None
+    except ValueError:
+        return None
 
 
 def _wait(status: int, headers: Mapping[str, str], body: bytes, tries: int) -> float | None:

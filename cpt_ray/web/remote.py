@@ -19,13 +19,12 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 from urllib3.util import Retry
 
-from cpt_ray.addresses import Permission, connections
+from cpt_ray.addresses import Permission, connections, host_and_port
 from cpt_ray.artifacts.places import locate
 from cpt_ray.errors import UserError
 from cpt_ray.web.options import NetworkOptions
 
 MOST_REDIRECTS = 5
-_PORTS = {"http": 80, "https": 443}
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _BUSY = (408, 429, 500, 502, 503, 504)
 _Pool = urllib3.HTTPConnectionPool
@@ -45,6 +44,14 @@ class Piece(NamedTuple):
 def is_remote(path: str) -> bool:
     """Whether a path is read by range requests."""
     return path.startswith(("http://", "https://"))
+
+
+def host_of(url: str) -> tuple[str, int]:
+    """The host and port that a URL is read from. UserError where there is none, and for one with a password."""
+    host, port = host_and_port(url)
+    if not host or not port or "@" in urlsplit(url).netloc:
+        raise UserError("this is no URL to read from", where=url, fix="give http(s)://host/path")
+    return host, port
 
 
 class Remote:
@@ -82,8 +89,11 @@ class Remote:
         for _ in range(MOST_REDIRECTS + 1):
             answer = self._ask(url, start, end)
             if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
-                url = urljoin(url, answer.headers["location"])
                 answer.close()
+                try:
+                    url = urljoin(url, answer.headers["location"])
+                except ValueError:
+                    raise UserError("a redirect leads to no URL", where=asked, fix="ask who runs the server") from None
                 continue
             try:
                 return self._piece(answer, asked, start, end)
@@ -120,14 +130,8 @@ class Remote:
         return Piece(data, int(found[3]))
 
     def _ask(self, url: str, start: int, end: int) -> urllib3.BaseHTTPResponse:
+        host, port = host_of(url)
         parts = urlsplit(url)
-        try:
-            port = parts.port or _PORTS.get(parts.scheme, 0)
-        except ValueError:
-            port = 0
-        host = parts.hostname or ""
-        if not host or not port or parts.username or parts.password:
-            raise UserError("this is no URL to read from", where=url, fix="give http(s)://host/path")
         headers = {"Host": parts.netloc, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:

@@ -11,7 +11,7 @@ from cpt_ray.artifacts.places import locate, reaching
 from cpt_ray.errors import UserError
 from cpt_ray.web.archive import endings
 from cpt_ray.web.index import is_index
-from cpt_ray.web.remote import Remote, base_name, is_remote, opened
+from cpt_ray.web.remote import Remote, base_name, host_of, is_remote, opened
 
 LISTS = (".paths", ".paths.gz")
 _LONGEST_LIST = 256 << 20
@@ -32,6 +32,8 @@ def find_sources(archive: str, base: str, remote: Remote) -> Sources:
     Of a folder, files whose names end as archives' do; of a list (`warc.paths.gz`, `wet.paths.gz`, `cc-index-table.paths.gz`)
     those it names, relative to `base`, by default the root of the list's server or its folder.
     """
+    if is_remote(archive):
+        host_of(archive)
     base = base or _root(archive)
     if base_name(archive).endswith(LISTS):
         names = [join(base, line) for line in _lines(archive, remote)]

@@ -107,14 +107,22 @@ def test_a_token_is_never_sent_without_encryption(options: CloneOptions, url: st
         GitHub(options.model_copy(update={"github": url})).listing("github:octo/Hello")
 
 
+@pytest.mark.parametrize("url", ["https:///api", "https://[x", "https://h:99999", "ftp://127.0.0.1"])
+def test_what_is_no_url_of_an_api_is_said(options: CloneOptions, url: str) -> None:
+    with pytest.raises(UserError, match=r"no URL of an API|https alone") as caught:
+        GitHub(options.model_copy(update={"github": url})).listing("github:octo/Hello")
+    assert caught.value.where == f"clone.github: {url}"
+
+
 def test_a_renamed_repository_is_followed_to_the_same_host_alone(options: CloneOptions) -> None:
     moved = {"message": "Moved Permanently", "url": f"{options.github}/repositories/1296269"}
     Api.script["/repos/octo/Old"] = [(301, {"Location": moved["url"]}, moved)]
     Api.script["/repositories/1296269"] = [(200, {}, REPOSITORY)]
     assert GitHub(options).listing("github:octo/Old") == FOUND
-    Api.script["/repos/octo/Old"] = [(301, {"Location": "https://elsewhere.example/repositories/1"}, moved)]
-    with pytest.raises(UserError, match="leads elsewhere"):
-        GitHub(options).listing("github:octo/Old")
+    for elsewhere in ("https://elsewhere.example/repositories/1", "http://[a/repositories/1"):
+        Api.script["/repos/octo/Old"] = [(301, {"Location": elsewhere}, moved)]
+        with pytest.raises(UserError, match="leads elsewhere"):
+            GitHub(options).listing("github:octo/Old")
     Api.script["/repos/octo/Old"] = [(301, {"Location": "/repos/octo/Old"}, moved)]
     with pytest.raises(UserError, match="GitHub answers 301"):
         GitHub(options).listing("github:octo/Old")

@@ -182,7 +182,11 @@ def test_addresses_that_are_not_public_are_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["file:///tmp/x", "ext::sh -c true://x", "ssh://h/x", "http://u:p@h/x", "https:///x", "http://h:99999/"]
+    "address",
+    [
+        *("file:///tmp/x", "ext::sh -c true://x", "ssh://h/x", "http://u:p@h/x", "https:///x", "http://h:99999/"),
+        *("https://[h/x", "https://a..b/x"),
+    ],
 )
 def test_what_is_no_url_to_clone_from_is_refused(address: str) -> None:
     with pytest.raises(UserError, match="no URL to clone from"):

@@ -75,8 +75,8 @@ def test_one_bad_repository_of_many_is_said_and_the_others_are_mined(tmp_path: P
     (tmp_path / "good" / "a.py").write_text("x = 1\n")
     for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qm", "one"]):
         subprocess.run(["git", *words], cwd=tmp_path / "good", check=True)
-    paths = [str(tmp_path / name) for name in ("good", "empty", "gone")]
+    paths = [*(str(tmp_path / name) for name in ("good", "empty", "gone")), "https://[h/o/one.git"]
     shards = code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths], MineOptions())
-    assert ["problem" in shard for shard in shards] == [False, True, True]
-    with pytest.raises(UserError, match="none of the 2 repositories"):
+    assert ["problem" in shard for shard in shards] == [False, True, True, True]
+    with pytest.raises(UserError, match="none of the 3 repositories"):
         code_pairs.repository_shards([code_pairs.RepositoryOptions(path=path) for path in paths[1:]], MineOptions())

@@ -402,11 +402,22 @@ def test_private_addresses_are_refused(served: Served, tmp_path: Path) -> None:
     served.before = ["redirect http://10.0.0.1/data"]
     with pytest.raises(UserError, match="no public address"):
         Remote(HERE).read(served.url + "data", 0, 10)
+    served.before = ["redirect http://[a/data"]
+    with pytest.raises(UserError, match="leads to no URL"):
+        Remote(HERE).read(served.url + "data", 0, 10)
     served.before = ["redirect /data"]
     assert Remote(HERE).read(served.url + "elsewhere", 0, 10) == (b"x" * 10, 100)
     served.before = ["redirect /data"] * 10
     with pytest.raises(UserError, match="too many redirects"):
         Remote(HERE).read(served.url + "data", 0, 10)
+
+
+@pytest.mark.parametrize("host", ["", "[a", "a..b", f"{'a' * 64}.example", "a:99999", "u:p@a"])
+def test_a_url_that_leads_nowhere_is_said(host: str) -> None:
+    url = f"http://{host}/crawl.warc.gz"
+    with pytest.raises(UserError) as caught:
+        Remote(HERE).read(find_sources(url, "", Remote(HERE)).files[0], 0, 1)
+    assert caught.value.where == url
 
 
 def test_a_server_in_trouble(served: Served, tmp_path: Path) -> None:

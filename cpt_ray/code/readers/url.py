@@ -28,14 +28,14 @@ from urllib.parse import urlsplit
 
 import xxhash
 
-from cpt_ray.addresses import Permission, is_address, permitted_address
+from cpt_ray.addresses import PORTS, Permission, host_and_port, is_address, permitted_address
 from cpt_ray.code.options import CloneOptions
 from cpt_ray.code.readers.git import Repository, died_of, surroundings
 from cpt_ray.code.tree import Entry, Wanted
 from cpt_ray.errors import UserError
 
 REVISIONS = True
-_PORTS = {"https": 443, "http": 80, "git": 9418}
+_PORTS = {**PORTS, "git": 9418}
 _PREFIX = "cpt-ray-clone-"
 _LONGEST_BIRTH = 60
 """Seconds in which a folder that was made gets its lock."""
@@ -59,8 +59,8 @@ def opened(path: str, revision: str, clone: CloneOptions) -> Iterator[Remote]:
 class Remote:
     def __init__(self, url: str, revision: str, options: CloneOptions, held: contextlib.ExitStack) -> None:
         self.url, self.revision, self.options, self.held = url, revision, options, held
-        self.host = urlsplit(url).hostname or ""
         self.pinned, self.settings = _pinned(url, options)
+        self.host = urlsplit(url).hostname or ""
         self._cloned: Repository | None = None
         self._commit = revision if _COMMIT.fullmatch(revision) else ""
 
@@ -169,15 +169,15 @@ def _run(
 
 def _pinned(url: str, options: CloneOptions) -> tuple[str, dict[str, str]]:
     """The URL and the settings with which git connects to an address that is allowed, and to no other."""
-    parts = urlsplit(url)
+    named, port = host_and_port(url, _PORTS)
     try:
-        port = parts.port or _PORTS.get(parts.scheme, 0)
         # As it will be looked up: libcurl would turn other spellings of a name into this one, and look that up itself.
-        host = (parts.hostname or "").rstrip(".").encode("idna").decode().lower()
-    except (ValueError, UnicodeError):
-        host, port = "", 0
-    if not host or not port or parts.username or parts.password:
+        host = named.rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        host = ""
+    if not host or not port or "@" in urlsplit(url).netloc:
         raise UserError("no URL to clone from", where=url, fix="give https://host/path, and a token by clone.tokens")
+    parts = urlsplit(url)
     permission = Permission(options.allow_private)
     address = permitted_address(host, port, permission, url=url, option="clone.allow_private")
     settings = {
