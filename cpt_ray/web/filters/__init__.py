@@ -49,6 +49,17 @@ def identity(filters: Sequence[Filter]) -> list[dict[str, Any]]:
     return [{**_without_paths(one), "files": [_digest(path) for path in one.files()]} for one in filters]
 
 
+def state(path: str | Path) -> tuple[int, int]:
+    """(time of change in ns, bytes) of a filter's file, by which what is kept of it in memory is known to be of today.
+
+    UserError where it cannot be read."""
+    try:
+        there = Path(path).stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return there.st_mtime_ns, there.st_size
+
+
 def _without_paths(one: Filter) -> dict[str, Any]:
     paths = set(map(str, one.files()))
     return {name: value for name, value in one.result().items() if not (isinstance(value, str) and value in paths)}
@@ -59,6 +70,9 @@ def _digest(path: Path) -> str:
         with path.open("rb") as source:
             return hashlib.file_digest(source, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(
-            f"a filter's file cannot be read: {error.strerror}", where=str(path), fix="look at extract.filters"
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | Path, error: OSError) -> UserError:
+    fix = "look at extract.filters; on a cluster every machine must have it"
+    return UserError(f"a filter's file cannot be read: {error.strerror}", where=str(path), fix=fix)

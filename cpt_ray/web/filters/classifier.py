@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpt_ray.errors import UserError
-from cpt_ray.web.filters import Document, Filter
+from cpt_ray.web.filters import Document, Filter, state
 
 
 class Classifier(Filter):
@@ -32,12 +31,7 @@ class Classifier(Filter):
         return document._replace(score=self._score(document.text))
 
     def _score(self, text: str) -> float:
-        try:
-            state = Path(self.model).stat()
-        except OSError as error:
-            what = f"a classifier's model cannot be read: {error.strerror}"
-            raise UserError(what, where=self.model, fix="every machine must have it") from None
-        return _scored(self.model, self.label, state.st_mtime_ns, state.st_size, text)
+        return _scored(self.model, self.label, *state(self.model), text)
 
 
 @lru_cache(maxsize=1)

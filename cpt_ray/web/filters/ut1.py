@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from cpt_ray.errors import UserError
-from cpt_ray.web.filters import Document, Filter
+from cpt_ray.web.filters import Document, Filter, state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ class Ut1(Filter):
         host = parts.hostname or ""
         for category in self.categories:
             for path in self._of(category):
-                known = _listed(str(path), *_state(path))
+                known = _listed(str(path), *state(path))
                 names = _domains(host) if path.name == "domains" else _addresses(host, parts.path, parts.query)
                 if _any_in(known, names):
                     return f"listed_{category}"
@@ -79,11 +79,6 @@ def _addresses(host: str, path: str, query: str) -> Iterator[str]:
     for count in range(len(names), 0, -1):
         if names[count - 1]:
             yield f"{host}/{'/'.join(names[:count])}"
-
-
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=16)

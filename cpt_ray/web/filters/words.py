@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from cpt_ray.errors import UserError
-from cpt_ray.web.filters import Document, Filter
+from cpt_ray.web.filters import Document, Filter, state
 
 
 class Words(Filter):
@@ -43,7 +43,7 @@ class Words(Filter):
 
     def reason(self, document: Document) -> str | None:
         words = _words(document.text)
-        count, covered = _found(words, _terms(self.file, *_state(self.file)))
+        count, covered = _found(words, _terms(self.file, *state(self.file)))
         many = self.min_count is not None and count >= self.min_count
         dense = self.min_share is not None and bool(words) and covered >= self.min_share * len(words)
         return "words" if many or dense else None
@@ -64,16 +64,6 @@ def _found(words: list[str], terms: Terms) -> tuple[int, int]:
                 break
         position += length
     return count, covered
-
-
-def _state(file: str) -> tuple[int, int]:
-    try:
-        state = Path(file).stat()
-    except OSError as error:
-        raise UserError(
-            f"a list of words cannot be read: {error.strerror}", where=file, fix="every machine must have it"
-        ) from None
-    return state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=8)
