@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,6 +54,14 @@ def opened(path: str) -> Iterator[pq.ParquetFile]:
         yield file
 
 
+def must_have(file: pq.ParquetFile, path: str, columns: Iterable[str]) -> None:
+    """UserError for columns that a file lacks: pyarrow leaves them out without a word."""
+    there = file.schema_arrow.names
+    if missing := [name for name in columns if name not in there]:
+        named = ", ".join(map(repr, missing))
+        raise UserError(f"no column {named}", where=path, fix=f"of these: {', '.join(there)}")
+
+
 def read_schema(path: str) -> pa.Schema:
     """The columns of a Parquet file."""
     with opened(path) as file:
@@ -66,11 +74,7 @@ def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.T
     tables = []
     for name in names:
         with opened(name) as file:
-            there = file.schema_arrow.names
-            # pyarrow leaves out what is not there without a word.
-            if missing := [column for column in columns or [] if column not in there]:
-                named = ", ".join(map(repr, missing))
-                raise UserError(f"no column {named}", where=name, fix=f"of these: {', '.join(there)}")
+            must_have(file, name, columns or ())
             tables.append(file.read(columns=columns))
     return pa.concat_tables(tables)
 
@@ -99,9 +103,7 @@ def read_slice(piece: Mapping[str, Any], columns: Sequence[str]) -> pa.Table:
     """The rows of one of `slices_of`; of their file the row groups that hold them are read. UserError for a column that
     is not there."""
     with opened(piece["part"]) as file:
-        there = file.schema_arrow.names
-        if missing := [name for name in columns if name not in there]:
-            raise UserError(f"no column {missing[0]!r}", where=piece["part"], fix=f"of these: {', '.join(there)}")
+        must_have(file, piece["part"], columns)
         groups, skipped, before, end = [], 0, 0, piece["start"] + piece["rows"]
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from scipy.sparse import csr_array
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parts, read_manifest
-from cpt_ray.artifacts.parquet import opened
+from cpt_ray.artifacts.parquet import must_have, opened
 from cpt_ray.artifacts.places import locate, writing
 from cpt_ray.artifacts.store import MANIFEST
 from cpt_ray.errors import UserError
@@ -178,10 +178,7 @@ def _texts(place: str) -> Iterator[str]:
     if fs.isdir(target) or place.endswith(".parquet"):
         for name in parts(place) if fs.isdir(target) else [place]:
             with opened(name) as file:
-                if "text" not in file.schema_arrow.names:
-                    raise UserError(
-                        "no column 'text'", where=name, fix=f"of these: {', '.join(file.schema_arrow.names)}"
-                    )
+                must_have(file, name, ["text"])
                 for batch in file.iter_batches(columns=["text"]):
                     yield from (text or "" for text in batch.column(0).to_pylist())
         return
