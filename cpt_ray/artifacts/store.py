@@ -64,6 +64,7 @@ log = logging.getLogger("cpt_ray")
 MANIFEST = "manifest.json"
 BUILDING = ".building"
 OLD = ".old"
+PHASES = ".phases"
 IDENTITY = "_identity.json"
 SCRATCH = "_scratch"
 """A folder of this name inside a build holds what resume needs; it is left out of the published artifact."""
@@ -298,6 +299,11 @@ def begun(
             if json.loads(source.read() or "{}").get("identity") == identity:
                 return "unfinished"
     return "unfinished" if fs.exists(_beside(building, {"identity": identity})) else None
+
+
+def phases_of(path: str) -> str:
+    """The folder of the artifacts that are made on the way to the one at `path`."""
+    return path.rstrip("/") + PHASES
 
 
 def part_name(index: int) -> str:

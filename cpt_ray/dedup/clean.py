@@ -27,6 +27,7 @@ from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, rea
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_hash, by_number, receive, send
 from cpt_ray.artifacts.places import locate, remove
+from cpt_ray.artifacts.store import part_name, phases_of
 from cpt_ray.dedup import signatures
 from cpt_ray.dedup.options import CleanOptions
 from cpt_ray.dedup.paragraphs import COUNTS, count_paragraphs, drop_repeated, host_pages, often, repeated, total
@@ -85,12 +86,11 @@ def clean_documents(
     for name in needed:
         if name not in schema.names:
             raise UserError(f"no column {name!r}", where=files[0], fix="name the columns, or set once_per_url=false")
-    phases = path.rstrip("/") + ".phases"
+    phases = phases_of(path)
     params = {**options.result(), "text_column": text_column, "host_column": host_column}
     if CLEAN.begun(path, params=params, inputs=source) == "done":
-        with CLEAN.build(
-            path, params=params, inputs=source
-        ) as work:  # puts it in its place, if a kill has left it beside
+        # Puts it in its place, if a kill has left it beside.
+        with CLEAN.build(path, params=params, inputs=source) as work:
             assert work.manifest is not None
         remove(*locate(phases))
         return work.manifest
@@ -253,7 +253,7 @@ def _older_here(
         older = older_captures(pa.concat_tables(tables))
         found = [pa.array(np.concatenate(column)[older]) for column in (shard, row)]
         table = pa.table(found, schema=OLDER)
-        work.write("part-00000.parquet", table)
+        work.write(f"{part_name(0)}.parquet", table)
         work.publish(_captures(len(older), len(table)), rows=len(table), schema=OLDER)
         return table
 

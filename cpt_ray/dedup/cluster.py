@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts
 from cpt_ray.artifacts.columns import narrow
 from cpt_ray.artifacts.places import clear_cut
-from cpt_ray.artifacts.store import part_name
+from cpt_ray.artifacts.store import part_name, phases_of
 from cpt_ray.dedup import bands, known, signatures
 from cpt_ray.dedup.corpus import Corpus
 from cpt_ray.dedup.kernels import I64
@@ -90,11 +90,6 @@ def deduplicate(
             work.write(f"{part_name(number)}.parquet", table)
         cut = dict(zip(("bands", "rows"), bands.shape(options), strict=True)) if options.near else {}
         return work.publish(ledger, rows=len(corpus.doc_id), schema=CLUSTERS, extra={**cut, **counts})
-
-
-def phases_of(out: str) -> str:
-    """Where the phases of the clusters at `out` are kept."""
-    return out.rstrip("/") + ".phases"
 
 
 def source_of(

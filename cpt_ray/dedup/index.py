@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from cpt_ray.artifacts import Ledger, Manifest, parquet, parts, read_manifest
 from cpt_ray.artifacts.columns import narrow, whole
 from cpt_ray.artifacts.places import locate, remove
+from cpt_ray.artifacts.store import part_name, phases_of
 from cpt_ray.dedup import cluster, known, near, signatures, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
@@ -40,7 +41,7 @@ def write_index(
     """
     finished = read_manifest(clusters)
     options = DedupOptions.model_validate(finished.params)
-    phases = cluster.phases_of(clusters)
+    phases = phases_of(clusters)
     inputs = {"signatures": read_manifest(posixpath.join(phases, cluster.SIGNATURES))}
     before = known.several(previous)
     for index in before:
@@ -71,7 +72,7 @@ def write_index(
         if len(before) > 1:
             tables = _joined_units(tables, bands, posixpath.join(phases, "indexes"))
         for n, table in enumerate(tables):
-            parquet.write_table(posixpath.join(_folder(work.path, known.DOCUMENTS), f"part-{n:05d}.parquet"), table)
+            parquet.write_table(posixpath.join(_folder(work.path, known.DOCUMENTS), f"{part_name(n)}.parquet"), table)
         rows = sum(table.num_rows for table in tables)
         manifest = work.publish(
             Ledger.of("documents", read=rows, kept=rows), rows=rows, schema=tables[0].schema, extra=known.cut(options)
@@ -211,7 +212,7 @@ def _copy_sets(names: Sequence[str], folder: str) -> None:
     """Copy raw files, numbering them in this order, as set_part does."""
     for n, name in enumerate(names):
         fs, source = locate(name)
-        fs.copy(source, locate(posixpath.join(folder, f"part-{n:05d}.u64"))[1])
+        fs.copy(source, locate(posixpath.join(folder, f"{part_name(n)}.u64"))[1])
 
 
 def _folder(root: str, name: str) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import xxhash
 
 from cpt_ray.artifacts import Manifest, fingerprint, parquet
-from cpt_ray.artifacts.places import locate
+from cpt_ray.artifacts.places import locate, remove
 from cpt_ray.dedup import bands, candidates, chains, shuffle, verify
 from cpt_ray.dedup.components import components
 from cpt_ray.dedup.corpus import Corpus
@@ -213,4 +213,4 @@ def remove_raw(path: str, but: Sequence[str] = ()) -> None:
     for name in fs.ls(posixpath.dirname(target), detail=False):
         base = posixpath.basename(name.rstrip("/"))
         if base.startswith(f"{RAW}{posixpath.basename(target)}-") and base != current:
-            fs.rm(name, recursive=True)
+            remove(fs, name)

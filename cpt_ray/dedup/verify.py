@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, parts, read_table
-from cpt_ray.artifacts.places import locate, writing
-from cpt_ray.artifacts.store import BUILDING
+from cpt_ray.artifacts.places import locate, remove, writing
+from cpt_ray.artifacts.store import BUILDING, part_name
 from cpt_ray.dedup import kernels, sets, signatures
 from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import DedupOptions
@@ -52,7 +52,7 @@ def write_sets(
     wanted[i] is a Parquet file with the columns row (number in shard i) and count (shingles with repeats).
     """
     shards = [
-        {**shard, "rows": rows, "raw": posixpath.join(raw, f"part-{i:05d}.u64")}
+        {**shard, "rows": rows, "raw": posixpath.join(raw, f"{part_name(i)}.u64")}
         for i, (shard, rows) in enumerate(zip(source_shards, wanted, strict=True))
     ]
     fs, folder = locate(raw)
@@ -76,7 +76,7 @@ def _clear_places_without_sets(path: str, raw: str) -> None:
         names = [posixpath.basename(name) for name in fs.find(places, maxdepth=1)]
         sets_of = [name.replace(".parquet", ".u64") for name in names if name.endswith(".parquet")]
         if not all(fs.exists(posixpath.join(folder, name)) for name in sets_of):
-            fs.rm(places, recursive=True)
+            remove(fs, places)
 
 
 def _sets_shard(shard: Mapping[str, Any], *, text_column: str, options: DedupOptions) -> tuple[pa.Table, Ledger]:
@@ -120,7 +120,7 @@ class SetStore:
             table = parquet.read_table(name)
             at = slot_of[i][np.asarray(table["row"])]
             store.place(at, np.full(len(at), i), np.asarray(table["offset"]), np.asarray(table["length"]))
-            store.raw.append(posixpath.join(raw, f"part-{i:05d}.u64"))
+            store.raw.append(posixpath.join(raw, f"{part_name(i)}.u64"))
         return store
 
     def place(self, slots: I64, part: I64, offset: I64, length: I64) -> None:

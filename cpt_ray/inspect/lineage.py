@@ -10,11 +10,8 @@ from pydantic import ValidationError
 
 from cpt_ray.artifacts import Manifest, read_manifest
 from cpt_ray.artifacts.places import locate
-from cpt_ray.artifacts.store import MANIFEST
+from cpt_ray.artifacts.store import MANIFEST, PHASES
 from cpt_ray.errors import UserError
-
-PHASES = ".phases"
-"""How the folders end in which artifacts on the way to another are kept."""
 
 
 @dataclass(frozen=True)

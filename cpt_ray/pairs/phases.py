@@ -19,6 +19,7 @@ from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_mani
 from cpt_ray.artifacts.exchange import Route, Sent, buckets_for, by_hash, by_number, receive, send
 from cpt_ray.artifacts.parquet import read_batches, shards_of
 from cpt_ray.artifacts.places import locate, remove
+from cpt_ray.artifacts.store import phases_of
 from cpt_ray.pairs.schema import Cluster, survivors
 
 ASKED = pa.schema(
@@ -42,7 +43,7 @@ class Phases:
     def __init__(
         self, path: str, stage: Stage, params: Mapping[str, Any], inputs: Mapping[str, str | Manifest]
     ) -> None:
-        self.path, self.folder = path, path.rstrip("/") + ".phases"
+        self.path, self.folder = path, phases_of(path)
         self.stage, self.params, self.inputs = stage, dict(params), dict(inputs)
 
     def map(
@@ -134,12 +135,12 @@ def numbered_shards(artifact: str) -> list[Shard]:
 
 def clear_phases(path: str) -> None:
     """Remove what was on its way to the artifact at `path`, which stands."""
-    remove(*locate(path.rstrip("/") + ".phases"))
+    remove(*locate(phases_of(path)))
 
 
 def kept(shard: Shard, known: Sent, columns: Sequence[str]) -> tuple[pa.Table, dict[str, Cluster], pa.Table]:
     """A shard's kept rows by id (the first of `columns`), the cluster of each id, and the rows that are not kept."""
-    table = pa.concat_tables([*read_batches(shard, columns)])
+    table = _read(shard, columns)
     found = receive(known, shard["number"], ("doc_id",))
     stays = pc.is_in(table[columns[0]], found["doc_id"].combine_chunks())
     rows = table.filter(stays).sort_by(columns[0])

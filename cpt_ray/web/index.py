@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Sampler, Stage, fingerprint, read_table
-from cpt_ray.artifacts.store import part_name
+from cpt_ray.artifacts.store import part_name, phases_of
 from cpt_ray.errors import UserError
 from cpt_ray.web import cluster_index
 from cpt_ray.web.options import NetworkOptions, SelectOptions
@@ -251,7 +251,7 @@ def select(path: str, files: Sequence[str], *, options: SelectOptions, network: 
     remote = Remote(network)
     files = cluster_index.whole_files(files)
     listed = LIST.map(
-        at := posixpath.join(path.rstrip("/") + ".phases", "index_entries"),
+        at := posixpath.join(phases_of(path), "index_entries"),
         params=options,
         inputs={"index": fingerprint([[name, _size(name, remote)] for name in files])},
         shards=cluster_index.shards(files, options.domains, remote),
