@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 import regex
+import xxhash
 
 _WITHOUT_SPACES = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}"
 _SYLLABLES = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
@@ -62,6 +63,11 @@ def terms(text: str) -> list[str]:
     """Lower-cased terms with camelCase and snake_case split: "HTTPServer.parse_isoDate" -> http server parse iso
     date."""
     return [part.lower() for word in _TERM.findall(text) for part in _HUMP.split(word)]
+
+
+def text_hash(text: str) -> int:
+    """xxh3_64 of the text with every run of whitespace as one space: equal hashes, equal content."""
+    return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode("utf-8", "surrogatepass"))
 
 
 def letters(text: str) -> int:

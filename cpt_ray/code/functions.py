@@ -48,6 +48,7 @@ from cpt_ray.code.syntax import (
     parser_of,
 )
 from cpt_ray.masks import email_addresses, masked
+from cpt_ray.words import text_hash
 
 FUNCTIONS = pa.schema(
     [
@@ -105,11 +106,6 @@ class Source(NamedTuple):
     data: bytes | None
     reason: str | None = None
     origin: Origin | None = None
-
-
-def text_hash(text: str) -> int:
-    """xxh3_64 of the text with every run of whitespace as one space: equal hashes, equal content."""
-    return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode("utf-8", "surrogatepass"))
 
 
 def mine_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table, Ledger]:
@@ -240,7 +236,7 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         reasons.append(None)
         text, places = _masked(text, definition, data, grammar, options) if options.mask else (text, Counter())
         hidden += places
-        rows.append(_row(definition, text, source.path, grammar, origin, licence) | {"masked": places.total()})
+        rows.append(_row(definition, text, source.path, grammar, origin, licence, places.total()))
     unread = damage(tree, [one.node for one, damaged in zip(found, lost, strict=True) if damaged]) if broken else 0
     return Mined(None, rows, reasons, len(data), unread, tuple(left_out), data, hidden)
 
@@ -251,7 +247,7 @@ class Text(NamedTuple):
     docstring: str
     summary: str
     code: str
-    signature: str = ""
+    signature: str
 
 
 def _function(definition: Definition, source: bytes, grammar: Grammar, options: MineOptions) -> Text | str:
@@ -456,7 +452,7 @@ def _string_lines(root: Node) -> set[int]:
 
 
 def _row(
-    definition: Definition, text: Text, path: str, grammar: Grammar, origin: Origin, licence: str
+    definition: Definition, text: Text, path: str, grammar: Grammar, origin: Origin, licence: str, places: int
 ) -> dict[str, Any]:
     first, last = definition.first, definition.last
     identity = f"{origin.group}\n{origin.version}\n{path}\n{first.start_byte}\n{text.code}"
@@ -481,7 +477,7 @@ def _row(
         "content_hash": text_hash(text.code),
         # Of duplicates the best documented one survives; 20 words are half the way.
         "quality": words / (words + 20),
-        "masked": 0,
+        "masked": places,
         "stars": origin.stars,
         "forks": origin.forks,
     }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from cpt_ray.artifacts import Ledger, Sampler
 from cpt_ray.dedup import minhash, shingles
 from cpt_ray.dedup.kernels import U64
 from cpt_ray.dedup.options import ParagraphOptions
-from cpt_ray.words import count_words
+from cpt_ray.words import count_words, text_hash
 
 COUNTS = pa.schema(
     [pa.field("host", pa.string()), pa.field("paragraph", pa.uint64()), pa.field("documents", pa.int64())]
@@ -163,8 +162,8 @@ def _with(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.
 
 
 def _content_hash(before: pa.ChunkedArray, text: pa.ChunkedArray, touched: np.ndarray) -> pa.Array:
-    """As the documents have it: xxh3_64 of the text with whitespace collapsed; made anew where the text changed."""
+    """As the documents have it, made anew where the text changed."""
     values = before.to_pylist()
     for at in np.flatnonzero(touched).tolist():
-        values[at] = xxhash.xxh3_64_intdigest(" ".join(text[at].as_py().split()).encode())
+        values[at] = text_hash(text[at].as_py())
     return pa.array(values, before.type)

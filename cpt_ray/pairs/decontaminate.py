@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.code.functions import Origin, Source, mine, text_hash
+from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.grammars import GRAMMARS
 from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.schema import examples_of
+from cpt_ray.words import text_hash
 
 _URL = re.compile(r"https?://github\.com/([^/\s]+)/([^/\s]+)/blob/[^/\s]+/(.+?)(?:#L\d+(?:-L\d+)?)?")
 

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.code.functions import text_hash
 from cpt_ray.code.positives import by_name, by_signature
 from cpt_ray.pairs.options import DocstringOptions, SplitOptions
 from cpt_ray.pairs.schema import CANDIDATES, Claimed, Cluster, Pair, pairs_table, survivors
 from cpt_ray.pairs.splits import HELDOUT, side
+from cpt_ray.words import text_hash
 
 # :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*; [text](url); L{target}
 _ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")

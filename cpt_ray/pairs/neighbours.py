@@ -24,10 +24,9 @@ import xxhash
 
 from cpt_ray.artifacts.examples import Sampler
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.code.functions import text_hash
 from cpt_ray.pairs.options import NeighbourOptions
 from cpt_ray.pairs.schema import Claimed, Cluster, Pair, pairs_table, survivors
-from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, is_plain, letters, words
+from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, is_plain, letters, text_hash, words
 
 # A sentence's end with the space after it, which other scripts than ours do without; it takes the closing quotes along, and
 # what follows a Japanese quotation (と, って) belongs to its sentence. Or the end of a line; two are a paragraph's end.

@@ -11,8 +11,8 @@ import xxhash
 
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.examples import Sampler
-from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
+from cpt_ray.words import text_hash
 
 PAIRS = pa.schema(
     [

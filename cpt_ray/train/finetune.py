@@ -25,13 +25,13 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.places import locate
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.code.functions import text_hash
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.make import publish_pairs
 from cpt_ray.pairs.options import SplitOptions
 from cpt_ray.pairs.schema import PAIRS
 from cpt_ray.pairs.splits import HELDOUT, split_pairs
 from cpt_ray.train.options import LabelledOptions
+from cpt_ray.words import text_hash
 
 HARD = (pa.field("hard", pa.list_(pa.string())), pa.field("hard_hash", pa.list_(pa.uint64())))
 """What pairs with hard negatives have beyond PAIRS: texts of side y that are no answer to x, and their hashes."""

@@ -28,6 +28,7 @@ from cpt_ray.web.quality import quality
 from cpt_ray.web.record import Record
 from cpt_ray.web.remote import Remote
 from cpt_ray.web.url import normalise, origin
+from cpt_ray.words import text_hash
 
 DOCUMENTS = pa.schema(
     [
@@ -164,7 +165,7 @@ def document(record: Record, url: str, options: ExtractOptions) -> Judged:
         "language_score": certainty,
         "quality": judged.score,
         "classifier_score": seen.score,
-        "content_hash": xxhash.xxh3_64_intdigest(" ".join(text.split()).encode()),
+        "content_hash": text_hash(text),
         "warc_file": record.file,
         "warc_offset": record.offset,
         "status": record.status,

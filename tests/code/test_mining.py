@@ -16,10 +16,11 @@ import pyarrow as pa
 import pytest
 
 from cpt_ray.code.documentation import clean, summary
-from cpt_ray.code.functions import FUNCTIONS, Origin, Source, code_without, mine, mine_shard, text_hash
+from cpt_ray.code.functions import FUNCTIONS, Origin, Source, code_without, mine, mine_shard
 from cpt_ray.code.grammars import GRAMMARS
 from cpt_ray.code.options import MineOptions
 from cpt_ray.code.syntax import definitions, documentation, parse, parser_of
+from cpt_ray.words import text_hash
 
 PYTHON = GRAMMARS["python"]
 ORIGIN = Origin("group", "1.0", "MIT")

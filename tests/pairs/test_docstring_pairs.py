@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 import xxhash
 
-from cpt_ray.code.functions import Origin, Source, mine, text_hash
+from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.docstrings import code_pairs, plain
 from cpt_ray.pairs.options import DocstringOptions, SplitOptions
 from cpt_ray.pairs.schema import PAIRS
+from cpt_ray.words import text_hash
 
 SOURCE = '''
 def {name}(text):
