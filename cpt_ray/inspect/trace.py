@@ -232,10 +232,12 @@ def _sources(
     of: tuple[str, str], paths: Collection[str], repositories: Mapping[str, Sequence[str]], options: MineOptions
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Where the files of a group and version may stand, and what stands there: first what has the group's name, then what
-    holds repositories by their names, as a Parquet does."""
+    holds repositories by their names, as a Parquet does; a git repository, which may be far away or gone, is one alone."""
     for name in sorted(repositories, key=lambda name: name != of[0]):
         path, commit = repositories[name]
         unnamed = name == of[0] or len(repositories) == 1
+        if commit and not unnamed:
+            continue
         yield path, _of_repository(path, commit, of, unnamed, paths, options)
     yield f"{of[0]} {of[1]}, installed", _of_distribution(*of, paths)
 

@@ -189,6 +189,28 @@ def test_a_parquet_of_repositories_among_several_sources(tmp_path: Path) -> None
         assert one.places["repository"] == str(paths[where])
 
 
+def test_a_pair_that_reads_otherwise_is_looked_for_in_no_other_repository(tmp_path: Path) -> None:
+    """Which may be far away, or gone: what is known of the others does not depend on it."""
+    paths = [tmp_path / name for name in ("shapes", "gone")]
+    for folder in paths:
+        folder.mkdir()
+        (folder / "a.py").write_text(CODE.replace("rectangle", folder.name).replace("width", folder.name))
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-C", str(paths[1]), *words], check=True)
+    steps = Steps()
+    shards = code_pairs.repository_shards([RepositoryOptions(path=str(path)) for path in paths], steps.mine)
+    for wanted in code_pairs.flow(str(tmp_path / "out"), shards, code_pairs.mine_listed_shard, steps):
+        wanted.make()
+    path = str(tmp_path / "out" / "code_pairs")
+    pairs = read_table(path).to_pylist()
+    (paths[0] / "a.py").write_text("")
+    paths[1].rename(tmp_path / "elsewhere")
+    found = list(trace(path, [pair["pair_id"] for pair in pairs if pair["group"] == "shapes"]))
+    assert found
+    assert {one.problem for one in found} == {"its file has no such function"}
+
+
 def test_command_prints_the_way(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And its exit code says whether the text is still there."""
     path = str(corpus / "text_pairs")
