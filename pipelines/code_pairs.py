@@ -170,7 +170,7 @@ def repository_shards(
 
     `hub` knows those that are named `github:owner/name`; of several names of one repository the first counts.
 
-    One that cannot be read is a shard with its `problem`; UserError where that is so for all of them, and where two
+    One that cannot be read is a shard with its `problem` and the `fix`; UserError where that is so for all of them, and where two
     would be one group, since groups are what splits keep apart.
     """
     shards: list[dict[str, Any]] = []
@@ -185,7 +185,8 @@ def repository_shards(
         except UserError as problem:
             if len(repositories) == 1:
                 raise
-            shards.append({"repository": path, "commit": "", "version": "", **about, "problem": problem.what})
+            about |= {"problem": problem.what, "fix": problem.fix}
+            shards.append({"repository": path, "commit": "", "version": "", **about})
     if all("problem" in shard for shard in shards):
         raise UserError(
             f"none of the {len(shards)} repositories can be read; the first: {shards[0]['problem']}",

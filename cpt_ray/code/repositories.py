@@ -82,7 +82,7 @@ def mine_listed_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[p
     """
     try:
         if shard.get("problem"):
-            raise UserError(str(shard["problem"]), where=str(shard["repository"]), fix="see git fsck")
+            raise UserError(str(shard["problem"]), where=str(shard["repository"]), fix=str(shard["fix"]))
         table, ledger = mine_repository_shard(shard, options)
         return table, _counted(shard, None) + ledger
     except UserError as problem:
