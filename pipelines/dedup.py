@@ -25,7 +25,7 @@ from .summary import print_artifacts
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the clusters and the index; returns the manifests by path."""
     reads.check_options(READS, options)
-    wanted = flow(options.cluster.folder(options.output), options)
+    wanted = flow(options.cluster.on_disk(options.output), options)
     with connect(options.cluster) as resources:
         check_flow(wanted, resources)
         made = run_flow(wanted)

@@ -18,7 +18,7 @@ from .summary import print_artifacts
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Train the model, in this process; returns the manifest by path."""
-    path = posixpath.join(options.cluster.folder(options.output), "quality_model")
+    path = posixpath.join(options.cluster.on_disk(options.output), "quality_model")
     made = {path: train(path, good=options.good, bad=options.bad, options=options.classifier)}
     print_artifacts(made)
     return made

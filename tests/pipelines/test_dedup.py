@@ -12,7 +12,7 @@ import pytest
 from cpt_ray.artifacts import read_table
 from cpt_ray.cluster import ClusterOptions
 from cpt_ray.errors import UserError
-from pipelines import dedup
+from pipelines import dedup, quality_model
 
 
 def _documents(folder: Path, numbers: range) -> str:
@@ -56,3 +56,18 @@ def test_a_source_without_parquet_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no artifact and no Parquet") as caught:
         dedup.flow(str(tmp_path / "out"), options)
     assert caught.value.where == f"source={tmp_path}"
+
+
+def test_an_index_in_a_bucket_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """It is raw files, as a model is: the clusters of days would stand, and the command would fail behind them."""
+    options = dedup.PipelineOptions(
+        cluster=ClusterOptions(outputs="s3://corpus/runs"),
+        source=_documents(tmp_path / "source", range(10)),
+        id_column="name",
+        text_column="body",
+    )
+    with pytest.raises(UserError, match="written to a folder"):
+        dedup.run(options)
+    examples = str(tmp_path / "source")
+    with pytest.raises(UserError, match="written to a folder"):
+        quality_model.run(quality_model.PipelineOptions(cluster=options.cluster, good=examples, bad=examples))
