@@ -1,7 +1,7 @@
 """One pass over the rows of an artifact: how their values are spread, who they are of, and a few of them.
 
-A batch is in memory at a time, and what is kept of it is counts and at most SAMPLE rows: those whose ids' hashes are the
-smallest, which are random among the rows and the same every time.
+A batch is in memory at a time, and what is kept of it is counts, at most SAMPLE rows, and EACH of every language and licence:
+those whose ids' hashes are the smallest, which are random among the rows and the same every time.
 """
 
 from __future__ import annotations

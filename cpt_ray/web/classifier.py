@@ -7,6 +7,7 @@ beginning, and training is the same to the bit whatever the order of the example
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -204,4 +205,4 @@ def _identity(place: str) -> str | Manifest:
     if not fs.isfile(target):
         raise UserError("no examples here", where=place, fix="give an artifact, or a .parquet, .jsonl or .txt file")
     with fs.open(target, "rb") as source:
-        return fingerprint(xxhash.xxh3_128_hexdigest(source.read()))
+        return fingerprint(hashlib.file_digest(source, xxhash.xxh3_128).hexdigest())
