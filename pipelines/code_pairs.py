@@ -170,8 +170,8 @@ def repository_shards(
 
     `hub` knows those that are named `github:owner/name`; of several names of one repository the first counts.
 
-    One that cannot be read is a shard with its `problem` and the `fix`; UserError where that is so for all of them, and where two
-    would be one group, since groups are what splits keep apart.
+    One that cannot be read is a shard with its `problem` and the `fix`; UserError where that is so for all of them, and where
+    two would be one group, since groups are what splits keep apart.
     """
     shards: list[dict[str, Any]] = []
     found = _listed(repositories, hub or github.GitHub(clone))

@@ -351,7 +351,9 @@ def test_old_indexes_and_broken_lines(tmp_path: Path) -> None:
     assert ledger.check("a").units["entries"].dropped == {"malformed": 2, "status": 1}
 
 
-@pytest.mark.parametrize("wrong", [{"url": None}, {"url": "http://[a/"}, {"filename": None}, {"offset": -1}, {"length": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"url": None}, {"url": "http://[a/"}, {"filename": None}, {"offset": -1}, {"length": 0}]
+)
 def test_a_row_that_is_no_entry_costs_itself_alone(
     tmp_path: Path, crawl: list[dict[str, object]], wrong: dict[str, object]
 ) -> None:

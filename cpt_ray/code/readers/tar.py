@@ -31,8 +31,8 @@ class Damage(Exception):
 
 
 _BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError, ValueError)
-"""What tarfile and the unpackers below it raise for damage: gzip's and bz2's are OSError and EOFError, a number or a name in a
-header that is none is ValueError."""
+"""What tarfile and the unpackers below it raise for damage: gzip's and bz2's are OSError and EOFError, a number or a name in
+a header that is none is ValueError."""
 
 
 def holds(path: str) -> bool:
