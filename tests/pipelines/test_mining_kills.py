@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import random
-import signal
 import subprocess
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.artifacts import read_manifest, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.artifacts import run_flow
 from cpt_ray.code.options import MineOptions
 from pipelines import code_pairs
 from pipelines.options.code_pairs import RepositoryOptions, Steps
+from tests.pipelines.kills import ends_as_none_was_killed, with_any_number_of_workers
 
 KILLS = 50
 REPOSITORIES = 12
@@ -47,48 +43,13 @@ def made(out: str, repositories: list[RepositoryOptions]) -> None:
     run_flow(code_pairs.flow(out, shards, code_pairs.mine_listed_shard, steps))
 
 
-def content(out: Path) -> dict[str, str]:
-    return {f"{name}/{one.path}": one.digest for name in NAMES for one in read_manifest(f"{out}/{name}").files}
-
-
-def started(out: Path, repositories: list[RepositoryOptions]) -> multiprocessing.process.BaseProcess:
-    child = multiprocessing.get_context("fork").Process(target=made, args=(str(out), repositories))
-    child.start()
-    return child
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fifty_kills_end_as_none(tmp_path: Path, repositories: list[RepositoryOptions]) -> None:
-    begun = time.monotonic()
-    whole = started(tmp_path / "whole", repositories)
-    whole.join()
-    seconds, expected = time.monotonic() - begun, content(tmp_path / "whole")
-    assert whole.exitcode == 0
-    at, kills, finished = random.Random(0), 0, 0
-    while kills < KILLS:
-        out = tmp_path / f"killed-{finished}"
-        child = started(out, repositories)
-        child.join(at.uniform(0.02, 0.6) * seconds)
-        if child.exitcode is None:
-            os.kill(child.pid or 0, signal.SIGKILL)
-            child.join()
-        kills += child.exitcode == -signal.SIGKILL
-        if child.exitcode == 0:
-            assert content(out) == expected
-            assert not list(out.glob("*.building*"))
-            finished += 1
-    last = started(tmp_path / f"killed-{finished}", repositories)
-    last.join()
-    assert content(tmp_path / f"killed-{finished}") == expected
+    ends_as_none_was_killed(tmp_path, partial(made, repositories=repositories), NAMES, KILLS)
 
 
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, repositories: list[RepositoryOptions]) -> None:
-    found = []
-    for workers in (1, 2, 4):
-        with connect(ClusterOptions(cpus=workers)):
-            made(str(tmp_path / str(workers)), repositories)
-        found.append(content(tmp_path / str(workers)))
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) > REPOSITORIES
+    found = with_any_number_of_workers(tmp_path, partial(made, repositories=repositories), NAMES)
+    assert len(found) > REPOSITORIES

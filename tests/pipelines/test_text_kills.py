@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import signal
-import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cpt_ray.artifacts import read_manifest, run_flow
-from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.web.warc import Exchange, SegmentWriter
 from pipelines import text_pairs
 from pipelines.options.text_pairs import Steps
+from tests.pipelines.kills import ends_as_none_was_killed, with_any_number_of_workers
 
 KILLS = 100
 ARCHIVES, PAGES = 6, 20
@@ -57,50 +54,15 @@ def made(out: str, archives: str) -> None:
     run_flow(text_pairs.flow(out, archives, STEPS))
 
 
-def content(out: Path) -> dict[str, str]:
-    return {f"{name}/{one.path}": one.digest for name in NAMES for one in read_manifest(f"{out}/{name}").files}
-
-
-def started(out: Path, archives: str) -> multiprocessing.process.BaseProcess:
-    child = multiprocessing.get_context("fork").Process(target=made, args=(str(out), archives))
-    child.start()
-    return child
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_hundred_kills_end_as_none(tmp_path: Path, archives: str) -> None:
     made(str(tmp_path / "warm"), archives)  # what is compiled and loaded once is no child's work
-    begun = time.monotonic()
-    whole = started(tmp_path / "whole", archives)
-    whole.join()
-    seconds, expected = time.monotonic() - begun, content(tmp_path / "whole")
-    assert whole.exitcode == 0
+    ends_as_none_was_killed(tmp_path, partial(made, archives=archives), NAMES, KILLS)
     assert read_manifest(f"{tmp_path}/whole/text_pairs").rows > 100
-    at, kills, finished = random.Random(0), 0, 0
-    while kills < KILLS:
-        out = tmp_path / f"killed-{finished}"
-        child = started(out, archives)
-        child.join(at.uniform(0.02, 0.6) * seconds)
-        if child.exitcode is None:
-            os.kill(child.pid or 0, signal.SIGKILL)
-            child.join()
-        kills += child.exitcode == -signal.SIGKILL
-        if child.exitcode == 0:
-            assert content(out) == expected
-            assert not list(out.glob("*.building*"))
-            finished += 1
-    last = started(tmp_path / f"killed-{finished}", archives)
-    last.join()
-    assert content(tmp_path / f"killed-{finished}") == expected
 
 
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, archives: str) -> None:
-    found = []
-    for workers in (1, 2, 4):
-        with connect(ClusterOptions(cpus=workers)):
-            made(str(tmp_path / str(workers)), archives)
-        found.append(content(tmp_path / str(workers)))
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) >= ARCHIVES
+    found = with_any_number_of_workers(tmp_path, partial(made, archives=archives), NAMES)
+    assert len(found) >= ARCHIVES
