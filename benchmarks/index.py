@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 from ann import WIDTH, unit
+from processes import watched
 from rich.console import Console
 from rich.table import Table
 
@@ -67,29 +67,16 @@ def write_inputs(rows: int, folder: str) -> None:
 def used() -> Iterator[dict[str, list[float]]]:
     """MB that the driver and the largest worker had at most: of their own, and with what they have mapped of files."""
     found = {"driver": [0.0, 0.0], "worker": [0.0, 0.0]}
-    over = threading.Event()
 
-    def sample() -> None:
-        own = psutil.Process()
-        while not over.wait(0.25):
-            for process in [own, *own.children(recursive=True)]:
-                try:
-                    who = "driver" if process.pid == own.pid else "worker" if process.name().startswith("ray::") else ""
-                    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-                except (psutil.Error, OSError):
-                    continue
-                if who:
-                    held = {line.split()[0]: int(line.split()[1]) / 1e3 for line in lines if line.startswith("Rss")}
-                    every = sum(held.values())
-                    found[who] = [max(a, b) for a, b in zip(found[who], (held["RssAnon:"], every), strict=True)]
+    def look(process: psutil.Process, who: str) -> None:
+        if who:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            held = {line.split()[0]: int(line.split()[1]) / 1e3 for line in lines if line.startswith("Rss")}
+            own, every = held.get("RssAnon:", 0.0), sum(held.values())  # one that has ended, but is not collected, has none
+            found[who] = [max(a, b) for a, b in zip(found[who], (own, every), strict=True)]
 
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
+    with watched(look, 0.25):
         yield found
-    finally:
-        over.set()
-        thread.join()
 
 
 def built(folder: str, kind: Any, cpus: int) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from processes import watched
 from rich.console import Console
 from rich.table import Table
 from warcio.statusandheaders import StatusAndHeaders
@@ -97,29 +97,17 @@ def other(word: re.Match[str], words: list[str], chosen: random.Random) -> str:
 @contextmanager
 def used() -> Iterator[dict[str, float]]:
     """MB (proportional) that the driver, and the largest of the workers, had at most, and CPU seconds of all of them."""
-    found, over = {"driver_mb": 0.0, "worker_mb": 0.0, "cpu": 0.0}, threading.Event()
+    found, cpu = {"driver_mb": 0.0, "worker_mb": 0.0, "cpu": 0.0}, dict[int, float]()
 
-    def sample() -> None:
-        own, cpu = psutil.Process(), {}
-        while not over.wait(0.5):
-            for process in [own, *own.children(recursive=True)]:
-                try:
-                    name, times = process.name(), process.cpu_times()
-                except psutil.Error:
-                    continue
-                cpu[process.pid] = times.user + times.system
-                who = "driver_mb" if process.pid == own.pid else "worker_mb" if name.startswith("ray::") else None
-                if who:
-                    found[who] = max(found[who], _pss(process.pid) / 1e6)
-            found["cpu"] = sum(cpu.values())
+    def look(process: psutil.Process, who: str) -> None:
+        times = process.cpu_times()
+        cpu[process.pid] = times.user + times.system
+        found["cpu"] = sum(cpu.values())
+        if who:
+            found[f"{who}_mb"] = max(found[f"{who}_mb"], _pss(process.pid) / 1e6)
 
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
+    with watched(look, 0.5):
         yield found
-    finally:
-        over.set()
-        thread.join()
 
 
 def run(archive: str, out: str, cpus: int) -> dict[str, Any]:
