@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from pipelines import cli, config, demo
+from tests.dashboard import BOARD, asked
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -135,18 +135,11 @@ def test_dashboard_asks_for_what_is_counted() -> None:
     from cpt_ray import telemetry
     from cpt_ray.serve import replicas
 
-    board = json.loads((ROOT / "deploy/dashboard.json").read_text())
-    asked = {
-        name
-        for panel in board["panels"]
-        for target in panel.get("targets", [])
-        for name in re.findall(r"ray_(cpt_ray_\w+)", target["expr"])
-    }
     counted = {f"{telemetry.ROWS[0]}_total", *(f"cpt_ray_train_{name}" for name in telemetry.STEP_METRICS)}
     counted |= {f"cpt_ray_{name}_total" for name in (*replicas.TOLD, "requests")}
     counted |= {"cpt_ray_request_seconds_bucket", "cpt_ray_batch_seconds_sum", "cpt_ray_batch_seconds_count"}
-    assert asked == counted | {"cpt_ray_waiting_requests"}
-    ids = [panel["id"] for panel in board["panels"]]
+    assert asked() == {f"ray_{name}" for name in counted | {"cpt_ray_waiting_requests"}}
+    ids = [panel["id"] for panel in BOARD["panels"]]
     assert len(set(ids)) == len(ids)
 
 
@@ -199,7 +192,9 @@ def test_constraints_agree_with_pyproject(name):
 CRDS = os.environ.get("KUBERAY_CRDS")
 
 
-@pytest.mark.skipif(CRDS is None, reason="KUBERAY_CRDS names KubeRay's ray-operator/config/crd/bases, of release 1.7.0")
+@pytest.mark.skipif(
+    CRDS is None, reason="KUBERAY_CRDS is not set: KubeRay's folder ray-operator/config/crd/bases, of release 1.7.0"
+)
 @pytest.mark.parametrize("name", ["kuberay", "elastic", "nightly", "service"])
 def test_manifests_fit_kuberays_schemas(name: str) -> None:
     """Every field is one that the release knows, and of its type; what a server would drop without a word is an error."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ import httpx2
 import pytest
 
 from pipelines import cli
+from tests.dashboard import asked
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -201,16 +201,9 @@ def test_deployed_updated_and_watched(nodes: Nodes, model_folder: str, tmp_path:
         until(lambda: seen[200] > count + 100)
     print("requests during the update:", dict(seen))
     assert set(seen) == {200}, seen
-    board = json.loads((ROOT / "deploy/dashboard.json").read_text())
-    asked = {
-        name
-        for panel in board["panels"]
-        for target in panel.get("targets", [])
-        for name in re.findall(r"ray_cpt_ray_\w+", target["expr"])
-        if not name.startswith(("ray_cpt_ray_train", "ray_cpt_ray_rows"))
-    }
-    assert len(asked) >= 8
-    until(lambda: not (asked - exported(nodes)), seconds=60, what=lambda: asked - exported(nodes))
+    of_serving = {name for name in asked() if not name.startswith(("ray_cpt_ray_train", "ray_cpt_ray_rows"))}
+    assert len(of_serving) >= 8
+    until(lambda: not (of_serving - exported(nodes)), seconds=60, what=lambda: of_serving - exported(nodes))
 
 
 def exported(nodes: Nodes) -> set[str]:
