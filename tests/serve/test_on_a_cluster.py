@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -20,22 +16,12 @@ import pytest
 
 from pipelines import cli
 from tests.dashboard import asked
+from tests.serve.running import free_ports, load
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 BODY = {"input": ["def parse(date): return date", "one that is cut, " * 20], "model": "toy"}
 KEY = {"Authorization": "Bearer secret"}
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 class Nodes:
@@ -131,33 +117,6 @@ def answers(url: str) -> bool:
         return False
 
 
-@contextmanager
-def load(address: str, clients: int) -> Iterator[Counter]:
-    """So many clients, each with a connection of its own, while the block runs: how often which status was answered."""
-    seen: Counter = Counter()
-    stop, lock = threading.Event(), threading.Lock()
-
-    def client() -> None:
-        with httpx2.Client(timeout=120, headers=KEY) as session:
-            while not stop.is_set():
-                try:
-                    status: object = session.post(f"{address}/v1/embeddings", json=BODY).status_code
-                except httpx2.TransportError as error:
-                    status = type(error).__name__
-                with lock:
-                    seen[status] += 1
-
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_deployed_updated_and_watched(nodes: Nodes, model_folder: str, tmp_path: Path) -> None:
@@ -189,7 +148,7 @@ def test_deployed_updated_and_watched(nodes: Nodes, model_folder: str, tmp_path:
     before = running()
     assert len(before) == 3
     assert httpx2.post(f"{address}/v1/embeddings", json=BODY, timeout=60).status_code == 401
-    with load(address, 8) as seen:
+    with load(address, 8, BODY, KEY) as seen:
         until(lambda: seen[200] > 100)
         write(**{"http.max_texts": 128})
         nodes.run("serve", "deploy", "-a", dashboard, str(config))

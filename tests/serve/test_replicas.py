@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pytest
 import yaml
 
 from pipelines import cli
+from tests.serve.running import free_ports, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,9 +48,7 @@ def test_the_config_is_what_serve_deploy_takes(
 
 @pytest.fixture
 def two_replicas(model_folder: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     words = [f"trained={model_folder}", "index=null", "replicas=2", "name=toy", f"http.port={port}", "precision=fp32"]
     process = subprocess.Popen([sys.executable, "-m", "pipelines.serve", *words], cwd=ROOT)
     try:
@@ -88,32 +84,19 @@ def test_a_replica_killed_under_load_loses_only_what_it_had(two_replicas: tuple[
     ends all of it."""
     address, process = two_replicas
     body, clients = {"input": ["def parse(date): return date"], "model": "toy"}, 8
-    seen: list[int] = []
-    stop = threading.Event()
-
-    def client() -> None:
-        with httpx2.Client(timeout=120) as session:
-            while not stop.is_set():
-                seen.append(session.post(f"{address}/v1/embeddings", json=body).status_code)
 
     def until(count: int) -> None:
-        while len(seen) < count:
+        while seen.total() < count:
             assert process.poll() is None
             time.sleep(0.05)
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    until(100)
-    killed = of_replicas(process)[0]
-    os.kill(killed.pid, signal.SIGKILL)
-    until(len(seen) + 400)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    counted = Counter(seen)
-    assert set(counted) <= {200, 500, 502, 503}, counted
-    assert sum(count for status, count in counted.items() if status != 200) <= clients, counted
+    with load(address, clients, body) as seen:
+        until(100)
+        killed = of_replicas(process)[0]
+        os.kill(killed.pid, signal.SIGKILL)
+        until(seen.total() + 400)
+    assert set(seen) <= {200, 500, 502, 503}, seen
+    assert seen.total() - seen[200] <= clients, seen
     while len(alive := of_replicas(process)) < 2 or killed in alive:
         assert process.poll() is None
         time.sleep(0.2)
