@@ -53,6 +53,7 @@ def on_ray(**changes: Any) -> Setting:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_optuna_goes_on_where_it_was(given: dict[str, Any]) -> None:
     """Finished trials are told and not trained again, a failed one is tried again with its values, and there are as many
     trials as were asked for."""
@@ -82,6 +83,7 @@ def test_optuna_goes_on_where_it_was(given: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_asha_stops_the_worse_by_examples_and_repeats_none(tmp_path: Path) -> None:
     """Stopped trials are artifacts of what they saw; called again, nothing is trained; of more trials the new ones alone."""
     given = materialised(tmp_path, 2048)
