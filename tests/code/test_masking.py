@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -74,7 +73,7 @@ def test_examples_of_what_was_left_out_are_masked_too() -> None:
     assert "me@example.org" not in shown
 
 
-def test_masking_decides_not_what_is_kept(tmp_path: Path) -> None:
+def test_masking_decides_not_what_is_kept() -> None:
     """Rules look at what the file has; a summary that is an address in the main is a row with and without."""
     source = Source("a.py", b'def f(x):\n    """Ask jane@example.org jane@example.org."""\n    y = x\n    return y\n')
     rows = [mine([source], ORIGIN, options)[0].num_rows for options in (PLAIN, MASKED)]

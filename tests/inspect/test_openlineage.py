@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -74,8 +75,7 @@ def test_they_are_written_a_line_each_and_twice_are_the_same(folder: Path) -> No
     assert [json.loads(line) for line in lines] == events(lineage(str(folder / "pairs")))
 
 
-def test_a_bucket_is_a_namespace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_is_a_namespace(folder: Path) -> None:
     found = lineage(str(folder / "documents"))
-    object.__setattr__(found, "path", "s3://bucket/demo/documents")
-    (dataset,) = events(found)[1]["outputs"]
+    (dataset,) = events(replace(found, path="s3://bucket/demo/documents"))[1]["outputs"]
     assert (dataset["namespace"], dataset["name"]) == ("s3://bucket", "demo/documents")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 from warcio.archiveiterator import ArchiveIterator
 
@@ -114,7 +113,7 @@ def test_a_304_that_nobody_asked_for_is_no_page(run_crawl: Crawl) -> None:
     assert dict(manifest.balance.units["urls"].dropped) == {"status_304": 1}
 
 
-def test_what_was_crawled_before_is_part_of_what_is_crawled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_crawled_before_is_part_of_what_is_crawled(tmp_path: Path) -> None:
     """By content, not by path: the manifests of the earlier crawls are inputs."""
     pages = Pages()
     options = {"seeds": ["http://site.example/"], "allow_private": ["127.0.0.0/8"], "delay": 0, "sitemaps": False}

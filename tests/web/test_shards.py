@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,7 +167,7 @@ def test_a_crawl_that_goes_on_keeps_its_distance_to_what_it_asked_before(tmp_pat
             began, before = time.monotonic(), len(site.asked)
             shard = Shard(chosen, str(tmp_path), str(tmp_path), 0, 1, resumed)
             asyncio.run(walked([shard], options, Bar("crawl", None, "pages", None, None)))
-            assert (site.asked[before].at - began >= 0.3) == resumed
+        assert site.asked[before].at - began >= 0.3  # of the second; how soon the first one asks tells how busy the machine is
 
 
 def test_a_writer_that_lives_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +219,7 @@ def test_actors_that_die_are_replaced(
         yield [Dying(kind(*arguments)) for arguments in given]
 
     monkeypatch.setattr(crawl, "actors", actors)
-    monkeypatch.setattr(crawl.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(crawl, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic))
     with serve_raw(web) as site:
         many: dict[str, Any] = {"seeds": tuple(f"http://{host}/" for host in HOSTS[:5]), "scope": "any", "shards": 2}
         many["resolve"] = dict.fromkeys(HOSTS, site.address)
