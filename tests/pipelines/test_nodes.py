@@ -9,7 +9,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from cpt_ray.artifacts import Manifest, Wanted, read_manifest, run_flow
+from cpt_ray.artifacts import Manifest, Wanted, exchange, read_manifest, run_flow
 from cpt_ray.cluster import ClusterOptions, connect
-from cpt_ray.dedup import components, near, shuffle, verify
+from cpt_ray.dedup import clean, components, near, shuffle, verify
 from cpt_ray.installed import distributions
 from cpt_ray.model.options import ModelOptions, TokenizerOptions
 from cpt_ray.model.tokenizer import train_tokenizer
@@ -47,19 +47,19 @@ EXCHANGES = ("clean_documents", "document_clusters", "text_pairs", "code_pairs",
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
-def small() -> None:
-    """So small that every exchange has several buckets, and that all that tasks can do is done by tasks."""
-    make.ONE_TABLE.update(text_pairs=0, code_pairs=0)
-    corpus.ONE_TABLE, batches_across.ONE_TABLE, across.ROWS_PER_PART, batches_across.TOLD = 0, 0, 100, 64
-    across.buckets_for = _some_buckets  # type: ignore[assignment]
-    near.INLINE_KEYS, shuffle.KEYS_PER_TASK = 0, 100
-    near.INLINE_PAIRS, verify.PAIRS_PER_SHARD = 10, 40
-    components.SCIPY_EDGES, components.EDGES_PER_PART = 10, 40
+def small(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """So small that nothing is made as one table, most exchanges have several buckets, and tasks do all that they can."""
+    put(make, "ONE_TABLE", {"text_pairs": 0, "code_pairs": 0})
+    for room in (clean, corpus, batches_across):
+        put(room, "ONE_TABLE", 0)
+    for room, name, value in (
+        *((exchange, "BUCKET_ROWS", 400), (across, "ROWS_PER_PART", 100), (batches_across, "TOLD", 64)),
+        *((near, "INLINE_KEYS", 0), (shuffle, "KEYS_PER_TASK", 100)),
+        *((near, "INLINE_PAIRS", 10), (verify, "PAIRS_PER_SHARD", 40)),
+        *((components, "SCIPY_EDGES", 10), (components, "EDGES_PER_PART", 40)),
+    ):
+        put(room, name, value)
     torch.set_num_threads(1)  # as Ray has it for a task of one CPU: the last bits of vectors tell them
-
-
-def _some_buckets(rows: int, of: int | None = None) -> int:
-    return max(1, -(-rows // (of or 400)))
 
 
 def write_archives(folder: Path) -> None:
@@ -145,14 +145,16 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Inputs, and in `calm` what becomes of them without Ray."""
-    root = tmp_path_factory.mktemp("nodes")
-    small()
-    write_inputs(root)
-    made = run_flow(path(root, f"{root}/calm"))
-    assert min(manifest.rows for manifest in made.values()) > 10
-    return root
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Inputs, and in `calm` what becomes of them without Ray; afterwards all is as large as it was."""
+    root, threads = tmp_path_factory.mktemp("nodes"), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patched:
+        small(patched.setattr)
+        write_inputs(root)
+        made = run_flow(path(root, f"{root}/calm"))
+        assert min(manifest.rows for manifest in made.values()) > 10
+        yield root
+    torch.set_num_threads(threads)
 
 
 def same(root: Path, out: str) -> None:

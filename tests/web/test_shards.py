@@ -167,7 +167,7 @@ def test_a_crawl_that_goes_on_keeps_its_distance_to_what_it_asked_before(tmp_pat
             began, before = time.monotonic(), len(site.asked)
             shard = Shard(chosen, str(tmp_path), str(tmp_path), 0, 1, resumed)
             asyncio.run(walked([shard], options, Bar("crawl", None, "pages", None, None)))
-        assert site.asked[before].at - began >= 0.3  # of the second; how soon the first one asks tells how busy the machine is
+        assert site.asked[before].at - began >= 0.3  # of the second; when the first one asks is the machine's matter
 
 
 def test_a_writer_that_lives_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
