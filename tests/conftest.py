@@ -13,6 +13,25 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+@pytest.fixture(autouse=True)
+def nobodys_log() -> Iterator[None]:
+    """A command that a test runs sets up the log for the screen; the next test begins with one that nobody has set up. Where
+    our logger hands nothing on, pytest puts caplog's handler on it beside the root's, and who has it hand on again hears
+    each line twice."""
+    root = logging.getLogger()
+    handlers = root.handlers
+    _hand_on()
+    yield
+    root.handlers = handlers
+    _hand_on()
+
+
+def _hand_on() -> None:
+    own = logging.getLogger("cpt_ray")
+    own.handlers, own.propagate = [], True
+    own.setLevel(logging.NOTSET)
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """A bucket of an S3 server that runs here on loopback, as `s3://...`; the environment names it, as it would another."""

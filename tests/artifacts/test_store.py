@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import logging
 import multiprocessing
 import os
 import signal
@@ -202,30 +201,23 @@ def _train(path: Path, rate: float, step: int | None) -> tuple[bool, list[str]]:
         return work.resumed, found
 
 
-@pytest.fixture
-def logged(monkeypatch, caplog):
-    """What our logger says, also where a command before has set it up for the screen."""
-    monkeypatch.setattr(logging.getLogger("cpt_ray"), "propagate", True)
-    return caplog
-
-
-def test_clearing_what_a_killed_build_left_says_what_differs(tmp_path, logged):
+def test_clearing_what_a_killed_build_left_says_what_differs(tmp_path, caplog):
     """The folder and the key whose value is another, also where it is nested; an empty build is no loss."""
     _train(tmp_path / "a", 0.1, 7)
-    assert not logged.records
+    assert not caplog.records
     assert _train(tmp_path / "a", 0.2, 7) == (False, [])
-    assert f"{tmp_path}/a.building" in logged.text
-    assert "train.rate 0.1 -> 0.2" in logged.text
-    assert "seed" not in logged.text
-    logged.clear()
+    assert f"{tmp_path}/a.building" in caplog.text
+    assert "train.rate 0.1 -> 0.2" in caplog.text
+    assert "seed" not in caplog.text
+    caplog.clear()
     for params in ({"p": 1}, {"p": 2}):
         with build(str(tmp_path / "b"), step="s", version=1, params=params) as work:
             assert work.scratch
-    assert not logged.records
+    assert not caplog.records
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a.building", "b.building"]
 
 
-def test_work_of_more_than_a_minute_is_kept_beside_one_of_other_parameters(tmp_path, logged):
+def test_work_of_more_than_a_minute_is_kept_beside_one_of_other_parameters(tmp_path, caplog):
     """Set back, it goes on; all of them do, and only the user removes one. A shorter one is cleared."""
     path = tmp_path / "a"
 
@@ -237,14 +229,14 @@ def test_work_of_more_than_a_minute_is_kept_beside_one_of_other_parameters(tmp_p
     _train(path, 0.1, 7)
     worked(61)
     assert _train(path, 0.2, 3) == (False, [])
-    assert "train.rate 0.1 -> 0.2" in logged.text
-    assert "set the options back" in logged.text
+    assert "train.rate 0.1 -> 0.2" in caplog.text
+    assert "set the options back" in caplog.text
     worked(61)
     assert _train(path, 0.3, 1) == (False, [])
     assert len(list(tmp_path.glob("a.building*"))) == 3
     worked(2)
     assert _train(path, 0.1, 8) == (True, ["step-7"])
-    assert "train.rate 0.3 -> 0.1): removed" in logged.text
+    assert "train.rate 0.3 -> 0.1): removed" in caplog.text
     assert _train(path, 0.2, 4) == (True, ["step-3"])
     assert _train(path, 0.2, None) == (True, ["step-3", "step-4"])
     assert len(list(tmp_path.glob("a.building.*"))) == 1

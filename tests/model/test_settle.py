@@ -40,8 +40,7 @@ class Here:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Here:
-    monkeypatch.setattr(logging.getLogger("cpt_ray"), "propagate", True)
+def here() -> Here:
     return Here()
 
 

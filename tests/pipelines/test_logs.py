@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 
 from pipelines import cli
-
-
-@pytest.fixture(autouse=True)
-def loggers_as_they_were() -> Iterator[None]:
-    own, root = logging.getLogger("cpt_ray"), logging.getLogger()
-    before = own.handlers, own.propagate, own.level, root.handlers
-    yield
-    own.handlers, own.propagate, own.level, root.handlers = before
 
 
 def test_lines_are_json_where_it_is_asked_for(

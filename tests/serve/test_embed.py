@@ -183,9 +183,8 @@ def test_chunks_side_by_side_give_the_vectors_of_one_after_the_other(
         torch.set_num_threads(before)
 
 
-def test_a_choice_of_precision_is_said(model_folder: str, monkeypatch, caplog) -> None:
+def test_a_choice_of_precision_is_said(model_folder: str, caplog) -> None:
     """Vectors in auto depend on the machine: which precision it is, and why, is in the log."""
-    monkeypatch.setattr(logging.getLogger("cpt_ray"), "propagate", True)
     with caplog.at_level(logging.INFO, "cpt_ray"):
         embedder = Embedder(model_folder, device="cpu", precision="auto")
     assert embedder.precision in ("fp32", "bf16")

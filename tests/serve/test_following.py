@@ -92,7 +92,7 @@ def test_updated_while_it_is_searched(add: Callable[..., str], tmp_path: Path, k
 
 
 def test_what_does_not_fit_is_said_and_left_out(
-    add: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    add: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An index of another model, and one that is not whole: the index stays what it was until it can be opened."""
     add("1", 0, 20)
@@ -104,9 +104,6 @@ def test_what_does_not_fit_is_said_and_left_out(
             index.check_model("another", "trained=x")
         return index
 
-    logger = logging.getLogger("cpt_ray")
-    monkeypatch.setattr(logger, "propagate", True)
-    monkeypatch.setattr(logger, "handlers", [])  # each line is counted once, whatever tests before have left there
     found = Following(place, opened)
     with caplog.at_level(logging.INFO, "cpt_ray"):
         add("2", 20, 50)

@@ -86,10 +86,9 @@ def test_all_is_sent_in_order_and_nothing_stays(tmp_path: Path) -> None:
     "ill", [ConnectionError("gone"), TimeoutError("slow"), OSError(errno.ENOSPC, "full"), RuntimeError("locked")]
 )
 def test_what_is_not_taken_stays_and_is_sent_by_the_next(
-    tmp_path: Path, ill: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ill: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Gone from the middle on: `close` gives up soon, and the next command sends the whole, before what is its own."""
-    monkeypatch.setattr(module.log, "propagate", True)
     store = Store()
     box = Outbox(str(tmp_path), ABOUT, store.connect)
     run = ReportedRun(box, "a", "train")
