@@ -175,14 +175,14 @@ def main() -> None:
                     if path.is_file():
                         size[_kind(str(path))] += path.stat().st_size
                 documents = read_table(f"{out}/{name}/documents").to_pylist()
-                wanted = sum(int(entry["length"]) for entry in asked) if words else size[_kind(name)]
-                archives = sent["WET" if name.startswith("wet") else "WARC"]
+                kind = "WET" if name.startswith("wet") else "WARC"
+                wanted = sum(int(entry["length"]) for entry in asked) if words else size[kind]
                 rows[name] = {
                     "documents": len(documents),
                     "pairs": read_manifest(f"{out}/{name}/text_pairs").rows,
-                    "archive_bytes_asked_for": wanted if words else size["WET" if name.startswith("wet") else "WARC"],
-                    "archive_bytes_sent": archives,
-                    "archive_bytes_there": size["WET" if name.startswith("wet") else "WARC"],
+                    "archive_bytes_asked_for": wanted,
+                    "archive_bytes_sent": sent[kind],
+                    "archive_bytes_there": size[kind],
                     "index_bytes_sent": sent["index"] if words else 0,
                     "index_bytes_there": size["index"],
                     "requests": len(server.log()),
@@ -193,8 +193,8 @@ def main() -> None:
                     expected = {e["url"] for e in asked} & set(here) if words else set(here)
                     if len(documents) != len(expected):
                         raise SystemExit(f"{name}: {len(documents)} documents, expected {len(expected)}")
-                if words and archives != wanted:
-                    raise SystemExit(f"{name}: {archives} bytes of archives were sent, {wanted} asked for")
+                if words and sent[kind] != wanted:
+                    raise SystemExit(f"{name}: {sent[kind]} bytes of archives were sent, {wanted} asked for")
     table = Table("archive=", "documents", "pairs", "archives: asked for", "sent", "there", "index: sent", "requests")
     for name, row in rows.items():
         table.add_row(
