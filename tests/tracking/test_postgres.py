@@ -7,7 +7,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.tracking.together import begin_together
 
 psycopg = pytest.importorskip("psycopg", reason="no driver: pip install 'cpt-ray[postgres]'")
 
@@ -61,12 +62,6 @@ def postgres() -> Iterator[str]:
 
 
 TRIAL = """
-import sys, time, pathlib
-from cpt_ray.tracking.mlflow import Player, load
-from cpt_ray.tracking.outbox import Outbox, ReportedRun
-uri, folder, number = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
-load(); (folder / f"{number}.ready").touch()
-while len(list(folder.glob("*.ready"))) < 4: time.sleep(0.01)
 about = {"uri": uri, "experiment": "cold"}
 box = Outbox(str(folder / number), about, Player(**about).connect)
 run = ReportedRun(box, number, "trial", parent=ReportedRun(box, "sweep", "sweep") if number == "0" else None)
@@ -81,10 +76,7 @@ sys.exit(box.close(patience=200))
 def test_trials_start_at_once_on_an_empty_database(postgres: str, tmp_path: Path) -> None:
     """Four processes make the schema and the experiment: none dies in another's migration, there is one experiment, and
     every value arrives once."""
-    commands = [[sys.executable, "-c", TRIAL, postgres, str(tmp_path), str(number)] for number in range(4)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    said = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, said
+    begin_together(TRIAL, postgres, tmp_path, 4)
     from mlflow import MlflowClient
 
     client = MlflowClient(postgres)
@@ -101,23 +93,11 @@ def test_trials_start_at_once_on_an_empty_database(postgres: str, tmp_path: Path
 
 def test_trackers_start_at_once_on_an_empty_database(postgres: str, tmp_path: Path) -> None:
     """The same without an outbox, which would try again: one makes the schema, the others wait for it."""
-    script = (
-        "import sys, time, pathlib\n"
-        "from cpt_ray.tracking.mlflow import Tracker, load\n"
-        "load(); open(sys.argv[2], 'w').close()\n"
-        "while len(list(pathlib.Path(sys.argv[2]).parent.glob('*.ready'))) < 3: time.sleep(0.01)\n"
-        "run = Tracker(sys.argv[1], 'cold', sys.argv[3]).run(sys.argv[2], 'r'); run.metrics(0, {'a': 1}); run.end()\n"
-    )
     made = f"{postgres.rpartition('/')[0]}/fresh"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE DATABASE fresh")
-    commands = [
-        [sys.executable, "-c", script, made, str(tmp_path / f"{i}.ready"), str(tmp_path / "artifacts")]
-        for i in range(3)
-    ]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 3, errors
+    work = "run = Tracker(uri, 'cold', str(folder / 'artifacts')).run(number, 'r'); run.metrics(0, {'a': 1}); run.end()"
+    begin_together(work, made, tmp_path, 3)
     with psycopg.connect(made) as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (3,)
         assert connection.execute("SELECT count(*) FROM experiments WHERE name = 'cold'").fetchone() == (1,)

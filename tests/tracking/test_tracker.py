@@ -15,6 +15,7 @@ from cpt_ray.compat.mlflow import everywhere
 from cpt_ray.errors import UserError
 from cpt_ray.options import flatten
 from cpt_ray.tracking.mlflow import KEY, PARENT, TrackedRun, Tracker, provenance_tags
+from tests.tracking.together import begin_together
 
 
 @dataclass
@@ -241,19 +242,9 @@ def test_times_are_those_that_were_given(tracker: Tracker) -> None:
 
 def test_ten_processes_start_on_a_fresh_folder(tmp_path: Path) -> None:
     """A job array: none dies in another's migration, and there is one experiment."""
-    script = (
-        "import sys, time\n"
-        "from cpt_ray.tracking.mlflow import Tracker, load\n"
-        "load(); open(sys.argv[2], 'w').close()\n"
-        "import pathlib\n"
-        "while len(list(pathlib.Path(sys.argv[2]).parent.glob('*.ready'))) < 10: time.sleep(0.01)\n"
-        "run = Tracker(sys.argv[1], 'cold').run(sys.argv[2], 'r'); run.metrics(0, {'a': 1}); run.end()\n"
-    )
     uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
-    commands = [[sys.executable, "-c", script, uri, str(tmp_path / f"{i}.ready")] for i in range(10)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 10, errors
+    work = "run = Tracker(uri, 'cold').run(number, 'r'); run.metrics(0, {'a': 1}); run.end()"
+    begin_together(work, uri, tmp_path, 10)
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
