@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.pipelines.kills import kill_with_all
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -78,13 +77,7 @@ class Demo:
         while process.poll() is None and time.monotonic() < end and not any(path.exists() for path in begun):
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.3))
-        # Ray's own processes have sessions of their own; they go down with the group, as when a machine does.
-        started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        os.killpg(process.pid, signal.SIGKILL)
-        for one in started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        process.communicate()
+        kill_with_all(process)
         return not (self.folder / stage).exists()
 
     def parquet(self) -> dict[str, bytes]:

@@ -1,14 +1,18 @@
-"""A pipeline that is killed at any moment and begun again, and that has any number of workers: what both have to give."""
+"""Pipelines that are killed at any moment and begun again, or have any number of workers: what both have to give."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import psutil
 
 from cpt_ray.artifacts import read_manifest
 from cpt_ray.cluster import ClusterOptions, connect
@@ -46,6 +50,18 @@ def ends_as_none_was_killed(folder: Path, make: Make, names: Sequence[str], kill
     last = _started(make, folder / f"killed-{finished}")
     last.join()
     assert content(folder / f"killed-{finished}", names) == expected
+
+
+def kill_with_all(process: subprocess.Popen) -> None:
+    """SIGKILL a process in a session of its own with all that it has started, as when a machine goes down: Ray's processes
+    have sessions of theirs."""
+    started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for one in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.communicate()
 
 
 def with_any_number_of_workers(folder: Path, make: Make, names: Sequence[str]) -> dict[str, str]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -20,6 +16,7 @@ from cpt_ray.artifacts import read_manifest
 from cpt_ray.tracking.options import TrackingOptions
 from cpt_ray.tracking.outbox import ReportedRun
 from pipelines import config, sweep
+from tests.pipelines.kills import kill_with_all
 from tests.pipelines.test_finetuning import model, pairs  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,16 +41,6 @@ def overrides(pairs: str, model: str, outputs: Path) -> list[str]:  # noqa: F811
     ]
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """With all that it started, as when a machine goes down."""
-    started = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
-    for one in started:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    process.communicate()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_nine_trials_killed_in_the_middle(
@@ -74,7 +61,7 @@ def test_nine_trials_killed_in_the_middle(
             time.sleep(0.05)
             found = (tmp_path / "sweep" / "sweep_trials").glob("batch_size-*/manifest.json")
             finished = {path: path.read_bytes() for path in found}
-        kill(process)
+        kill_with_all(process)
     assert len(finished) < 9
 
     drawn: dict[str, Any] = {}

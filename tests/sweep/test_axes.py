@@ -20,6 +20,7 @@ from cpt_ray.pairs.options import BatchOptions
 from cpt_ray.sweep.axes import Range, axes_of, draw, product, short
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.sweep.searches.grid import Grid
+from cpt_ray.sweep.searches.optuna import Optuna
 from cpt_ray.sweep.searches.random import Random
 from cpt_ray.sweep.trials import Setting, known_trials, make_trial, orders
 from cpt_ray.train.options import TrainOptions
@@ -72,7 +73,7 @@ def test_what_cannot_be_trained_is_refused_by_its_key(over: dict[str, Any], wher
 def test_a_range_is_looked_at_before_anything_starts() -> None:
     """Also where points follow from figures: of those that may come, some are tried on."""
     over = {"train": {"temperature": {"low": 0.001, "high": 2.0}}}
-    for search in (Random(), kinds(PACKAGE)["optuna"]() if "optuna" in kinds(PACKAGE) else Random()):
+    for search in (Random(), Optuna()):
         with pytest.raises(UserError, match="starts at"):
             known_trials(sweep(over, search=search), COMMON)
 
@@ -80,11 +81,10 @@ def test_a_range_is_looked_at_before_anything_starts() -> None:
 def test_any_key_becomes_what_a_trial_trains_with() -> None:
     """Of the training, its batches and the model; the loss by kind too. What all have in common stays."""
     over = {
-        "train": {"loss": [{"kind": "infonce"}, {"kind": "one_way"}], "chunk_tokens": [4096], "deepspeed": {"x": [1]}},
+        "train": {"loss": [{"kind": "infonce"}, {"kind": "one_way"}], "chunk_tokens": [4096]},
         "batches": {"max_y_tokens": [40, 60]},
         "model": {"start": {"reset_layers": [1]}},
     }
-    over["train"].pop("deepspeed")
     found = known_trials(sweep(over), COMMON)
     assert [(t.setting.train.loss.kind, t.setting.batches.max_y_tokens) for t in found] == [
         ("infonce", 40),
