@@ -4,7 +4,8 @@ src/relevanceeval.py of that repository).
 1. Several judgements of a function (0 to 3) are averaged; its gain is 2^relevance - 1.
 2. A ranking is all functions of a language; what stands after the first 300 counts as not found.
 3. `within` counts the places among the judged functions alone, `all` those in the whole ranking. The ideal is that of all
-   judged functions of the query, whether the corpus has them or not. A query without a gain is left out.
+   judged functions of the query, whether the corpus has them or not. A query without a gain is left out, and a language of
+   which no query is left.
 
 Ties are as in `ranking`: each figure is its expectation over a random order of the tied. Letters: N functions, J judged.
 """
@@ -92,22 +93,22 @@ def read_functions(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def judged(folder: str) -> list[Judged]:
-    """Every language of the annotations of which the folder has functions, by name. UserError where there is none."""
+    """Every language of the annotations that has a query with a gain and functions in the folder, by name. UserError where
+    there is none."""
     found = []
     for language, queries in sorted(read_judgements(str(Path(folder, ANNOTATIONS))).items()):
-        functions = read_functions(function_files(folder, language))
-        if functions:
-            found.append(_judged(language, functions, queries))
-    if not any(one.queries for one in found):
+        asked = {query: urls for query, urls in queries.items() if any(relevance > 0 for relevance in urls.values())}
+        if asked and (functions := read_functions(function_files(folder, language))):
+            found.append(_judged(language, functions, asked))
+    if not found:
         raise UserError(
             "no function of a language that is judged", where=folder, fix="put <language>.jsonl beside the annotations"
         )
     return found
 
 
-def _judged(language: str, functions: Mapping[str, str], queries: Mapping[str, Mapping[str, float]]) -> Judged:
+def _judged(language: str, functions: Mapping[str, str], asked: Mapping[str, Mapping[str, float]]) -> Judged:
     number = {url: place for place, url in enumerate(functions)}
-    asked = {query: urls for query, urls in queries.items() if any(relevance > 0 for relevance in urls.values())}
     there = [[url for url in urls if url in number] for urls in asked.values()]
     return Judged(
         language,
@@ -119,7 +120,7 @@ def _judged(language: str, functions: Mapping[str, str], queries: Mapping[str, M
             for urls, of in zip(there, asked.values(), strict=True)
         ],
         [dcg_of(sorted((_gain(relevance) for relevance in urls.values()), reverse=True)) for urls in asked.values()],
-        sum(map(len, there)) / max(sum(map(len, asked.values())), 1),
+        sum(map(len, there)) / sum(map(len, asked.values())),
     )
 
 
@@ -170,8 +171,8 @@ def scores_of(tasks: Sequence[Judged], tiles: Iterable[Iterable[Floats]]) -> dic
     found: dict[str, float] = {}
     for name, languages in figures.items():
         # Each language counts the same, however many queries it has.
-        weighted = [values * count / len(tasks) / max(len(values), 1) for values in languages]
+        weighted = [values * count / len(tasks) / len(values) for values in languages]
         found[name] = Figure.of(np.concatenate(weighted), said)
     for place, task in enumerate(tasks):
-        found |= {f"{task.language}_{name}": Figure.of(of[place]) for name, of in figures.items() if len(of[place])}
+        found |= {f"{task.language}_{name}": Figure.of(of[place]) for name, of in figures.items()}
     return found | {"covered": float(np.mean([task.covered for task in tasks]))}

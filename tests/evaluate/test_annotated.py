@@ -21,7 +21,8 @@ LOG3 = math.log2(3)
 
 
 def write(folder: Path) -> CodeSearchNet:
-    """Go: one query of four judgements, one of which is of no function here; Python: two, one without any gain."""
+    """Go: one query of four judgements, one of which is of no function here; Python: two, one without any gain; of PHP's
+    queries none has one."""
     rows = [
         ("Go", "Parse Date", 1, 3, ""),
         ("Go", "parse date", 1, 2, "another's view, with a comma"),
@@ -31,11 +32,13 @@ def write(folder: Path) -> CodeSearchNet:
         ("Python", "sort list", 1, 2, ""),
         ("Python", "open door", 2, 0, ""),
         ("Ruby", "sort list", 1, 2, ""),
+        ("PHP", "sort list", 1, 0, ""),
     ]
     lines = [f'{language},{query},{URL.format(at)},{gain},"{note}"' for language, query, at, gain, note in rows]
     (folder / "annotationStore.csv").write_text("\n".join(["Language,Query,GitHubUrl,Relevance,Notes", *lines]) + "\n")
     functions = [json.dumps({"url": URL.format(at), "code": f"f{at}"}) + "\n" for at in range(1, 6)]
-    (folder / "go.jsonl").write_text("".join(functions))
+    for language in ("go", "php"):
+        (folder / f"{language}.jsonl").write_text("".join(functions))
     (folder / "python" / "final" / "jsonl" / "test").mkdir(parents=True)
     with gzip.open(folder / "python" / "final" / "jsonl" / "test" / "python_test_0.jsonl.gz", "wt") as sink:
         sink.write("".join(functions))
@@ -67,7 +70,7 @@ def test_the_figures_are_those_computed_by_hand(tmp_path: Path) -> None:
     for name in ("ndcg", "all_ndcg"):
         assert found[name] == pytest.approx((found[f"go_{name}"] + found[f"python_{name}"]) / 2)
     assert found["covered"] == pytest.approx((3 / 4 + 1) / 2)
-    assert {"ruby_ndcg"} & set(found) == set()
+    assert {"ruby_ndcg", "php_ndcg"} & set(found) == set()
 
 
 def test_a_suite_has_it_beside_its_baselines(tmp_path: Path) -> None:
@@ -77,7 +80,8 @@ def test_a_suite_has_it_beside_its_baselines(tmp_path: Path) -> None:
     assert {row["method"] for row in rows} >= {"model", "bm25", "chance", "tfidf_svd"}
     assert {row["queries"] for row in rows} == {2}
     assert task.items() == [("parse date (go)", "f1"), ("sort list (python)", "f1")]
-    assert [path.name for path in task.files()] == ["annotationStore.csv", "go.jsonl", "python_test_0.jsonl.gz"]
+    files = ["annotationStore.csv", "go.jsonl", "php.jsonl", "python_test_0.jsonl.gz"]
+    assert [path.name for path in task.files()] == files
 
 
 def by_definition(order: list[int], relevance: dict[int, float], *, within: bool, depth: int) -> float:
