@@ -44,10 +44,12 @@ def width_of(config: Any) -> int:
 
 
 def inner_of(config: Any) -> int:
-    """Inner width of the feed-forward layers; four times the width where it is not named, as in GPT-2."""
+    """Inner width of the feed-forward layers, of the widest where they differ, as in Gemma 3n; four times the width where it
+    is not named, as in GPT-2."""
     config = text_config(config)
     named = (getattr(config, key, None) for key in ("intermediate_size", "n_inner", "ffn_dim"))
-    return int(next((size for size in named if size), 4 * config.hidden_size))
+    size = next((size for size in named if size), 4 * config.hidden_size)
+    return int(max(size) if isinstance(size, list | tuple) else size)
 
 
 def context_of(config: Any) -> int:

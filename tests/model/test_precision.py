@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, LlamaConfig
+from transformers import Gemma3nTextConfig, GPT2Config, LlamaConfig
 
 from cpt_ray.model.precision import FEW, REPEATS, Choice, Shape, choose, layer_of
 
@@ -68,7 +68,9 @@ def test_load_beside_it_does_not_decide() -> None:
 def test_the_layer_has_the_shape_of_the_model() -> None:
     llama = LlamaConfig(hidden_size=48, num_attention_heads=4, intermediate_size=80, vocab_size=300)
     gpt2 = GPT2Config(n_embd=32, n_head=2, vocab_size=100)
+    uneven = Gemma3nTextConfig(hidden_size=48, num_attention_heads=4, intermediate_size=[80, 96], num_hidden_layers=2)
     assert Shape.of(llama, sequence=16, trained=True) == Shape(48, 4, 80, 0, 16, True)
+    assert Shape.of(uneven, sequence=16, trained=True) == Shape(48, 4, 96, 0, 16, True)
     assert Shape.of(gpt2, sequence=8, trained=False, logits=True) == Shape(32, 2, 128, 100, 8, False)
     assert Shape(64, 1, 256, 0, 16, True).tokens > Shape(4096, 32, 16384, 50000, 16, True).tokens >= FEW
 
