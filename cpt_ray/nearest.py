@@ -16,6 +16,7 @@ and mining hard negatives both look here.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -53,10 +54,17 @@ def top_k(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray,
     return scores, rows
 
 
-def best_of(scores: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of answers (Q, n) that were found apart, by the same rule; rows are numbered through."""
-    best = np.lexsort((rows, -scores), axis=1)[:, :k]
-    return np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+def best_of(
+    found: Iterable[tuple[np.ndarray, np.ndarray]], starts: Iterable[int], queries: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `top_k` would find in all parts together, from what was found in each: scores and rows (Q, n) with n up to k.
+    Rows are numbered through, those of a part from its start on. The parts are taken one at a time."""
+    scores, rows = np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
+    for (more, at), start in zip(found, starts, strict=False):
+        scores, rows = np.concatenate([scores, more], axis=1), np.concatenate([rows, at + start], axis=1)
+        best = np.lexsort((rows, -scores), axis=1)[:, :k]
+        scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+    return scores, rows
 
 
 def _in_the_running(queries: np.ndarray, vectors: np.ndarray, k: int) -> list[np.ndarray]:

@@ -43,13 +43,8 @@ class Joined(Index):
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As of Index: the best of what the parts find, by falling score, then by row."""
-        scores = np.empty((len(queries), 0), np.float32)
-        rows = np.empty((len(queries), 0), np.int64)
-        for start, part in zip(self.starts, self.parts, strict=False):
-            found, at = part.search(queries, min(k, part.rows.num_rows))
-            scores, rows = np.concatenate([scores, found], axis=1), np.concatenate([rows, at + start], axis=1)
-            scores, rows = best_of(scores, rows, k)
-        return scores, rows
+        found = (part.search(queries, min(k, part.rows.num_rows)) for part in self.parts)
+        return best_of(found, self.starts, len(queries), k)
 
     def vectors_of(self, rows: np.ndarray) -> np.ndarray | None:
         part = np.searchsorted(self.starts, rows, side="right") - 1

@@ -102,12 +102,8 @@ class Searched:
 
     def nearest(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(n, D) -> scores and numbers (n, k) by falling score, ties by number, which is by hash."""
-        scores, numbers = np.empty((len(x), 0), np.float32), np.empty((len(x), 0), np.int64)
-        for start, part in zip(self.starts, self.parts, strict=False):
-            found, at = top_k(x, part.vectors, k)
-            scores, numbers = np.concatenate([scores, found], axis=1), np.concatenate([numbers, at + start], axis=1)
-            scores, numbers = best_of(scores, numbers, k)
-        return scores, numbers
+        found = (top_k(x, part.vectors, k) for part in self.parts)
+        return best_of(found, self.starts, len(x), k)
 
     def told(self, column: str, numbers: np.ndarray) -> np.ndarray:
         """`hashes` or `clusters` of these documents, in the same shape."""
