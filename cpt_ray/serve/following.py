@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cpt_ray.artifacts.store import MANIFEST, read_manifest
+from cpt_ray.artifacts.store import BUILDING, MANIFEST, read_manifest
 from cpt_ray.errors import UserError
 from cpt_ray.serve.indexes import Index
 
@@ -32,7 +32,7 @@ def indexes_at(place: str) -> list[str]:
     if Path(place, MANIFEST).is_file():
         return [place]
     inside = [*Path(place).glob(f"*/{MANIFEST}"), *Path(place).glob(f"*/index/{MANIFEST}")]
-    folders = sorted(str(manifest.parent) for manifest in inside if ".building" not in manifest.parts[-2])
+    folders = sorted(str(manifest.parent) for manifest in inside if BUILDING not in manifest.parts[-2])
     found = [folder for folder in folders if read_manifest(folder).step == STEP]
     if not found:
         raise UserError("there is no index here", where=place, fix="make one with `cpt-ray embed`")
