@@ -24,7 +24,7 @@ class Range(Options):
     low: float = Field(description="the lowest")
     high: float = Field(description="the highest")
     log: bool = Field(False, description="draw evenly in the logarithm, as suits a learning rate")
-    whole: bool = Field(False, description="whole numbers alone")
+    whole: bool = Field(False, description="whole numbers alone; both ends are such")
 
     @model_validator(mode="after")
     def _between(self) -> Range:
@@ -32,6 +32,8 @@ class Range(Options):
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         if self.log and self.low <= 0:
             raise ValueError("a logarithmic range begins above 0")
+        if self.whole and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError("a range of whole numbers begins and ends with one")
         return self
 
     def at(self, share: float) -> float:

@@ -50,6 +50,7 @@ def test_axes_are_lists_and_ranges_by_key() -> None:
         ({"train": {"clip": {"low": 2, "high": 1}}}, "over.train.clip"),
         ({"train": {"clip": {"low": 0, "high": 1, "log": True}}}, "over.train.clip"),
         ({"train": {"clip": {"low": 0}}}, "over.train.clip"),
+        ({"train": {"seed": {"low": 0.5, "high": 3.5, "whole": True}}}, "over.train.seed"),
         ({"train": {"clip": {"low": 0, "high": 1, "lob": True}}}, "over.train.clip"),
         ({"train": {"learning_rat": [1]}}, "over.train.learning_rat"),
         ({"train": {"loss": {"king": ["x"]}}}, "over.train.loss.king"),
