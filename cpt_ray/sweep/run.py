@@ -31,10 +31,10 @@ from cpt_ray.artifacts.store import BUILDING, IDENTITY, BeingBuilt, read_manifes
 from cpt_ray.compat.ray import unwrapped
 from cpt_ray.errors import UserError
 from cpt_ray.model.weights import absolute, pinned
-from cpt_ray.sweep.axes import Values, draw
+from cpt_ray.sweep.axes import Values
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.sweep.searches import POINT, Goal
-from cpt_ray.sweep.trials import LOOKED_AT, Setting, Trial, known_trials, make_trial
+from cpt_ray.sweep.trials import Setting, Trial, known_trials, make_trial, some_trials
 from cpt_ray.tracking.follow import follow
 from cpt_ray.train.continued import KEPT, Course, goes_on, keep, take_up
 from cpt_ray.train.loop import train_model
@@ -155,7 +155,6 @@ def run_sweep(
     trials.publish_stopped()
     waiting = [one for one in trials.jobs.values() if not _standing(one)]
     for one in waiting:
-        Path(one.stop).unlink(missing_ok=True)  # of a sweep that was killed
         goes_on(one.course, one.kept)  # says now what a trial could not go on from
     left = len(waiting) + search.count(axes) - len(trials.jobs)
     if left:
@@ -334,34 +333,38 @@ class _Notes:
 
 
 class _Trials:
-    """The trials by name; what becomes of them is noted, and passed on to who watches."""
+    """The trials by name; what becomes of them is noted, and passed on to who watches.
+
+    A search may propose a point again while it is trained. That trial of Tune's waits for the first, and for ENDING at most:
+    that it gave up is no failure of the first. `by` tells them apart.
+    """
 
     def __init__(self, make: Callable[[Values], _Job], notes: _Notes, watch: Watch | None) -> None:
         self.make, self._notes, self._watch = make, notes, watch
         self.jobs: dict[str, _Job] = {}
         self.failed: dict[str, str] = {}
-        self._going: set[str] = set()
+        self._going: dict[str, str] = {}
 
     def take(self, values: Values) -> _Job:
         job = self.make(values)
         return self.jobs.setdefault(job.trial.name, job)
 
-    def began(self, values: Values) -> None:
+    def began(self, values: Values, by: str = "") -> None:
         """Of one that is to be trained, and is not being trained already."""
         job = self.take(values)
         if job.trial.name in self._going or job.done:
             return
-        self._going.add(job.trial.name)
+        self._going[job.trial.name] = by
         self._notes.add({"begun": values})
         if self._watch:
             self._watch.began(job.trial, job.identity, job.metrics)
 
-    def ended(self, values: Values, error: str = "", examples: float = math.inf) -> None:
+    def ended(self, values: Values, by: str = "", error: str = "", examples: float = math.inf) -> None:
         """`examples` that it told of last: fewer than all where it was stopped."""
         job = self.take(values)
-        if job.trial.name not in self._going:
+        if self._going.get(job.trial.name) != by:
             return
-        self._going.remove(job.trial.name)
+        del self._going[job.trial.name]
         if error:
             self.failed[job.trial.name] = error
             log.warning("sweep: %s failed: %s", job.trial.name, error)
@@ -381,10 +384,11 @@ def _one_by_one(jobs: Sequence[_Job], trials: _Trials) -> None:
     """In this process."""
     for job in jobs:
         trials.began(job.trial.values)
+        Path(job.stop).unlink(missing_ok=True)  # of a sweep that was killed
         try:
             _train(job)
         except Exception as error:  # noqa: BLE001 - the others are trained, and all that failed is raised at the end
-            trials.ended(job.trial.values, _words(error))
+            trials.ended(job.trial.values, error=_words(error))
         else:
             trials.ended(job.trial.values)
 
@@ -405,12 +409,14 @@ def _tune(
     from ray import tune
 
     axes, search, metric, make = options.axes, options.search, options.metric, told.make
+    looked_at = [make_trial(point, options, common) for point in points] or some_trials(options, common)
 
     class Training(tune.Trainable):
         """A trial's training, in a thread; each step of Tune's is one of its figures."""
 
         def setup(self, config: dict[str, Any]) -> None:
             self._job = make(search.values(axes, config))
+            Path(self._job.stop).unlink(missing_ok=True)  # of a sweep that was killed
             self._figures: queue.SimpleQueue[dict[str, Any] | Exception] = queue.SimpleQueue()
             self._thread = threading.Thread(target=self._run, name="train", daemon=True)
             self._thread.start()
@@ -422,9 +428,10 @@ def _tune(
             return told
 
         def cleanup(self) -> None:
-            Path(self._job.stop).touch()
-            self._thread.join()
-            Path(self._job.stop).unlink(missing_ok=True)
+            if self._thread.is_alive():  # else what trains at this point may be another's
+                Path(self._job.stop).touch()
+                self._thread.join()
+                Path(self._job.stop).unlink(missing_ok=True)
 
         def _run(self) -> None:
             job, seen, last = self._job, 0, dict[str, Any]()
@@ -452,20 +459,22 @@ def _tune(
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-            told.began(search.values(axes, trial.config))
+            told.began(search.values(axes, trial.config), trial.trial_id)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             last = trial.last_result or {}
-            told.ended(search.values(axes, trial.config), str(last.get("error", "")), int(last.get("examples", 0)))
+            error, examples = str(last.get("error", "")), int(last.get("examples", 0))
+            told.ended(search.values(axes, trial.config), trial.trial_id, error, examples)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-            told.ended(search.values(axes, trial.config), _words(trial.get_error() or RuntimeError("it died")))
+            error = _words(trial.get_error() or RuntimeError("it died"))
+            told.ended(search.values(axes, trial.config), trial.trial_id, error)
 
     tuner = tune.Tuner(
         tune.with_resources(Training, {"memory": DRIVER_MEMORY}),
         param_space={POINT: tune.grid_search(list(points))} if points else {},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=_at_a_time(options, common, points or draw(axes, LOOKED_AT, 0)),
+            max_concurrent_trials=_at_a_time(options.concurrent, looked_at),
             num_samples=1 if points else count,
             **plan,
         ),
@@ -484,20 +493,20 @@ def _tune(
             told.failed[job.trial.name] = "it was not finished"
 
 
-def _at_a_time(options: SweepOptions, common: Setting, points: Sequence[Values]) -> int:
-    """How many trials have room here at once, each with all of its workers; one at least, which says what is missing."""
+def _at_a_time(wanted: int, trials: Sequence[Trial]) -> int:
+    """How many have room here at once, each with all of its workers; one at least, which says what is missing."""
     import ray
 
-    trains = [make_trial(point, options, common).setting.train for point in points]
+    trains = [trial.setting.train for trial in trials]
     asked = {
         "CPU": max(train.workers * train.threads for train in trains),
         "GPU": max(train.workers * train.gpu for train in trains),
     }
     there = ray.cluster_resources()
     room = min(int(there.get(name, 0) // amount) for name, amount in asked.items() if amount)
-    if room < options.concurrent:
-        log.info("sweep: the cluster has room for %d trials at a time, not for %d", max(room, 1), options.concurrent)
-    return max(1, min(room, options.concurrent))
+    if room < wanted:
+        log.info("sweep: the cluster has room for %d trials at a time, not for %d", max(room, 1), wanted)
+    return max(1, min(room, wanted))
 
 
 def _words(error: BaseException) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.sweep.options import SweepOptions
-from cpt_ray.sweep.run import TrialsFailed, run_sweep
+from cpt_ray.sweep.run import TrialsFailed, _Job, _Notes, _Trials, run_sweep
 from cpt_ray.sweep.trials import Setting, Trial, known_trials
 from cpt_ray.train.options import TrainOptions
 from tests.sweep.toy import BATCHES, COMMON, SIZES, SMALL, SWEEP, TRAIN, TRIALS, Heard, Unlucky, materialised
@@ -156,6 +157,21 @@ def test_a_failed_trial_ends_nothing_and_is_tried_again(given: dict[str, Any]) -
     again = Heard()
     assert len(run_sweep(SWEEP, COMMON, **given, watch=again)) == 4
     assert again.said == [("began", bad), ("ended", bad)]
+
+
+def test_a_point_that_is_proposed_again_while_it_is_trained_is_one_trial(tmp_path: Path) -> None:
+    """The second waits for the first, and gives up before that one has finished."""
+    trial, heard = TRIALS[0], Heard()
+    metrics = f"{trial.name}.building/metrics.jsonl"
+    job = cast(_Job, SimpleNamespace(trial=trial, done=False, identity="its own", metrics=metrics))
+    trials = _Trials(lambda _: job, _Notes(tmp_path / "notes.jsonl"), heard)
+    trials.began(trial.values, "first")
+    trials.began(trial.values, "second")
+    trials.ended(trial.values, "second", error="another process is building this artifact")
+    assert heard.said == [("began", trial.name)]
+    trials.ended(trial.values, "first", examples=trial.examples)
+    assert heard.said == [("began", trial.name), ("ended", trial.name)]
+    assert not trials.failed
 
 
 @pytest.mark.path
