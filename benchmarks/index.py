@@ -72,7 +72,10 @@ def used() -> Iterator[dict[str, list[float]]]:
         if who:
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             held = {line.split()[0]: int(line.split()[1]) / 1e3 for line in lines if line.startswith("Rss")}
-            now = held.get("RssAnon:", 0.0), sum(held.values())  # nothing of one that has ended and is not collected yet
+            now = (
+                held.get("RssAnon:", 0.0),
+                sum(held.values()),
+            )  # nothing of one that has ended and is not collected yet
             found[who] = [max(a, b) for a, b in zip(found[who], now, strict=True)]
 
     with watched(look, 0.25):

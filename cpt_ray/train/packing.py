@@ -98,7 +98,7 @@ def build_windows(
     path: str, texts: pa.Table | str, encode: Listed, end: int, options: PackOptions, inputs: dict[str, str | Manifest]
 ) -> Manifest:
     """Publish at `path`, in a folder, the packed batches of `texts`: a table, or the artifact of one, which may be larger
-    than memory. `inputs` must name the texts and the tokenizer."""
+    than memory. `inputs` must name the texts, an artifact as `corpus`, and the tokenizer."""
     with PACK.build(path, params=options, inputs=inputs) as work:
         if not work.done:
             count = texts.num_rows if isinstance(texts, pa.Table) else read_manifest(texts).rows

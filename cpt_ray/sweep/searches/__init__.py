@@ -1,15 +1,11 @@
 """Ways through the space of a sweep, a file each: which points are trained, and which of them to the end.
 
-A way is a class of options with `kind` (kinds.py), of which these are asked:
-
-- `points(axes)`: the points that are known before any is trained, in their order; none where each follows from figures,
-- `count(axes)`: how many trials there will be,
-- `tune(goal)`: more arguments of `ray.tune.TuneConfig`: a search algorithm, a scheduler,
-- `values(axes, config)`: the point that a trial of Tune is to train.
+A way is a class of options with `kind` (kinds.py) that derives from Kind.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,18 +31,22 @@ class Goal:
 
 
 class Kind(Options):
-    """Points that are known beforehand, all trained to the end."""
+    """What a module of this folder gives; as it stands, points that are known beforehand, all trained to the end."""
 
     kind: str
 
+    @abstractmethod
     def points(self, axes: Axes) -> list[Values]:
-        raise NotImplementedError
+        """Those that are known before any is trained, in order; none where each follows from the figures of others."""
 
     def count(self, axes: Axes) -> int:
+        """How many trials there will be."""
         return len(self.points(axes))
 
     def tune(self, goal: Goal) -> dict[str, Any]:
+        """Further arguments of `ray.tune.TuneConfig`: a search algorithm, a scheduler."""
         return {}
 
     def values(self, axes: Axes, config: Mapping[str, Any]) -> Values:
+        """The point that a trial of Tune is to train, from its `config`."""
         return dict(config[POINT])
