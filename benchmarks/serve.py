@@ -6,6 +6,7 @@ as ours is, in the shape of OpenAI's API, by the same clients in the same order.
 vectors are compared. Then 32 clients ask as fast as they are answered, in turns between the servers: texts per second, and
 per second of the server's processors (a peer of many threads takes a larger share of a machine that others use too). Then
 requests come at random times, half as many as the faster peer had managed: the 99th percentile of what each took.
+With `--requests 100000` so many more follow, and what our server holds meanwhile.
 """
 
 from __future__ import annotations
@@ -210,9 +211,6 @@ async def measure(servers: dict[str, tuple[int, psutil.Process]], texts: list[st
         for name in tails:
             tails[name] += await at_rate(servers[name][0], texts, half, seconds, 10 + number)
     p99 = {name: float(np.percentile(found, 99)) * 1000 for name, found in tails.items()}
-    before = servers["ours"][1].memory_info().rss / 2**20
-    await saturated(servers["ours"][0], texts, seconds, 20)
-    after = servers["ours"][1].memory_info().rss / 2**20
     rows = [
         row(f"{CLIENTS} clients, mixed lengths", "texts/s", best["ours"][0], name, best[name][0])
         for name in servers
@@ -222,8 +220,27 @@ async def measure(servers: dict[str, tuple[int, psutil.Process]], texts: list[st
     used = {name: spent[name] / 3 / seconds for name in servers}
     rows += [row("the same", "processors in use", used["ours"], name, used[name]) for name in servers if name != "ours"]
     rows.append(row(f"{half:.0f} requests/s, half of the peer's most", "p99 ms", p99["ours"], peer, p99[peer]))
-    rows.append(row("resident, before and after the last load", "MiB", before, None, after))
     return rows
+
+
+async def memory(port: int, process: psutil.Process, texts: list[str], looks: list[int]) -> list[dict]:
+    """What the server holds after so many requests, those of `requests` with texts of at most 60 characters: it is requests
+    that may leave something behind."""
+    order, count, held = requests([text[:60] for text in texts], 30), 0, dict.fromkeys(looks, 0.0)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def client() -> None:
+            nonlocal count
+            while count < looks[-1]:
+                count += 1
+                number = count
+                await ask(session, port, next(order))
+                if number in held:
+                    held[number] = process.memory_info().rss / 2**20
+
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    first = held[looks[0]]
+    return [row(f"resident after {look:,} requests", "MiB", held[look], f"after {looks[0]:,}", first) for look in looks]
 
 
 def row(case: str, metric: str, ours: float, peer: str | None, theirs: float) -> dict:
@@ -247,6 +264,7 @@ def free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--requests", type=int, default=0, help="look at the memory over so many, which takes minutes")
     parser.add_argument("--infinity", help="infinity-emb's program, infinity_emb, in an environment of its own")
     given = parser.parse_args()
     seconds = given.seconds
@@ -275,6 +293,9 @@ def main() -> None:
             if fourth is not None:
                 servers["infinity-emb"] = (ports[3], fourth)
             rows = asyncio.run(measure(servers, texts, seconds))
+            if given.requests:
+                looks = [given.requests * part // 100 for part in (1, 10, 25, 50, 100)]
+                rows += asyncio.run(memory(ports[0], worker, texts, looks))
     versions = {"python": platform.python_version()}
     versions |= {
         name: metadata.version(name)

@@ -8,10 +8,14 @@ batches become a model, and the model is measured, tracked and used.
 __version__ = "0.1.0"
 
 _STEPS = ("Artifact", "read_archives", "extract", "mine", "clean", "deduplicate", "pair_texts", "pair_code", "store")
-"""What `cpt_ray.corpus` offers by the name of the package; it is imported when it is first asked for."""
+"""What `cpt_ray.corpus` offers by the name of the package, as `serve.datasets` does `embed`: imported once asked for."""
 
 
 def __getattr__(name: str) -> object:
+    if name == "embed":
+        from cpt_ray.serve.datasets import embed
+
+        return embed
     if name not in _STEPS:
         raise AttributeError(f"module 'cpt_ray' has no attribute {name!r}")
     from cpt_ray import corpus
@@ -20,4 +24,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_STEPS])
+    return sorted([*globals(), *_STEPS, "embed"])

@@ -52,8 +52,8 @@ class ClusterOptions(Options):
         """The same for what is written in files of other libraries. UserError for a bucket."""
         if "://" in self.outputs:
             raise UserError(
-                "a crawl, a model, vectors and an index are written to a folder; a bucket takes documents, functions and"
-                " pairs, and all of these may be read from one",
+                "a crawl, a model and an index are written to a folder; a bucket takes documents, functions, pairs and"
+                " vectors (index=null), and all of these may be read from one",
                 where=f"cluster.outputs={self.outputs}",
                 fix="give a folder that all nodes reach",
             )

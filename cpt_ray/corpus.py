@@ -4,8 +4,9 @@ Two kinds of steps, as everywhere (`artifacts/stage.py`, `artifacts/exchange.py`
 
 1. What looks at a row alone (`read_archives`, `extract`, `mine`) takes a `ray.data.Dataset` and gives one, lazily, so that
    `filter`, `map_batches` and the rest of Ray Data may stand between. Rows that are dropped are gone without a count.
-2. What must know of all rows (`clean`, `deduplicate`, `pair_texts`, `pair_code`) takes an artifact, or a Dataset, which is
-   stored as one first, and publishes an artifact at `to`, with its ledger, found again when it is asked for again.
+2. What must know of all rows (`clean`, `deduplicate`, `pair_texts`, `pair_code`) takes an artifact, Parquet files, which
+   are read where they are, or a Dataset, which is stored as an artifact first; it publishes an artifact at `to`, with its
+   ledger, found again when it is asked for again.
 
 `extract` and `mine` publish an artifact too, if they are given paths and `to`. `Artifact.dataset()` leads back to Ray Data.
 Datasets need a Ray session; steps that publish run on one if there is one, else here. Paths may be in a bucket.
@@ -26,6 +27,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, parts, read_manifest, read_table
+from cpt_ray.artifacts.adopted import adopt, is_artifact
 from cpt_ray.artifacts.parquet import read_batches, shards_of
 from cpt_ray.artifacts.places import locate, remove, write
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source
@@ -307,9 +309,22 @@ def _read_block(shard: Mapping[str, Any]) -> tuple[pa.Table, Ledger]:
     return table, Ledger.of("rows", read=len(table), kept=len(table))
 
 
+def as_artifact(rows: Dataset | Artifact | str, to: Artifact) -> str:
+    """The path of an artifact of these rows, of which that at `to` is to be made: of a Dataset, or of Parquet files, one
+    beside it."""
+    beside = to.path.rstrip("/") + ".rows"
+    if not isinstance(rows, str | Artifact):
+        return store(rows, to=beside).path
+    path = _path(rows)
+    if not is_artifact(path):
+        adopt(beside, source=path)
+        return beside
+    return path
+
+
 def _artifact(rows: Any, to: Artifact, needed: pa.Schema) -> str:
     """The path of an artifact of these rows, which has the columns `needed`."""
-    path = _path(rows) if isinstance(rows, str | Artifact) else store(rows, to=to.path.rstrip("/") + ".rows").path
+    path = as_artifact(rows, to)
     there = read_manifest(path).columns
     if missing := [name for name in needed.names if name not in there]:
         raise UserError(f"no column {missing[0]!r}", where=path, fix=f"it has {', '.join(there)}")

@@ -15,5 +15,6 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 if [ "$#" -eq 0 ]; then
   set -- demo cluster=gpus "cluster.workers=$((SLURM_NNODES * 8))"
 fi
-srun --kill-on-bad-exit=1 .venv/bin/ray symmetric-run \
-  --address "$head:6379" --min-nodes "$SLURM_NNODES" -- .venv/bin/cpt-ray "$@"
+# symmetric-run starts `ray` by that name.
+export PATH="$PWD/.venv/bin:$PATH"
+srun --kill-on-bad-exit=1 ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_NNODES" -- cpt-ray "$@"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt_ray.artifacts import read_manifest
+from cpt_ray.artifacts.adopted import find_parquet, is_artifact
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.serve.following import indexes_at
@@ -40,6 +41,10 @@ def check(key: str, kind: str, value: str) -> None:
             raise UserError(error.what, where=where, fix=error.fix) from error
         if kind == "pairs" and "split" not in columns:
             raise UserError("this is no pairs artifact", where=where, fix="give one, such as outputs/demo/code_pairs")
+    elif kind == "table":
+        with at(key, value):
+            if not is_artifact(value):
+                find_parquet(value)
     elif kind == "index":
         with at(key, value):
             indexes_at(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,9 @@ from cpt_ray.errors import UserError
 from cpt_ray.web.extract import DOCUMENTS
 from cpt_ray.web.options import ExtractOptions
 from tests.pipelines.test_bucket import write_archive
+from tests.serve.conftest import model_folder
+
+__all__ = ["model_folder"]
 
 PAGE = (Path(__file__).parent.parent / "docs" / "data-engineer.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.partition("## From Python")[2].partition("\n## ")[0], re.S)
@@ -34,13 +38,16 @@ def parse_date(text):
 @pytest.mark.path
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("artifacts_on_ray", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_examples_run_and_their_documents_are_those_of_the_command(tmp_path, monkeypatch, artifacts_on_ray):
+def test_the_examples_run_and_their_documents_are_those_of_the_command(
+    tmp_path, monkeypatch, artifacts_on_ray, model_folder
+):
     """The code of the page, in order; then a Dataset is the rows of the artifact, with what the command extracts."""
     if not artifacts_on_ray:  # they are published here, shard by shard, and Datasets alone are Ray's
         monkeypatch.setattr(shards, "_ray_is_up", lambda: False)
     (tmp_path / "archives").mkdir()
     write_archive(tmp_path / "archives" / "a.warc.gz")
     (tmp_path / "dates.py").write_text(DATES)
+    shutil.copytree(model_folder, tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with connect(ClusterOptions(cpus=2)):
@@ -51,6 +58,13 @@ def test_the_examples_run_and_their_documents_are_those_of_the_command(tmp_path,
         pairs, code_pairs, lengths = (names[name] for name in ("pairs", "code_pairs", "lengths"))
         assert isinstance(pairs, cpt_ray.Artifact)
         assert pairs.manifest.rows > 0
+        vectors = names["vectors"]
+        assert isinstance(vectors, cpt_ray.Artifact)
+        assert vectors.table(["key"])["key"].to_pylist() == pairs.table(["pair_id"])["pair_id"].to_pylist()
+        if artifacts_on_ray:
+            beside = {row["pair_id"]: row["vector"] for row in names["beside"].take_all()}  # type: ignore[attr-defined]
+            for row in vectors.table().to_pylist():
+                assert beside[row["key"]] == pytest.approx(row["vector"], abs=2e-6)
         found = sorted(row["characters"] for row in lengths.take_all())  # type: ignore[attr-defined]
         assert found == sorted(map(len, pairs.table(["y"])["y"].to_pylist()))
         frame, sides, rows = (names[name] for name in ("frame", "sides", "rows"))  # by other readers

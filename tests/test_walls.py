@@ -49,6 +49,7 @@ RAY_ALLOWED = {
         "train/launch.py",
         "sweep/run.py",
         "serve/replicas.py",
+        "serve/datasets.py",
     ),
     *("sweep/searches/asha.py", "sweep/searches/optuna.py"),
 }

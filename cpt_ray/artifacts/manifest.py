@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import posixpath
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -51,7 +52,8 @@ def software() -> dict[str, str]:
 class File(BaseModel):
     """One published file: path relative to the artifact, size in bytes, SHA-256 prefix of its content.
 
-    `at` is where it lies relative to the artifact, if not at `path`: in a bucket, under a name of the attempt that wrote it.
+    `at` is where it lies, if not at `path`: in a bucket, relative to the artifact under a name of the attempt that wrote it;
+    of somebody else's file (`adopted`) the whole path.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,6 +68,14 @@ class File(BaseModel):
     @property
     def place(self) -> str:
         return self.at or self.path
+
+    def below(self, root: str) -> str:
+        """Its path, where that of the artifact is `root`."""
+        return self.place if self.adopted else posixpath.join(root, self.place)
+
+    @property
+    def adopted(self) -> bool:
+        return "://" in self.place or self.place.startswith("/")
 
     @model_serializer(mode="wrap")
     def _where_it_is(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

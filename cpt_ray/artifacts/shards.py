@@ -36,6 +36,7 @@ def run_shards(
     schema: pa.Schema,
     unit: str = "rows",
     asks: Mapping[str, Any] | None = None,
+    actors: bool = False,
     extra: Mapping[str, Any] | None = None,
     row_group: int = parquet.ROW_GROUP,
 ) -> Manifest:
@@ -43,7 +44,8 @@ def run_shards(
 
     `work(shard)` must be picklable and pure: it returns the shard's rows in `schema` and its ledger, which is checked
     before the part is written. The bytes of part i depend on shard i alone, so neither the number of workers nor a kill
-    shows in the result. `asks` is what one task asks of Ray (num_cpus, num_gpus, memory);
+    shows in the result. `asks` is what one task asks of Ray (num_cpus, num_gpus, memory), or with `actors` one of as many
+    as there is room for;
     without a session the shards run here, one by one. `row_group`: rows of a row group of the parts.
     """
     with build(path, step=step, version=version, params=params, inputs=inputs) as out:
@@ -62,7 +64,7 @@ def run_shards(
         rows = [{"index": i, "shard": json.dumps(shards[i])} for i in todo]
         with progress(step, total=len(shards), unit="shards") as bar:
             bar.advance(len(done))
-            for result in _execute(rows, run, asks or {"num_cpus": 1.0}):
+            for result in _execute(rows, run, asks or {"num_cpus": 1.0}, actors):
                 done[result["index"]] = json.loads(result["done"])
                 counts = Ledger.of_whole(done[result["index"]]["ledger"])
                 telemetry.rows(step, counts.units)
@@ -103,7 +105,19 @@ def _finished(scratch: str, index: int) -> dict[str, Any] | None:
     return found if found and "file" in found else None
 
 
-def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], asks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+class _Kept:
+    """An actor that runs shards."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
+
+    def __call__(self, row: dict[str, Any]) -> Any:
+        return self._run(row)
+
+
+def _execute(
+    rows: list[dict[str, Any]], run: Callable[..., Any], asks: Mapping[str, Any], actors: bool
+) -> Iterator[dict[str, Any]]:
     if not rows:
         return
     if not _ray_is_up():
@@ -116,11 +130,24 @@ def _execute(rows: list[dict[str, Any]], run: Callable[..., Any], asks: Mapping[
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # A block per shard: Ray would otherwise pack many into one task, and a kill would lose them together.
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(run, **asks)
+    blocks = ray.data.from_items(rows, override_num_blocks=len(rows))
+    if actors:
+        kept: Any = _Kept
+        dataset = blocks.map(kept, fn_constructor_args=(run,), compute=actor_pool(len(rows)), **asks)
+    else:
+        dataset = blocks.map(run, **asks)
     try:
         yield from dataset.iter_rows()
     except RayTaskError as error:
         raise user_error(error) or error from error
+
+
+def actor_pool(most: int | None = None) -> Any:
+    """Actors of Ray Data: one as soon as there is room, more while there is room and work, at most so many. Each has one
+    shard more than it works on."""
+    import ray.data
+
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=most, max_tasks_in_flight_per_actor=2)
 
 
 def _ray_is_up() -> bool:

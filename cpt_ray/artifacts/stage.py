@@ -23,11 +23,15 @@ from cpt_ray.artifacts.store import Work, begun, build
 
 @dataclass(frozen=True)
 class Needs:
-    """What one shard asks of Ray while it runs; without a Ray session it runs here and nothing is asked."""
+    """What one shard asks of Ray while it runs; without a Ray session it runs here and nothing is asked.
+
+    `actors`: processes that stay from shard to shard, with what they have loaded; a task on a GPU is a process of its own.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_mb: int = 0
+    actors: bool = False
 
     def of_ray(self) -> dict[str, float]:
         """The same as arguments of a Ray Data transform; memory is in bytes there."""
@@ -91,6 +95,7 @@ class Stage:
             schema=schema,
             unit=self.unit,
             asks=self.needs.of_ray(),
+            actors=self.needs.actors,
             extra=extra,
             row_group=row_group,
         )

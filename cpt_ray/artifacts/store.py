@@ -219,7 +219,7 @@ class Work:
             ) from None
         places = {file.place for file in self.manifest.files}
         for file in before.files if before else ():
-            if file.place not in places:
+            if file.place not in places and not file.adopted:
                 remove_file(fs, posixpath.join(target, file.place))
         own = locate(self.path)[1]
         remove(fs, posixpath.join(own, SCRATCH))
@@ -322,9 +322,8 @@ def read_manifest(path: str) -> Manifest:
 
 def parts(path: str) -> list[str]:
     """Paths of the Parquet parts of a published artifact, in the manifest's order."""
-    names = [file.place for file in read_manifest(path).files if file.path.endswith(".parquet")]
     root = path.rstrip("/") if "://" in path else locate(path)[1]
-    return [posixpath.join(root, name) for name in names]
+    return [file.below(root) for file in read_manifest(path).files if file.path.endswith(".parquet")]
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:

@@ -1,7 +1,8 @@
-"""Batch embedding: one text column of a published table becomes an artifact of vectors, shard by shard.
+"""Batch embedding: one text column of a table becomes an artifact of vectors, shard by shard.
 
-A shard is a range of rows of one Parquet part. A worker loads the model once and keeps it for its later shards;
-within a shard texts are sorted by length and run in chunks of equal token budget (model/embedder.py).
+A shard is a range of rows of one Parquet part. Shards are run by Ray actors, each of which loads the model once; within
+a shard texts are sorted by length and run in chunks of equal token budget (model/embedder.py). From Python the
+table may be a `ray.data.Dataset`, and so may what comes out (`embed`).
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ from cpt_ray.serve.options import EmbedOptions
 
 CUT = "texts cut to the model's limit"
 """A unit of the ledger, beside `texts` and `vectors`."""
+STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) -> Manifest:
     """Publish at `path` the vectors of the artifact `source` by the model folder `model`: columns `key` str, `vector`
-    fixed-size list (D,), L2-normalised, in the order of the source. Empty texts are dropped as `empty_text`; of the others
-    the ledger counts those longer than the model takes under CUT."""
-    info, of_gpus = read_info(model), _gpus(options.device)
+    fixed-size list (D,), L2-normalised, in the order of the source. Empty texts are dropped as `empty_text`, rows without a
+    key as `no_key`; of the others the ledger counts those longer than the model takes under CUT."""
+    info, of_gpus = read_info(model), gpus_wanted(options.device)
     inputs: dict[str, str | Manifest] = {"source": read_manifest(source), "model": weights_identity(model)}
 
     def measure() -> Choice:
-        shape = shape_of(config_of(existing(model), 0), info)
-        return remotely(measured, shape, "cuda" if of_gpus else "cpu", 1, gpus=of_gpus)
+        return measure_precision(model, of_gpus)
 
     precision, chosen = settle(
         options.precision,
@@ -52,7 +53,7 @@ def embed_table(path: str, *, source: str, model: str, options: EmbedOptions) ->
         measure=measure,
     )
     options = options.model_copy(update={"precision": precision})
-    return dataclasses.replace(EMBED, needs=Needs(gpus=of_gpus)).map(
+    return dataclasses.replace(EMBED, needs=Needs(gpus=of_gpus, actors=True)).map(
         path,
         params=options,
         inputs=inputs,
@@ -70,22 +71,59 @@ def schema(dimension: int, dtype: str) -> pa.Schema:
     return pa.schema([("key", pa.string()), ("vector", pa.list_(kind, dimension))])
 
 
+def measure_precision(model: str, of_gpus: float) -> Choice:
+    """The faster precision, where the model will run."""
+    shape = shape_of(config_of(existing(model), 0), read_info(model))
+    return remotely(measured, shape, "cuda" if of_gpus else "cpu", 1, gpus=of_gpus)
+
+
 def embed_shard(shard: Mapping[str, Any], *, model: str, options: EmbedOptions) -> tuple[pa.Table, Ledger]:
     """Vectors of the rows `start` .. `start + rows` of the Parquet file `part`."""
     table = read_slice(shard, [options.key, options.text])
-    texts = table.column(options.text).to_pylist()
-    kept = [row for row, text in enumerate(texts) if text and text.strip()]
-    embedder = _embedder(model, options.precision, options.chunk_tokens, options.device)
-    wanted = [texts[row] for row in kept]
-    vectors = embedder.embed(wanted, options.side)
-    ledger = Ledger.count("texts", ["empty_text" if not (text and text.strip()) else None for text in texts])
-    cut = int((embedder.lengths(wanted) > embedder.limit(options.side)).sum())
+    texts, keys = texts_of(table, options.text, shard["part"]), _keys(table, options.key, shard["part"])
+    reasons = [
+        "empty_text" if not (text and text.strip()) else "no_key" if key is None else None
+        for text, key in zip(texts, keys.to_pylist(), strict=True)
+    ]
+    kept = [row for row, reason in enumerate(reasons) if reason is None]
+    embedder = embedder_of(model, options.precision, options.chunk_tokens, options.device)
+    ids = embedder.token_ids([texts[row] or "" for row in kept])
+    vectors = embedder.embed_ids(embedder.wrap(ids, options.side))
+    ledger = Ledger.count("texts", reasons)
+    cut = sum(len(row) > embedder.limit(options.side) for row in ids)
     ledger += Ledger.of(CUT, read=cut, kept=cut)
     ledger += Ledger.of("vectors", read=len(kept), kept=len(kept))
-    return _table(table.column(options.key).take(pa.array(kept, pa.int64())), vectors, options.dtype), ledger
+    column = listed(vectors, options.dtype)
+    made = schema(vectors.shape[1], options.dtype)
+    return pa.table([keys.take(pa.array(kept, pa.int64())), column], schema=made), ledger
 
 
-def _gpus(device: Device) -> float:
+def texts_of(table: pa.Table, column: str, where: str) -> list[str | None]:
+    """The column as texts. UserError for one of something else."""
+    kind = table.schema.field(column).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_null(kind) or any(known(kind) for known in STRINGS)):
+        raise UserError(
+            f"the column {column!r} is {kind}, not text", where=where, fix="choose one of texts (embed.text)"
+        )
+    texts: list[str | None] = table.column(column).to_pylist()
+    return texts
+
+
+def _keys(table: pa.Table, column: str, where: str) -> pa.Array:
+    """The column as text. UserError for what has no text."""
+    try:
+        return table.column(column).cast(pa.string()).combine_chunks()
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        kind = table.schema.field(column).type
+        raise UserError(
+            f"the column {column!r} is {kind}, which has no text that could be a key",
+            where=where,
+            fix="choose one of numbers or texts (embed.key); the column of the texts itself will do",
+        ) from error
+
+
+def gpus_wanted(device: Device) -> float:
     """What one task asks of Ray: a GPU where it is to be used and the session has one."""
     return 0.0 if device == "cpu" else min(gpus(), 1.0)
 
@@ -115,16 +153,15 @@ def _shards(source: str, options: EmbedOptions) -> list[dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=2)
-def _embedder(model: str, precision: Inference, chunk_tokens: int, device: str) -> Embedder:
+def embedder_of(model: str, precision: Inference, chunk_tokens: int, device: str) -> Embedder:
     """Loaded once per process; a Ray worker runs many shards."""
     return Embedder(model, precision=precision, chunk_tokens=chunk_tokens, device=device)
 
 
-def _table(keys: pa.ChunkedArray, vectors: np.ndarray, dtype: str) -> pa.Table:
-    made = schema(vectors.shape[1], dtype)
+def listed(vectors: np.ndarray, dtype: str) -> pa.Array:
+    """Vectors (n, D) as a column."""
     flat = pa.array(vectors.astype(dtype, copy=False).reshape(-1))
-    listed = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    return pa.table([keys.combine_chunks().cast(pa.string()), listed], schema=made)
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
-EMBED = Stage("embeddings", version=2, unit="texts", run=embed_shard)
+EMBED = Stage("embeddings", version=3, unit="texts", run=embed_shard)

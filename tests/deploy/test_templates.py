@@ -155,7 +155,7 @@ def test_slurm_script(monkeypatch, tmp_path, nodes):
     words = subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout.split("\n")
     assert words[words.index("--min-nodes") + 1] == str(nodes)
     monkeypatch.setenv("CPT_RAY_OUTPUTS", "/outputs")
-    _composes([word for word in words[words.index(".venv/bin/cpt-ray") + 1 :] if word])
+    _composes([word for word in words[words.index("cpt-ray") + 1 :] if word])
 
 
 def test_commands_of_the_platform_page(monkeypatch):

@@ -1,18 +1,20 @@
 """Embedding a table with a real tiny model: every row gets the vector that it gets alone."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cpt_ray.artifacts.store import parts, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.weights import weights_identity
-from cpt_ray.serve.embed import CUT, _gpus, embed_table
+from cpt_ray.serve.embed import CUT, embed_table, gpus_wanted
 from cpt_ray.serve.options import EmbedOptions
 from tests.serve.serve_samples import functions
 
@@ -72,6 +74,86 @@ def test_blank_texts_are_counted_and_float16_is_close(
     assert np.abs(_vectors(full) - _vectors(half)).max() < 1e-3
 
 
+def test_columns_of_any_type_that_is_text(publish: Callable[..., str], model_folder: str, tmp_path: Path) -> None:
+    """Texts of every string type, keys of numbers and the text itself as its key; rows without a key are counted, and
+    what is no text is said."""
+    texts = ["one text", "two", None, "four"]
+    for number, kind in enumerate((pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()))):
+        column = pa.array(texts, pa.string()).cast(kind) if number != 2 else pa.array(texts).dictionary_encode()
+        table = pa.table({"id": [7, 8, 9, None], "text": column, "vector": [[1.0]] * 4})
+        options = EmbedOptions(precision="fp32", text="text", key="id")
+        made = embed_table(
+            str(tmp_path / f"o{number}"), source=publish(f"s{number}", table), model=model_folder, options=options
+        )
+        assert read_table(str(tmp_path / f"o{number}"))["key"].to_pylist() == ["7", "8"]
+        assert made.balance.units["texts"].dropped == {"empty_text": 1, "no_key": 1}
+    options = options.model_copy(update={"key": "text"})
+    embed_table(str(tmp_path / "own"), source=str(tmp_path / "s0"), model=model_folder, options=options)
+    assert read_table(str(tmp_path / "own"))["key"].to_pylist() == ["one text", "two", "four"]
+    for change, said in (({"text": "id"}, "int64, not text"), ({"key": "vector"}, "no text that could be a key")):
+        with pytest.raises(UserError, match=said):
+            embed_table(
+                str(tmp_path / "no"),
+                source=str(tmp_path / "s0"),
+                model=model_folder,
+                options=options.model_copy(update=change),
+            )
+
+
+def test_the_command_embeds_parquet_of_a_bucket_into_it(model_folder: str, tmp_path: Path, s3: str) -> None:
+    """Without an index vectors may lie in a bucket too; they are those of the same Parquet in a folder, and a column that
+    is not there is said before anything is read."""
+    from cpt_ray.artifacts.places import locate
+    from pipelines import cli
+
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"number": [1, 2, 3], "said": ["one text", "two", "three"]}), rows)
+    fs, target = locate(f"{s3}/parquet/rows.parquet")
+    fs.pipe_file(target, rows.read_bytes())
+    words = ["embed", f"trained={model_folder}", "embed.key=number", "embed.precision=fp32", "cluster.cpus=1"]
+    here, there = str(tmp_path / "out"), f"{s3}/vectors"
+    assert cli.main([*words, "embed.text=body", f"source={rows}", f"cluster.outputs={here}"]) == 2
+    assert not (tmp_path / "out/embed").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.embed.connect", lambda _: contextlib.nullcontext({"num_cpus": 1.0}))
+        for source, outputs in ((str(rows), here), (f"{s3}/parquet", there)):
+            assert (
+                cli.main([*words, "embed.text=said", f"source={source}", f"cluster.outputs={outputs}", "index=null"])
+                == 0
+            )
+    one, two = read_table(f"{here}/embed/embeddings"), read_table(f"{there}/embed/embeddings")
+    assert one.equals(two)
+    assert one["key"].to_pylist() == ["1", "2", "3"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_dataset_by_actors(model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lazily a column more; as an artifact, the same vectors, from actors that load the model once each, and again at once."""
+    import ray.data
+
+    import cpt_ray
+    from cpt_ray.cluster import ClusterOptions, connect
+
+    texts = [f"text {i} {'and more ' * (i % 5)}" for i in range(40)]
+    with connect(ClusterOptions(cpus=2)):
+        rows = ray.data.from_items([{"id": i, "text": text, "kept": -i} for i, text in enumerate(texts)])
+        options = EmbedOptions(precision="fp32", text="text", key="id", rows_per_shard=4)
+        lazily = cpt_ray.embed(rows, trained=model_folder, options=options)
+        found = sorted(lazily.take_all(), key=lambda row: row["id"])
+        made = cpt_ray.embed(rows, trained=model_folder, options=options, to=str(tmp_path / "out"))
+        assert (
+            cpt_ray.embed(rows, trained=model_folder, options=options, to=str(tmp_path / "out")).manifest
+            == made.manifest
+        )
+        again = made.dataset().take_all()
+    assert [(row["id"], row["kept"]) for row in found] == [(i, -i) for i in range(40)]
+    want = Embedder(model_folder).embed(texts, "y")
+    np.testing.assert_allclose(np.stack([row["vector"] for row in found]), want, atol=2e-6)
+    by_key = {int(row["key"]): row["vector"] for row in again}
+    np.testing.assert_allclose(np.stack([by_key[i] for i in range(40)]), want, atol=2e-6)
+
+
 def test_texts_that_were_cut_are_counted(publish: Callable[..., str], model_folder: str, tmp_path: Path) -> None:
     """The vector of a text beyond the limit is that of its beginning, and the ledger says how many there were."""
     texts = [
@@ -106,9 +188,9 @@ def test_a_gpu_is_used_where_there_is_one(model_folder: str, monkeypatch: pytest
 
 def test_a_task_asks_ray_for_a_gpu_where_the_session_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpt_ray.serve.embed.gpus", lambda: 4.0)
-    assert [_gpus(device) for device in ("auto", "cuda", "cpu")] == [1.0, 1.0, 0.0]
+    assert [gpus_wanted(device) for device in ("auto", "cuda", "cpu")] == [1.0, 1.0, 0.0]
     monkeypatch.setattr("cpt_ray.serve.embed.gpus", lambda: 0.0)
-    assert _gpus("auto") == 0.0
+    assert gpus_wanted("auto") == 0.0
 
 
 def test_where_the_model_runs_is_no_part_of_the_vectors_identity() -> None:

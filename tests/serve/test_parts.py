@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +31,8 @@ from cpt_ray.serve.joined import Joined, join
 from cpt_ray.serve.options import EmbedOptions
 from cpt_ray.serve.plane import plane_of
 from tests.serve.serve_samples import functions, unit
+
+KINDS: list[Kind] = [Exact(), *(Hnsw(values=values) for values in ("int8", "float16", "float32", "binary"))]
 
 
 def listed(keys: list[str], vectors: np.ndarray) -> pa.Table:
@@ -98,12 +103,13 @@ def test_workers_do_not_show(publish: Callable[..., str], model_folder: str, tmp
     )
 
 
-@pytest.mark.parametrize("kind", [Exact(rows_per_part=9), Hnsw(rows_per_part=9)])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_every_part_may_be_the_last(
     publish: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
     """Killed before, in and after each part: the same command ends with the same bytes, and parts that stood are not made
     again."""
+    kind = kind.model_copy(update={"rows_per_part": 9})
     vectors = unit(np.random.default_rng(0).standard_normal((40, 8)))
     source = publish("functions", functions(0, 40))
     embeddings = publish("embeddings", listed([f"f{i}" for i in range(40)], vectors))
@@ -195,3 +201,55 @@ def test_a_slice_is_those_rows(tmp_path: Path, row_group: int) -> None:
         read = pa.concat_tables(read_slice(piece, ["path", "start_line"]) for piece in pieces)
         assert read.equals(table.select(["path", "start_line"]))
         assert max(piece["rows"] for piece in pieces) <= rows
+
+
+BUILDS = """
+import sys
+from pydantic import TypeAdapter
+from cpt_ray.kinds import one_of
+from cpt_ray.serve.index import build_index
+path, embeddings, source, said = sys.argv[1:]
+kind = TypeAdapter(one_of("cpt_ray.serve.indexes")).validate_json(said)
+print("ready", flush=True)
+build_index(path, embeddings=embeddings, source=source, key="function_id", columns=["path"], kind=kind)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_killed_while_it_is_built(publish: Callable[..., str], tmp_path: Path, kind: Kind) -> None:
+    """SIGKILL at random moments of a build of twelve parts, six times: what stands in the end are the undisturbed bytes."""
+    rng = np.random.default_rng(1)
+    count = 12_000 if isinstance(kind, Hnsw) else 120_000
+    kind = kind.model_copy(update={"rows_per_part": count // 12})
+    vectors = unit(rng.standard_normal((count, 48)))
+    source = publish("functions", functions(0, count))
+    embeddings = publish("embeddings", listed([f"f{i}" for i in range(count)], vectors))
+
+    def begin(path: str) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", BUILDS, path, embeddings, source, kind.model_dump_json()]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    undisturbed, path = str(tmp_path / "undisturbed"), str(tmp_path / "killed")
+    started = time.monotonic()
+    assert begin(undisturbed).wait() == 0
+    took, killed = time.monotonic() - started, 0
+    for _ in range(6):
+        process = begin(path)
+        time.sleep(rng.uniform(0, took / 4))
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+        if Path(path).exists():
+            shutil.rmtree(path)
+    assert begin(path).wait() == 0
+    assert killed >= 3
+    assert files(path) == files(undisturbed)
+    found = read_index(path)
+    scores, rows = found.search(vectors[:5], 3)
+    assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(scores[:, 0], 1, atol=1e-6)
