@@ -29,7 +29,7 @@ _DROPPED = frozenset(
 )
 _INLINE = frozenset(
     """
-    a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark math nobr picture q rp rt ruby
+    a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr picture q rp rt ruby
     s samp small span strike strong sub sup time tt u var wbr img
     """.split()  # noqa: SIM905
 )
@@ -56,6 +56,12 @@ _FURNITURE = re.compile(
     r"reviews-?list|carousel|slider|gallery|slideshow|post-?(?:meta|nav|navigation)|entry-?(?:meta|footer)"
     r")(?:[\s_-]|$)"
 )
+_SETTING = re.compile(r"^(?:has|no|not|with|without)[_-]|[_-](?:enabled|disabled|open|closed|on|off)$")
+"""Names that say how something is set, not what the box is: `has-sidebar`, `comments-open`."""
+_POST = re.compile(r"(?:^|\s)h-?entry(?:\s|$)")
+"""A post (microformats), whose further names are those of its tags: `hentry tag-social`."""
+_MARKS = frozenset("¶ # § ^ ↑ ↩ ↩\ufe0e ⇧ 🔗".split())  # noqa: SIM905
+"""What a link says that leads to where it stands, or back to there."""
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _EMPTY_LINES = re.compile(r"\n{3,}")
 _GONE = re.compile("[\u00ad\u200b\u2060\ufeff]")
@@ -98,6 +104,8 @@ def read_page(html: str) -> Page:
     tree = LexborHTMLParser(html)
     head = tree.head
     title = tree.css_first("title")
+    if title is not None and _drawn(title):
+        title = next((one for one in tree.css("title") if not _drawn(one)), None)
     language = tree.root.attributes.get("lang") if tree.root is not None else None
     canonical, asked = "", False
     node = head.child if head is not None else None
@@ -119,6 +127,14 @@ def read_page(html: str) -> Page:
         canonical=canonical,
         noindex=asked,
     )
+
+
+def _drawn(title: LexborNode) -> bool:
+    """Whether a title is that of a drawing in the page."""
+    above = title.parent
+    while above is not None and above.tag != "svg":
+        above = above.parent
+    return above is not None
 
 
 def noindex(directives: str) -> bool:
@@ -196,7 +212,7 @@ def _walk(body: LexborNode) -> tuple[list[_Block], list[_Box]]:
             text = "".join(parts) if len(parts) > 1 else parts[0]
             parts.clear()
             text = _lines(text) if pre else _flow(text)
-            if text:
+            if text and not (pre and _are_numbers(text) and any(above[1] == "td" for above in stack)):
                 blocks.append(_Block(text, min(links, len(text)), kind, _prose(text, links, kind)))
         links = 0
 
@@ -230,6 +246,10 @@ def _walk(body: LexborNode) -> tuple[list[_Block], list[_Box]]:
                     links += len(text.strip())
             node = node.next
             continue
+        if tag == "math":
+            parts.append(_formula(node))
+            node = node.next
+            continue
         if tag == "br":
             parts.append("\n" if pre else "\v")
             node = node.next
@@ -239,6 +259,8 @@ def _walk(body: LexborNode) -> tuple[list[_Block], list[_Box]]:
             continue
         inside = node.child
         if tag in _INLINE:
+            if tag == "a" and inside is not None and _is_mark(inside):
+                inside = None
             if inside is not None:
                 stack.append((node, tag, box, in_link, pre, kind))
                 in_link = in_link or tag == "a"
@@ -294,12 +316,12 @@ def _is_furniture(tag: str, names: str, known: dict[str, str | None]) -> bool:
         return False
     if (known.get("role") or "").lower() in _ROLES:
         return True
-    return any(map(_is_name_of_furniture, names.split()))
+    return any(map(_is_name_of_furniture, names.split())) and not _POST.search(names)
 
 
 @lru_cache(maxsize=1 << 14)
 def _is_name_of_furniture(name: str) -> bool:
-    return _FURNITURE.search(name) is not None
+    return _FURNITURE.search(name) is not None and _SETTING.search(name) is None
 
 
 def _flow(text: str) -> str:
@@ -315,6 +337,26 @@ def _flow(text: str) -> str:
 def _lines(text: str) -> str:
     """Preformatted text: as it is."""
     return "\n".join(line.rstrip() for line in text.replace("\v", "\n").splitlines()).strip("\n")
+
+
+def _is_mark(inside: LexborNode) -> bool:
+    return inside.tag == "-text" and (inside.text_content or "").strip() in _MARKS
+
+
+def _are_numbers(text: str) -> bool:
+    """Whether these are the numbers of the lines beside them."""
+    said = text.split()
+    return len(said[0]) < 9 and said[0].isdecimal() and said == [str(int(said[0]) + at) for at in range(len(said))]
+
+
+def _formula(math: LexborNode) -> str:
+    """A formula as its author wrote it, where the page says so, else its symbols; what KaTeX draws beside it goes."""
+    beside = math.parent.next if math.parent is not None else None
+    if beside is not None and beside.tag == "span" and beside.attributes.get("aria-hidden") == "true":
+        beside.decompose()
+    written = math.css_first("annotation[encoding*=tex]")
+    said = math.attributes.get("alttext") or (written if written is not None else math).text(separator=" ")
+    return " ".join(said.split())
 
 
 def _prose(text: str, links: int, kind: str) -> int:

@@ -323,6 +323,32 @@ S = "This is a sentence about the weather, the sea and the boats that go out on 
         (f"<main><h1>Steps</h1><ul>{''.join(f'<li>Step {i}: turn the key and wait until the light is on.</li>' for i in range(6))}</ul></main>", ["Step 0", "Step 5"], []),
         (f"<article><p>{S}</p></article><section class=comments><p>A reader says: {S[:80]}</p></section>", [], ["A reader says"]),
         (f"<div class=comment><p>{S}</p></div><div class=comment><p>Second post. {S}</p></div>", ["This is a sentence", "Second post."], []),
+        # what points to where it stands, and numbers beside lines
+        (f"<main><h2>Install<a class=headerlink href='#i'>¶</a></h2><p>{S}</p><h2><a aria-hidden=true href='#u'>#</a>Use</h2><p>{S}</p></main>", ["Install\n\n", "\n\nUse"], ["¶", "#"]),
+        (f"<article><p>{S}<sup><a href='#f'>1</a></sup></p><ol class=footnotes><li id=f>A note of the author. <a href='#r'>↩︎</a></li></ol></article>", ["A note of the author."], ["↩"]),
+        (f"<main><p>{S}</p><p>In C<a href=/c>#</a>, and in <a href=/f>F#</a>.</p></main>", ["in F#."], []),
+        (f"<main><p>{S}</p><table><tr><td><div><pre>9\n10\n11</pre></div></td><td><pre>def f():\n    return 1</pre></td></tr></table></main>", ["def f():\n    return 1"], ["10"]),
+        (f"<main><p>{S}</p><table><tr><td class=gutter><pre><span>1</span><br><span>2</span></pre></td><td><pre>x = 1\ny = 2</pre></td></tr></table></main>", ["x = 1\ny = 2"], ["1\n2\n"]),
+        (f"<main><p>{S}</p><pre>1\n2\n3</pre><p>{S}</p></main>", ["1\n2\n3"], []),
+        (f"<main><p>{S}</p><table><tr><td>Primes</td><td><pre>2\n3\n5</pre></td></tr></table></main>", ["2\n3\n5"], []),
+        (f"<main><p>{S}</p><pre>{'7' * 5000}</pre></main>", ["7777"], []),
+        # formulas
+        (f"<main><p>{S}</p><p>Let <math><mi>x</mi><mo>=</mo><mn>1</mn></math>, so.</p></main>", ["Let x = 1, so."], []),
+        (f"<main><p>{S}</p><p>Let <span style='display:none'><math alttext='x^2'><mi>x</mi><mn>2</mn></math></span><img alt=x src=a> be.</p></main>", ["Let x^2 be."], []),
+        (f"<main><p>{S}</p><p>Let <span><math><semantics><mi>x</mi><annotation encoding='application/x-tex'>\\frac12</annotation></semantics></math></span><span aria-hidden=true><b>12</b></span> be.</p></main>", ["Let \\frac12 be."], []),
+        # names that say how a box is set, and those of a post's tags
+        (f"<div><div class=post><p>One. {S}</p></div><div class='hentry post tag-social category-promo'><p>Two. {S}</p></div><p>{S}</p></div>", ["One.", "Two."], []),
+        (f"<div><div class=part><p>One. {S}</p></div><div class='part comments-open'><p>Two. {S}</p></div><div class='no-sidebar'><p>Three. {S}</p></div></div>", ["One.", "Two.", "Three."], []),
+        (f"<div><div class='post-content social-share-enabled'><p>One. {S}</p></div><div><p>Two. {S}</p><p>{S}</p></div></div>", ["One.", "Two."], []),
+        (f"<article class='hentry'><p>{S}</p><p>{S}</p><div class=tag-list><p>Boats and sea and boats again.</p></div></article>", [], ["Boats and"]),
+        # markup that is hardly any
+        (f"<main><p>{S}<p>Two, unclosed. {S[:90]}<ul><li>one<li>two</main>", ["Two, unclosed.", "one\ntwo"], []),
+        (f"<font>{S}<br><br>Second part.<br>Third<!-- no --> part.</font>", ["Second part.\nThird part."], []),
+        (f"<main><p>{S}</p><a href=/x><h2>A heading that is a link</h2></a><p>{S}</p></main>", ["A heading that is a link"], []),
+        (f"<main><p>{S}</p><xmp><b>raw</b></xmp></main>", ["<b>raw</b>"], []),
+        (f"<main><p>{S}</p><p><ruby>漢<rp>(</rp><rt>かん</rt><rp>)</rp></ruby>字 super<wbr>long</p></main>", ["漢(かん)字 superlong"], []),
+        (f"<main><p>{S}</p><table><caption>Caption</caption><tr><th>A<tr><td>1<tfoot><tr><td>Sum</table></main>", ["Caption", "A\n1\nSum"], []),
+        (f"<main><p>{S}</p><div><button>Copy</button><pre>pip install x</pre></div></main>", ["pip install x"], ["Copy"]),
     ],
 )  # fmt: skip
 def test_main_text(html: str, contains: list[str], lacks: list[str]) -> None:
@@ -339,6 +365,19 @@ def test_any_markup_can_be_read(html: str) -> None:
         text = extract(page)[1]
         assert text == text.strip("\n")
         assert "\n\n\n" not in text or "<pre" in page
+
+
+@pytest.mark.parametrize(
+    ("html", "title"),
+    [
+        ("<body><svg><title>Menu</title></svg><p>x", ""),
+        ("<body><svg><g><title>Menu</title></g></svg><title>Late</title><p>x", "Late"),
+        ("<title>A &amp; B\n <b>c</title><svg><title>Menu</title></svg>", "A & B <b>c"),
+    ],
+)
+def test_title(html: str, title: str) -> None:
+    """The page's own, wherever it stands, and not that of a drawing."""
+    assert extract(html)[0] == title
 
 
 def test_head_of_a_page() -> None:
