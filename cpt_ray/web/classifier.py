@@ -30,7 +30,7 @@ from cpt_ray.web.options import ClassifierOptions
 from cpt_ray.words import words
 
 FILE = "model.safetensors"
-FASTTEXT = ".bin"
+FASTTEXT = (".bin", ".ftz")
 HELD_OUT = 10
 """One example in so many is not trained on but measures what was."""
 
@@ -43,7 +43,7 @@ class Model(Protocol):
 
 @lru_cache(maxsize=4)
 def load(path: str, label: str, changed: int, size: int) -> Model:
-    """The model of a file: of fastText (`.bin`), where `label` is what good texts have, or of `train`. `changed` and `size`
+    """The model of a file: of fastText (`.bin`, `.ftz`), where `label` is what good texts have, or of `train`. `changed` and `size`
     tell the file's states apart. UserError for a file that is none, and for a label that it has not."""
     return _FastText(path, label) if path.endswith(FASTTEXT) else _Linear.read(path)
 
@@ -57,7 +57,9 @@ class _FastText:
         try:
             self._model = fasttext.load_model(path)
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"this is no model of fastText: {error}", where=path, fix="give a .bin of it") from None
+            raise UserError(
+                f"this is no model of fastText: {error}", where=path, fix="give a .bin or .ftz of it"
+            ) from None
         labels = [name for name, _ in self._predict("", -1)]
         if label not in labels:
             known = ", ".join(sorted(labels)[:10])
@@ -97,7 +99,7 @@ class _Linear(NamedTuple):
                 about = json.loads((file.metadata() or {})["quality"])
                 return _Linear(file.get_tensor("weight"), float.fromhex(about["bias"]), about["max_chars"])
         except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-            fix = "give model.safetensors of cpt-ray quality-model, or a .bin of fastText"
+            fix = "give model.safetensors of cpt-ray quality-model, or a .bin or .ftz of fastText"
             raise UserError(f"this is no model of quality: {error}", where=path, fix=fix) from None
 
 

@@ -140,7 +140,19 @@ def test_a_model_of_fasttext_gives_its_probability(tmp_path: Path) -> None:
         scored(str(path), "good", "__label__other")
 
 
-@pytest.mark.parametrize("name", ["model.bin", "model.safetensors"])
+TRAINED = Path(__file__).parent / "fasttext"
+
+
+@pytest.mark.parametrize("name", ["grams.bin", "quantised.ftz"])
+def test_models_that_fasttext_trained(name: str) -> None:
+    """As fasttext-community 0.11.9 scored odd texts by models that it had trained: character and word n-grams, one label
+    against all; and a quantised softmax."""
+    told = json.loads((TRAINED / "scores.json").read_text())
+    for text, expected in zip(told["texts"], told["scores"][name], strict=True):
+        assert scored(str(TRAINED / name), text, "__label__hq") == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.ftz", "model.safetensors"])
 def test_a_file_that_is_no_model_is_said_with_its_path(tmp_path: Path, name: str) -> None:
     chosen = Classifier(model=str(tmp_path / name))
     with pytest.raises(UserError) as caught:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from warcio.archiveiterator import ArchiveIterator
 
@@ -16,6 +17,7 @@ from cpt_ray.web.warc import NOT_MODIFIED, captures
 from pipelines import crawl as pipeline
 from tests.web.conftest import Answer, serve
 from tests.web.test_crawl import fetched, links
+from tests.web.test_shards import here
 
 Crawl = Callable[..., Manifest]
 DAY = "Wed, 21 Oct 2026 07:28:00 GMT"
@@ -102,6 +104,25 @@ def test_a_revisit_record_refers_to_the_capture(run_crawl: Crawl, tmp_path: Path
     assert {one.record for one in known.values()} <= ids
     kinds = [r.kind for r in read_archive(str(tmp_path / "second" / "crawl-00000.warc.gz"))]
     assert kinds.count("revisit") == 4
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 3), (3, 1), (2, 4)])
+def test_the_number_of_shards_may_change(tmp_path: Path, first: int, second: int) -> None:
+    """What other shards have of a host is known to the shard that has it now, and to those that go on with its crawl."""
+    pages, given = Pages(), {"sitemaps": False, "previous": (str(tmp_path / "a"),)}
+    with serve(pages.answers()) as site:
+        here(tmp_path / "a", site, first, sitemaps=False)
+        assert len(pages.sent) == 5 * 5  # of five hosts
+        pages.sent.clear()
+        pages.version["deep"] = 2
+        told = here(tmp_path / "b", site, second, **given)
+        assert sorted(pages.sent) == ["deep"] * 5 + ["plain"] * 5
+        count = told.ledger.units["urls"]
+        assert (count.read, count.kept, dict(count.dropped)) == (25, 10, {"not_modified": 15})
+        pages.sent.clear()
+        again = here(tmp_path / "b", site, first, **given)
+        assert (again.ledger, pages.sent, again.resumed) == (told.ledger, [], 25)
+    assert len(list(captures(str(tmp_path / "a")))) == 4 * 5  # all but those without a version
 
 
 def test_a_304_that_nobody_asked_for_is_no_page(run_crawl: Crawl) -> None:
