@@ -43,8 +43,8 @@ class Model(Protocol):
 
 @lru_cache(maxsize=4)
 def load(path: str, label: str, changed: int, size: int) -> Model:
-    """The model of a file: of fastText (`.bin`, `.ftz`), where `label` is what good texts have, or of `train`. `changed` and `size`
-    tell the file's states apart. UserError for a file that is none, and for a label that it has not."""
+    """The model of a file: of fastText (`.bin`, `.ftz`), where `label` is what good texts have, or of `train`. `changed` and
+    `size` tell the file's states apart. UserError for a file that is none, and for a label that it has not."""
     return _FastText(path, label) if path.endswith(FASTTEXT) else _Linear.read(path)
 
 

@@ -16,8 +16,7 @@ class Classifier(Filter):
 
     kind: Literal["classifier"] = "classifier"
     model: str = Field(
-        description="model.safetensors of cpt-ray quality-model, or a .bin or .ftz of fastText; on a cluster each machine has "
-        "it here"
+        description="model.safetensors of cpt-ray quality-model, or a .bin or .ftz of fastText; on a cluster on each machine"
     )
     label: str = Field("__label__hq", description="of a model of fastText: the label whose probability is the score")
     min_score: float = Field(0.5, ge=0, le=1, description="dropped below; 0 drops nothing and fills the column")
