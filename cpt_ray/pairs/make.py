@@ -17,7 +17,7 @@ from cpt_ray.pairs.phases import clear_phases
 from cpt_ray.pairs.schema import PAIRS, ROWS_PER_PART
 from cpt_ray.pairs.splits import split_pairs
 
-TEXT_PAIRS = Stage("text_pairs", version=4, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
+TEXT_PAIRS = Stage("text_pairs", version=5, gives=PAIRS, unit="documents", reads=("doc_id", "group", "text"))
 CODE_PAIRS = Stage("code_pairs", version=5, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
 ONE_TABLE = {"text_pairs": 10_000, "code_pairs": 50_000}

@@ -3,7 +3,8 @@
 1. Lines that repeat over the documents of a group (navigation, licences, footers) are none of a document's own text:
    pieces end before them and begin after them.
 2. What lies between is cut into an even number of pieces of about equal length, where a paragraph ends if one ends
-   near, else where a sentence or a line does.
+   near, else where a sentence or a line does. They are to have SHARE of what they may have at most: if they were to have
+   all of it, there would be one place for each cut, and it would mostly lie within a word.
 3. Pieces 0 and 1, 2 and 3, ... are the pairs: each piece is used once, so that no text is a positive twice.
 
 A pair whose sides say the same, or one of which is hardly words, teaches nothing and is dropped.
@@ -36,6 +37,9 @@ _BOUNDARY = re.compile(
     rf"|[{OTHER_STOPS}]++(?:[{re.escape(CLOSERS)}]++(?!と|って))?[ \t]*+(?![{re.escape(CLOSERS)}])"
     r"|[ \t]*\n\s*"
 )
+
+
+SHARE = 0.8
 
 
 class Span(NamedTuple):
@@ -124,7 +128,8 @@ def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:
     length = run.end - run.start
     if length < 2 * options.min_chars:
         return []
-    count = 2 * -(-length // (2 * options.max_chars))
+    wanted = 2 * -(-length // (2 * int(SHARE * options.max_chars)))
+    count = min(wanted, length // (2 * options.min_chars) * 2)
     boundaries = list(_BOUNDARY.finditer(text, run.start, run.end))
     ends = [boundary.end() for boundary in boundaries]
 
@@ -153,8 +158,9 @@ def cut(text: str, run: Span, options: NeighbourOptions) -> list[Span]:
             last = min(last, bisect.bisect_right(ends, ideal + most))
             end = min(cost(at_boundary, ideal) for at_boundary in range(first, last))[1]
         else:
-            blank = text.rfind(" ", low, ideal + 1)
-            end = blank if blank >= 0 else _between_characters(text, ideal, high)
+            blanks = text.rfind(" ", low, ideal + 1), text.find(" ", ideal, high)
+            blank = min((at for at in blanks if at >= 0), key=lambda at: abs(at - ideal), default=None)
+            end = _between_characters(text, ideal, high) if blank is None else blank
         pieces.append(_strip(text, at, end))
         at = end
     pieces.append(_strip(text, at, run.end))

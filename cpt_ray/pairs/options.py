@@ -14,7 +14,9 @@ class NeighbourOptions(Options):
 
     source: str = Field("text", description="name of this source of pairs, for the mixing weights of the batches")
     min_chars: int = Field(100, ge=1, description="characters a piece has at least")
-    max_chars: int = Field(400, ge=2, description="characters a piece has at most; at least twice min_chars")
+    max_chars: int = Field(
+        500, ge=2, description="characters a piece has at most, and about four fifths of it; at least twice min_chars"
+    )
     overlapping: bool = Field(False, description="pair every piece with the next, so that inner pieces are used twice")
     boilerplate_documents: int = Field(
         3, ge=2, description="a line in this many documents of a group is boilerplate; pieces stop at it"

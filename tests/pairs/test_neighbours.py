@@ -102,6 +102,26 @@ def test_cuts_prefer_paragraphs_then_sentences() -> None:
     assert [text[s:e] for s, e in cut(text, Span(0, len(text)), SMALL)] == [f"{a}.", f"{b}."]
 
 
+@pytest.mark.parametrize("paragraphs", [5, 40, 200])
+def test_long_texts_are_cut_where_something_ends(paragraphs: int) -> None:
+    """However long a text is and however its length divides: no word is torn, and hardly a sentence."""
+    torn = cuts = 0
+    for seed in range(10):
+        text = prose(seed, paragraphs)
+        pieces = cut(text, Span(0, len(text)), NeighbourOptions())
+        for (_, end), (start, _) in pairwise(pieces):
+            cuts += 1
+            torn += text[end - 1] != "."
+            assert end < start
+    assert torn <= cuts // 25
+
+
+def test_where_nothing_ends_words_are_not_torn() -> None:
+    """The nearest blank, on whichever side of the middle it lies."""
+    text = "x" * 60 + " " + "y" * 40
+    assert cut(text, Span(0, 101), NeighbourOptions(min_chars=20, max_chars=80)) == [Span(0, 60), Span(61, 101)]
+
+
 def test_boilerplate_of_a_group_is_in_no_pair() -> None:
     """A footer in three documents of one group goes; the same line in another group's single document stays."""
     footer = "Copyright of the example authors, all rights reserved."
@@ -231,7 +251,7 @@ def test_pieces_end_with_sentences_in_any_script(piece: str, begins: str) -> Non
 )  # fmt: skip
 def test_the_rules_hold_in_any_script(a: str, b: str, reason: str | None) -> None:
     """Vowel signs belong to letters and words; where no spaces part words, texts are compared by their characters."""
-    options = NeighbourOptions(min_chars=20, max_chars=max(len(a), len(b), 40), boilerplate_chars=200)
+    options = NeighbourOptions(min_chars=20, max_chars=max(len(a) + len(b), 40), boilerplate_chars=200)
     _, ledger = text_pairs(documents([f"{a}\n\n{b}"]), None, options)
     assert ledger.units["pairs"].dropped == ({reason: 1} if reason else {})
     assert ledger.units["pairs"].read == 1
