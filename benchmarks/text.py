@@ -2,10 +2,11 @@
 archives.
 Run as `make bench-text`; the peer runs in its own environment (`make bench-env`), or in that of `--peers PYTHON`.
 
-Ours is measured in its second run, in one process without Ray: the first loads models and compiles. `documents` is what
-the peer does (read, extract, language, quality rules); `pairs` goes on to repeated paragraphs, duplicates and pairs. The
-archives are `wcxb`, or with `--editions N` so many editions of the pages of two benchmarks as `bench-scale` has them (0.13 GB
-of HTML each, no page a copy of another; 16 are 2 GB). The WET files hold the text of the same pages.
+Ours is measured in its second run, in one process of its own without Ray: the first, over the first archive, loads models
+and compiles. `documents` is what the peer does (read, extract, language, quality rules); `pairs` goes on to repeated
+paragraphs, duplicates and pairs. The archives are `wcxb`, or with `--editions N` so many editions of the pages of two
+benchmarks as `bench-scale` has them (0.13 GB of HTML each, no page a copy of another; 16 are 2 GB). The WET files hold the
+text of the same pages.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import io
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +27,7 @@ from scale import write_edition
 from warcio.warcwriter import WARCWriter
 
 from cpt_ray.evaluate.report import machine
+from cpt_ray.memory import peak_rss
 from cpt_ray.web.archive import read_archive
 from cpt_ray.web.content import decode
 from cpt_ray.web.page import read_page
@@ -39,19 +42,25 @@ PEER = "datatrove, documents"
 
 
 def ours(archive: str) -> dict[str, dict[str, Any]]:
-    """CPU seconds and rows up to the documents, and up to the pairs."""
+    """CPU seconds and rows up to the documents, and up to the pairs, and the most memory that was held until then."""
     found: dict[str, dict[str, Any]] = {}
-    for _ in ("loading", "measured"):
+    for read in (str(min(Path(archive).glob("*.gz"))), archive):  # loading, measured
         with tempfile.TemporaryDirectory() as out:
             started = time.process_time()
-            for wanted in text_pairs.flow(out, archive, Steps()):
+            for wanted in text_pairs.flow(out, read, Steps()):
                 made = wanted.make()
-                seconds = time.process_time() - started
+                row = {"seconds": time.process_time() - started, "kept": made.rows, "peak_mb": peak_rss() / 1e6}
                 if wanted.stage.name == "documents":
                     pages = made.balance.units["documents"].read
-                    found["cpt-ray, documents"] = {"seconds": seconds, "pages": pages, "kept": made.rows}
-            found["cpt-ray, pairs"] = {"seconds": seconds, "pages": pages, "kept": made.rows}
+                    found["cpt-ray, documents"] = row | {"pages": pages}
+            found["cpt-ray, pairs"] = row | {"pages": pages}
     return found
+
+
+def in_own_process(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def write_wet(archives: Path, folder: Path) -> None:
@@ -73,7 +82,11 @@ def main() -> None:
         "--editions", type=int, default=0, metavar="N", help="written to a folder and read, in its place"
     )
     parser.add_argument("--peers", default=str(BENCH_PYTHON), metavar="PYTHON", help="of the peers' environment")
+    parser.add_argument("--one", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.one:
+        print(json.dumps(ours(options.one)))
+        return
     console = Console()
     if not Path(options.archive).is_dir():
         raise SystemExit(f"the archive is not there: {options.archive}")
@@ -87,18 +100,19 @@ def main() -> None:
         of_kind = {"WARC": str(archives) if options.editions else options.archive, "WET": str(texts)}
         write_wet(Path(of_kind["WARC"]), texts)
         for kind, archive in of_kind.items():
-            rows |= {f"{kind}: {name}": row for name, row in ours(archive).items()}
+            made = in_own_process([sys.executable, __file__, "--one", archive])
+            rows |= {f"{kind}: {name}": row for name, row in made.items()}
             if not Path(options.peers).exists():
                 console.print(f"no peers: {options.peers} is not there (make bench-env)")
                 continue
-            command = [options.peers, str(HERE / "text_peers" / "peers.py"), archive, kind]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            rows[f"{kind}: {PEER}"] = json.loads(done.stdout.splitlines()[-1])
-    table = Table("way", "pages", "kept", "CPU s", "pages/CPU-s")
+            rows[f"{kind}: {PEER}"] = in_own_process(
+                [options.peers, str(HERE / "text_peers" / "peers.py"), archive, kind]
+            )
+    table = Table("way", "pages", "kept", "CPU s", "pages/CPU-s", "peak MB")
     for name, row in rows.items():
         row["pages_per_cpu_second"] = row["pages"] / row["seconds"]
         shown = (f"{row['pages']:,}", f"{row['kept']:,}", f"{row['seconds']:.1f}", f"{row['pages_per_cpu_second']:.0f}")
-        table.add_row(name, *shown)
+        table.add_row(name, *shown, f"{row['peak_mb']:,.0f}" if "peak_mb" in row else "")
     console.print(table)
     if Path(options.peers).exists():
         for name, row in rows.items():

@@ -37,6 +37,7 @@ from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_range, receive
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
+from cpt_ray.artifacts.places import locate, writing
 from cpt_ray.artifacts.parquet import read_schema, read_slice, slices_of
 from cpt_ray.artifacts.parquet import read_table as read_parquet
 from cpt_ray.artifacts.stage import Stage
@@ -77,11 +78,14 @@ class Documents:
         return Documents(hashes, clusters, whole(rows["y"]).take(pa.array(at)), vectors[at])
 
     def write(self, folder: str) -> None:
-        os.makedirs(folder, exist_ok=True)
+        """Each file whole: a task that was given to another node may still write while others have mapped them."""
+        fs, target = locate(folder)
+        os.makedirs(target, exist_ok=True)
         for name in ("hashes", "clusters", "vectors"):
-            np.save(os.path.join(folder, name), getattr(self, name))
+            with writing(fs, f"{target}/{name}.npy") as sink:
+                np.save(sink, getattr(self, name))
         table = pa.table({"text": self.texts})
-        with pa.OSFile(os.path.join(folder, "texts.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+        with writing(fs, f"{target}/texts.arrow") as sink, pa.ipc.new_file(sink, table.schema) as file:
             file.write_table(table)
 
     @staticmethod

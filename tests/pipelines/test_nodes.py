@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ from cpt_ray.pairs.batches import ORDER
 from cpt_ray.pairs.corpus import GATHER, Source, make_corpus
 from cpt_ray.pairs.options import BatchOptions, CorpusOptions, SplitOptions
 from cpt_ray.pairs.tokens import listed
+from cpt_ray.serve.embed import EMBED, embed_table
 from cpt_ray.serve.options import EmbedOptions
+from cpt_ray.train import hard_negatives
+from cpt_ray.train.options import MineOptions
 from cpt_ray.web.warc import Exchange, SegmentWriter
 from pipelines import code_pairs, embed, text_pairs
 from pipelines.options.code_pairs import Steps as CodeSteps
@@ -41,7 +45,7 @@ from tests.ray_nodes import Driver, Nodes
 NODE_KILLS = int(os.environ.get("NODE_KILLS", "20"))
 DRIVER_KILLS = int(os.environ.get("DRIVER_KILLS", "50"))
 PACKAGES = ("click", "jinja2", "markdown-it-py", "packaging", "rich", "docutils")
-EXCHANGES = ("clean_documents", "document_clusters", "text_pairs", "code_pairs", "batches", "corpus")
+EXCHANGES = ("clean_documents", "document_clusters", "text_pairs", "code_pairs", "batches", "corpus", "hard_pairs")
 """The artifacts of the path that are made by exchanges, once `small` has been called."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -50,13 +54,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 def small(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """So small that nothing is made as one table, most exchanges have several buckets, and tasks do all that they can."""
     put(make, "ONE_TABLE", {"text_pairs": 0, "code_pairs": 0})
-    for room in (clean, corpus, batches_across):
+    for room in (clean, corpus, batches_across, hard_negatives):
         put(room, "ONE_TABLE", 0)
     for room, name, value in (
         *((exchange, "BUCKET_ROWS", 400), (across, "ROWS_PER_PART", 100), (batches_across, "TOLD", 64)),
         *((near, "INLINE_KEYS", 0), (shuffle, "KEYS_PER_TASK", 100)),
         *((near, "INLINE_PAIRS", 10), (verify, "PAIRS_PER_SHARD", 40)),
         *((components, "SCIPY_EDGES", 10), (components, "EDGES_PER_PART", 40)),
+        (hard_negatives, "DOCUMENTS_PER_PART", 100),
     ):
         put(room, name, value)
     torch.set_num_threads(1)  # as Ray has it for a task of one CPU: the last bits of vectors tell them
@@ -93,7 +98,7 @@ def write_inputs(root: Path) -> None:
 
 
 def path(root: Path, out: str) -> list[Wanted]:
-    """All stages: extract, clean, deduplicate, pair; mine, deduplicate, pair; corpus, batches, vectors, index."""
+    """All stages: extract, clean, deduplicate, pair; mine, deduplicate, pair; corpus, batches, hard negatives, vectors, index."""
     text = TextSteps.model_validate(
         {
             "extract": {"languages": (), "min_language_score": 0, "quality": {"min_words": 5}},
@@ -117,11 +122,23 @@ def path(root: Path, out: str) -> list[Wanted]:
         return make_corpus(gathered, sources, split=SplitOptions(), options=CorpusOptions())
 
     vectors = EmbedOptions(precision="fp32", rows_per_shard=100)
+    sides = {side: f"{out}/{side}_vectors" for side in ("x", "y")}
+
+    def side_of(side: str) -> Manifest:
+        chosen = EmbedOptions(text=side, key="pair_id", side=side, precision="fp32", rows_per_shard=100)  # type: ignore[arg-type]
+        return embed_table(sides[side], source=pairs, model=str(root / "model"), options=chosen)
+
+    def harder() -> Manifest:
+        window = MineOptions(first=1, last=30, margin=100.0)
+        return hard_negatives.make_hard_pairs(f"{out}/hard_pairs", pairs=pairs, **sides, options=window)
+
     return [
         *read,
         *mined,
         Wanted(gathered, GATHER, texts),
         Wanted(order, ORDER, batches),
+        *(Wanted(at, EMBED, partial(side_of, side)) for side, at in sides.items()),
+        Wanted(f"{out}/hard_pairs", hard_negatives.NEGATIVES, harder),
         *embed.flow(out, f"{out}/functions", str(root / "model"), vectors),
     ]
 
