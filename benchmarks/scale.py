@@ -146,8 +146,8 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
 
 
 @contextmanager
-def bucket() -> Iterator[str]:
-    """A bucket of moto's server, in a process of its own, named by the environment."""
+def bucket() -> Iterator[tuple[str, psutil.Process]]:
+    """A bucket of moto's server, named by the environment, and the server's process."""
     import boto3
 
     code = (
@@ -164,7 +164,7 @@ def bucket() -> Iterator[str]:
             "AWS_REGION": "us-east-1",
         }
         boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="scale")
-        yield "s3://scale/out"
+        yield "s3://scale/out", psutil.Process(server.pid)
         server.terminate()
 
 
@@ -203,9 +203,11 @@ def main() -> None:
             console.print(f"{size}: {rows[size]}")
         smallest = min(rows)
         if given.bucket:
-            with bucket() as place:
-                rows[smallest]["bucket"] = in_own_process("--one", f"{folder}/archive-{smallest}", place, *cpus)
-            assert rows[smallest]["bucket"]["digest"] == rows[smallest]["digest"]
+            with bucket() as (place, server):
+                row = in_own_process("--one", f"{folder}/archive-{smallest}", place, *cpus)
+                row["server_cpu"] = sum(server.cpu_times()[:2])
+            there, here = row, rows[smallest]
+            assert there["digest"] == here["digest"]
     last = ("wall s", "CPU s", "driver MB", "worker MB")
     table = Table("size", "HTML GB", "documents", "pairs", *rows[smallest]["seconds"], *last)
     for size, row in rows.items():
@@ -214,13 +216,18 @@ def main() -> None:
         counts = [f"{row['html_gb']:.2f}", f"{row['documents']:,}", f"{row['pairs']:,}"]
         table.add_row(str(size), *counts, *steps, f"{row['wall']:.1f}", *peak)
     console.print(table)
-    result: dict[str, Any] = {"machine": machine(), "sizes": rows}
+    result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"sizes": {}}
     if len(rows) > 1:
+        result |= {"machine": machine(), "sizes": rows}
         result["exponents"] = {of: exponent(rows, of) for of in ("wall", "cpu")}
         console.print("seconds grow with size to the power of", result["exponents"])
     if given.bucket:
-        ratio = rows[smallest]["bucket"]["wall"] / rows[smallest]["wall"]
-        console.print(f"to a bucket on loopback: {ratio:.2f} times the folder's time")
+        result["bucket"] = {"machine": machine(), "size": smallest, "folder": here, "bucket": there}
+        console.print(
+            f"to a bucket on loopback: {there['wall'] / here['wall']:.2f} times the folder's time, "
+            f"{there['cpu'] / here['cpu']:.2f} times its CPU seconds; its server took {there['server_cpu']:.1f} CPU s besides"
+        )
+        console.print("by step:", {name: round(seconds, 1) for name, seconds in there["seconds"].items()})
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     console.print(f"written to {RESULT}")
 

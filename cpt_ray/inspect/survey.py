@@ -135,7 +135,7 @@ def survey(path: str, kind: Kind) -> Survey:
     """Look once at every row of the artifact at `path`."""
     columns = read_manifest(path).columns
     of, values, shown = ([name for name in names if name in columns] for names in (kind.of, kind.values, kind.shown))
-    lengths = [Histogram.empty(f"{name}, characters", _POWERS) for name in kind.texts]
+    lengths = [Histogram.empty(f"{name}, characters (logarithmic)", _POWERS) for name in kind.texts]
     found = Survey(kind, 0, lengths + [Histogram.empty(name.replace("_", " "), _UNIT) for name in values])
     found.shares = {name: Counter() for name in of}
     sample: Held = []

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,8 @@ from cpt_ray.artifacts.places import Changed, locate, put_over, read, write
 from cpt_ray.errors import UserError
 
 SCHEMA = pa.schema([("n", pa.int64())])
+LATE = 1.5
+"""Seconds of an answer for which nobody waits."""
 
 
 def _square(shard: dict[str, int]) -> tuple[pa.Table, Ledger]:
@@ -160,9 +163,11 @@ def test_a_lost_lease_is_noticed_by_its_holder(place, monkeypatch):
     assert fs.exists(mine.name)
 
 
-@pytest.fixture
-def faulty(s3, monkeypatch) -> Iterator[list[int]]:
-    """The server behind one that answers 503 to some requests, half of the time after they were carried out."""
+@pytest.fixture(params=["503", "late"])
+def faulty(request, s3, monkeypatch) -> Iterator[list[int]]:
+    """The server behind one that answers some requests with 503, or when nobody waits any more; half of the time they are
+    carried out before. Returns how many it was asked, and how many it failed."""
+    late = request.param == "late"
     behind = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
     chosen, seen, lock = random.Random(0), [0, 0], threading.Lock()
 
@@ -172,16 +177,20 @@ def faulty(s3, monkeypatch) -> Iterator[list[int]]:
         def forward(self) -> None:
             with lock:
                 seen[0] += 1
-                fails, before = chosen.random() < 0.15, chosen.random() < 0.5
+                fails, before = chosen.random() < (0.05 if late else 0.15), chosen.random() < 0.5
                 seen[1] += fails
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, headers, answer = 503, [], b""
-            if not (fails and before):
+            if late and fails and before:
+                time.sleep(LATE)
+            if late or not (fails and before):
                 with contextlib.closing(http.client.HTTPConnection(behind)) as server:
                     server.request(self.command, self.path, body, dict(self.headers))
                     found = server.getresponse()
                     status, headers, answer = found.status, found.getheaders(), found.read()
-            if fails:
+            if late and fails and not before:
+                time.sleep(LATE)
+            elif fails and not late:
                 status, headers, answer = 503, [], b""
             self.send_response(status)
             for name, value in headers:
@@ -198,11 +207,18 @@ def faulty(s3, monkeypatch) -> Iterator[list[int]]:
         def log_message(self, *_: Any) -> None:
             pass
 
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):  # who has waited for long enough is gone
+                super().handle()
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    if late:
+        options: Any = {"allow_http": True, "timeout": f"{LATE / 1.5:.1f}s"}
+        monkeypatch.setattr(places, "_bucket", lambda scheme: FsspecStore(scheme, client_options=options))
     FsspecStore.clear_instance_cache()  # a client reads its endpoint once
     yield seen
     FsspecStore.clear_instance_cache()
@@ -212,7 +228,8 @@ def faulty(s3, monkeypatch) -> Iterator[list[int]]:
 
 
 def test_a_store_that_fails_now_and_then_loses_nothing(tmp_path, place, faulty):
-    """Every seventh request or so is answered 503, some after they were carried out: the same artifact, once."""
+    """Every seventh request or so is answered 503, or every twentieth too late, some after they were carried out: the same
+    artifact, once."""
     there = run(place)
     second = run(place, params={"p": 2})
     assert faulty[1] > 0
