@@ -37,9 +37,9 @@ from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_range, receive
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import Manifest
-from cpt_ray.artifacts.places import locate, writing
 from cpt_ray.artifacts.parquet import read_schema, read_slice, slices_of
 from cpt_ray.artifacts.parquet import read_table as read_parquet
+from cpt_ray.artifacts.places import locate, writing
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import part_name, parts, read_manifest, read_table
 from cpt_ray.errors import UserError
