@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from cpt_ray import cluster
-from cpt_ray.cluster import ClusterOptions, connect
+from cpt_ray.cluster import ClusterOptions, connect, remotely
 from cpt_ray.errors import UserError
 
 
@@ -38,6 +38,13 @@ def test_one_that_listens_is_left_to_ray() -> None:
         cluster._knock(f"127.0.0.1:{head.getsockname()[1]}")
     for left_to_ray in (None, "auto"):
         cluster._knock(left_to_ray)
+
+
+@pytest.mark.path
+def test_workers_of_a_ray_that_is_started_here_are_as_nice_as_the_command() -> None:
+    """As Ray has it they are 15 nicer, and two of them share one core of two beside another's busy process."""
+    with connect(ClusterOptions(cpus=1)):
+        assert remotely(lambda: os.nice(0)) == os.nice(0)
 
 
 def test_models_are_written_to_a_folder_and_pairs_to_a_bucket_too():
