@@ -25,6 +25,7 @@ FLOORS = [
         "nearest",
         "words",
         "addresses",
+        "licences",
         "masks",
         "telemetry",
     },

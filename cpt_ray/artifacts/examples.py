@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import json
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import xxhash
@@ -40,7 +40,12 @@ class Example(NamedTuple):
 
 
 Examples = Mapping[tuple[str, str], tuple[Example, ...]]
-"""By (unit, reason), in order."""
+"""By (unit, reason), in order; and by (unit, `part_name`), whatever the reason."""
+
+
+def part_name(column: str, value: str) -> str:
+    """What stands in the place of the reason for those with this value of a column."""
+    return f"{column}={value}"
 
 
 class Sampler:
@@ -49,17 +54,27 @@ class Sampler:
     def __init__(self) -> None:
         self._of: dict[tuple[str, str], list[Example]] = {}
 
-    def wants(self, unit: str, reason: str, key: str) -> bool:
+    def wants(self, unit: str, reason: str, key: str, parts: Sequence[str] = (), /) -> bool:
         """Whether `add` would keep it: to be asked where what is to be shown is dear to make."""
-        held = self._of.get((unit, reason), [])
-        return len(held) < MOST or _order(key) <= held[-1].order
-
-    def add(self, unit: str, reason: str, key: str, **shown: str) -> None:
-        """One more of what was dropped for `reason`; kept if it is among the first of the order."""
         order = _order(key)
-        held = self._of.setdefault((unit, reason), [])
-        if len(held) == MOST and order > held[-1].order:
+        return any(self._has_room((unit, name), order) for name in (reason, *parts))
+
+    def add(self, unit: str, reason: str, key: str, parts: Sequence[str] = (), /, **shown: str) -> None:
+        """One more of what was dropped for `reason`; kept if it is among the first of the order, of this reason or of one of
+        its `parts` (each a `part_name`)."""
+        self._hold((unit, reason), key, shown)
+        for part in parts:
+            self._hold((unit, part), key, {"reason": reason, **shown})
+
+    def _has_room(self, place: tuple[str, str], order: int) -> bool:
+        held = self._of.get(place)
+        return held is None or len(held) < MOST or order <= held[-1].order
+
+    def _hold(self, place: tuple[str, str], key: str, shown: Mapping[str, str]) -> None:
+        order = _order(key)
+        if not self._has_room(place, order):
             return
+        held = self._of.setdefault(place, [])
         cut = {name: text[:LONGEST] for name, text in shown.items() if text}
         one = Example(order, key, json.dumps(cut, ensure_ascii=False))
         if one not in held:
@@ -100,17 +115,21 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> Examples:
     return found.examples
 
 
-def lines(examples: Examples) -> bytes:
-    """FILE's content."""
-    rows = (json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for row in to_rows(examples))
-    return b"".join(rows)
+def lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """FILE's content: what `to_rows` gives, and what the ledger counts by value."""
+    return b"".join(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for row in rows)
 
 
 def read(artifact: str) -> Examples:
     """The examples beside the parts of an artifact; none where it has none."""
+    return from_rows(row for row in rows_of(artifact) if "shown" in row)
+
+
+def rows_of(artifact: str) -> list[dict[str, Any]]:
+    """The lines of an artifact's FILE; none where it has none."""
     fs, target = locate(artifact)
     told = places.read(fs, posixpath.join(target, "manifest.json"))
     files = json.loads(told[0])["files"] if told else []
     at = next((file.get("at") or FILE for file in files if file["path"] == FILE), None)
     found = places.read(fs, posixpath.join(target, at)) if at else None
-    return from_rows(json.loads(line) for line in found[0].splitlines()) if found else {}
+    return [json.loads(line) for line in found[0].splitlines()] if found else []

@@ -29,15 +29,28 @@ class Count:
         return Count(self.read + other.read, self.kept + other.kept, dict(sorted(dropped.items())))
 
 
+def counted(reasons: Iterable[str | None]) -> Count:
+    """One entry per row: None where it was kept, else the reason it was dropped."""
+    seen = Counter(reasons)
+    kept = seen.pop(None, 0)
+    dropped = {str(reason): n for reason, n in sorted(seen.items(), key=lambda item: str(item[0]))}
+    return Count(kept + sum(dropped.values()), kept, dropped)
+
+
+Parts = Mapping[tuple[str, str, str], Count]
+
+
 @dataclass(frozen=True)
 class Ledger:
     """Counts by unit, in the order the units appear along the step (files before the functions found in them).
 
-    `examples` are a few of what was dropped; they are no part of the balance.
+    `examples` are a few of what was dropped, `parts` the counts of a unit's rows by the values of some column of theirs:
+    (unit, column, value); they are no part of the balance.
     """
 
     units: Mapping[str, Count] = field(default_factory=dict)
     examples: Examples = field(default_factory=dict, compare=False)
+    parts: Parts = field(default_factory=dict, compare=False)
 
     @staticmethod
     def empty() -> Ledger:
@@ -51,10 +64,7 @@ class Ledger:
     @staticmethod
     def count(unit: str, reasons: Iterable[str | None]) -> Ledger:
         """One entry per row: None where it was kept, else the reason it was dropped."""
-        seen = Counter(reasons)
-        kept = seen.pop(None, 0)
-        dropped = {str(reason): n for reason, n in sorted(seen.items(), key=lambda item: str(item[0]))}
-        return Ledger({unit: Count(kept + sum(dropped.values()), kept, dropped)})
+        return Ledger({unit: counted(reasons)})
 
     def __add__(self, other: Ledger) -> Ledger:
         order, theirs = list(self.units), list(other.units)
@@ -64,7 +74,9 @@ class Ledger:
                 order.insert(after, unit)
         nothing = Count(0, 0)
         units = {unit: self.units.get(unit, nothing) + other.units.get(unit, nothing) for unit in order}
-        return Ledger(units, dropped_examples.together(self.examples, other.examples))
+        places = sorted({*self.parts, *other.parts})
+        parts = {at: self.parts.get(at, nothing) + other.parts.get(at, nothing) for at in places}
+        return Ledger(units, dropped_examples.together(self.examples, other.examples), parts)
 
     def showing(self, sampler: Sampler) -> Ledger:
         """The same, with the examples that were collected while it was counted."""
@@ -73,7 +85,8 @@ class Ledger:
     def renamed(self, unit: str) -> Ledger:
         """The ledger of a step of one unit under another name, so that it does not add to the step before."""
         (count,) = self.units.values()
-        return Ledger({unit: count}, {(unit, reason): held for (_, reason), held in self.examples.items()})
+        shown = {(unit, reason): held for (_, reason), held in self.examples.items()}
+        return Ledger({unit: count}, shown, {(unit, of, value): one for (_, of, value), one in self.parts.items()})
 
     def check(self, where: str) -> Ledger:
         """Return self, or raise LedgerError naming the unit that does not balance."""
@@ -106,14 +119,19 @@ class Ledger:
         return dict(sorted(reasons.items()))
 
     def whole(self) -> dict[str, object]:
-        """As JSON with the examples; `to_dict` is the counts alone."""
-        return {"units": self.to_dict(), "examples": dropped_examples.to_rows(self.examples)}
+        """As JSON with the examples and the parts; `to_dict` is the counts alone."""
+        return {
+            "units": self.to_dict(),
+            "examples": dropped_examples.to_rows(self.examples),
+            "parts": parts_to_rows(self.parts),
+        }
 
     @staticmethod
     def of_whole(value: Mapping[str, Any]) -> Ledger:
         if "units" not in value:  # counts alone, as a build begun before there were examples has them
             return Ledger.from_dict(value)
-        return replace(Ledger.from_dict(value["units"]), examples=dropped_examples.from_rows(value["examples"]))
+        shown = dropped_examples.from_rows(value["examples"])
+        return replace(Ledger.from_dict(value["units"]), examples=shown, parts=parts_of_rows(value.get("parts", ())))
 
     def to_dict(self) -> dict[str, dict[str, object]]:
         return {
@@ -129,3 +147,20 @@ class Ledger:
                 for unit, c in value.items()
             }
         )
+
+
+def parts_to_rows(parts: Parts) -> list[dict[str, Any]]:
+    """As JSON-able rows, which stand beside the examples of an artifact."""
+    return [
+        {"unit": unit, "of": of, "value": value, "read": one.read, "kept": one.kept, "dropped": dict(one.dropped)}
+        for (unit, of, value), one in sorted(parts.items())
+    ]
+
+
+def parts_of_rows(rows: Iterable[Mapping[str, Any]]) -> Parts:
+    """The parts that `parts_to_rows` wrote; other rows are passed over."""
+    return {
+        (row["unit"], row["of"], row["value"]): Count(row["read"], row["kept"], row["dropped"])
+        for row in rows
+        if "of" in row
+    }

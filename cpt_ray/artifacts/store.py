@@ -39,7 +39,7 @@ from fsspec import AbstractFileSystem
 from cpt_ray import telemetry
 from cpt_ray.artifacts import examples, parquet
 from cpt_ray.artifacts.lease import Lease, leased
-from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.ledger import Ledger, parts_to_rows
 from cpt_ray.artifacts.manifest import (
     DIGEST,
     File,
@@ -170,7 +170,8 @@ class Work:
                 where=self.target,
                 fix="give a folder that all nodes reach (cluster.outputs)",
             )
-        shown = [self.place.put(examples.FILE, examples.lines(ledger.examples))] if ledger.examples else []
+        beside = [*parts_to_rows(ledger.parts), *examples.to_rows(ledger.examples)]
+        shown = [self.place.put(examples.FILE, examples.lines(beside))] if beside else []
         if self.lease is None:
             clear_cut(self.path)
             told = told or _files(fs, building)

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import xxhash
 from tree_sitter import Node
 
-from cpt_ray.artifacts.examples import LONGEST, Sampler
-from cpt_ray.artifacts.ledger import Ledger
+from cpt_ray.artifacts.examples import LONGEST, Sampler, part_name
+from cpt_ray.artifacts.ledger import Ledger, counted
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
 from cpt_ray.code import filters
@@ -73,13 +75,15 @@ FUNCTIONS = pa.schema(
         ("masked", pa.int32()),
         ("stars", pa.int32()),
         ("forks", pa.int32()),
+        ("message", pa.string()),
     ]
 )
 """One documented function, decorators included. Lines count from 1, both ends included; bytes from 0, end excluded.
 
 `signature` is the beginning of `code` up to its body, "" where the grammar has no name for that; `masked` is how many
 places of its docstring and code have a word such as <email> instead of what the file has there; `stars` and `forks` are
-those of the repository when GitHub's API was asked, null where it was not.
+those of the repository when GitHub's API was asked, null where it was not; `message` is what the last commit that changed
+it says, if it changed little else and `mine.history` reads that far (`history`).
 """
 
 
@@ -127,7 +131,7 @@ class Mined(NamedTuple):
     """What one file gave: why it was left out (None: it was read), its rows, and for each function why it was left out.
 
     `size` and `damaged` are bytes of the file and of those the grammar could not read. `left_out` are the functions that
-    are not rows; `data` is what they are bytes of.
+    are not rows; `data` is what they are bytes of; `of` are the language and the licence of the file.
     """
 
     reason: str | None
@@ -138,6 +142,7 @@ class Mined(NamedTuple):
     left_out: tuple[LeftOut, ...] = ()
     data: bytes = b""
     masked: Counter[str] = Counter()
+    of: Mapping[str, str] = MappingProxyType({})
 
 
 def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tuple[pa.Table, Ledger]:
@@ -149,6 +154,7 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
     rows: list[dict[str, Any]] = []
     files: Counter[str | None] = Counter()
     functions: Counter[str | None] = Counter()
+    parts: dict[tuple[str, str, str], Counter[str | None]] = defaultdict(Counter)
     hidden: Counter[str] = Counter()
     size = damaged = 0
     dropped = Sampler()
@@ -158,6 +164,8 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
         _show(dropped, mined, (source.origin or origin).group, source.path, options)
         hidden += mined.masked
         functions.update(mined.reasons)
+        for column, value in mined.of.items():
+            parts["functions", column, value].update(mined.reasons)
         rows += mined.rows
         if mined.damaged:
             size += mined.size
@@ -169,6 +177,7 @@ def mine(sources: Iterable[Source], origin: Origin, options: MineOptions) -> tup
     if hidden:
         ledger += Ledger.of("masked", read=hidden.total(), kept=0, dropped=hidden)
     ledger += Ledger.count("functions", functions.elements())
+    ledger = replace(ledger, parts={at: counted(reasons.elements()) for at, reasons in parts.items()})
     return pa.Table.from_pylist(rows, schema=FUNCTIONS), ledger.showing(dropped)
 
 
@@ -176,11 +185,13 @@ def _show(dropped: Sampler, mined: Mined, group: str, path: str, options: MineOp
     """Examples of what a file lost, masked as its rows are."""
     if mined.reason is not None:
         dropped.add("files", mined.reason, f"{group}/{path}", group=group, path=path)
+    parts = [part_name(*one) for one in mined.of.items()]
     for reason, line, start, end in mined.left_out:
         at = f"{path}:{line}"
-        if dropped.wants("functions", reason, f"{group}/{at}"):
+        if dropped.wants("functions", reason, f"{group}/{at}", parts):
             text = mined.data[start : min(end, start + 4 * LONGEST)].decode("utf-8", "replace")
-            dropped.add("functions", reason, f"{group}/{at}", group=group, path=at, text=masked(text, options.mask)[0])
+            text = masked(text, options.mask)[0]
+            dropped.add("functions", reason, f"{group}/{at}", parts, group=group, path=at, text=text)
 
 
 def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
@@ -238,7 +249,8 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         hidden += places
         rows.append(_row(definition, text, source.path, grammar, origin, licence, places.total()))
     unread = damage(tree, [one.node for one, damaged in zip(found, lost, strict=True) if damaged]) if broken else 0
-    return Mined(None, rows, reasons, len(data), unread, tuple(left_out), data, hidden)
+    about = {"language": language, "licence": licence}
+    return Mined(None, rows, reasons, len(data), unread, tuple(left_out), data, hidden, about)
 
 
 class Text(NamedTuple):
@@ -497,4 +509,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=8, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=9, gives=FUNCTIONS, unit="files", run=mine_shard)

@@ -1,26 +1,15 @@
-"""The licence of a file: what its header declares (SPDX), else what is known of its distribution or repository.
-
-A repository's is read from its licence files, by the likeness of their text to the texts that `identify` ships. A text
-that merely resembles a licence is never guessed at: the value is then "unknown".
-"""
+"""The licence of a file: what its header declares (SPDX), else what is known of its distribution or repository."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
-from functools import cache
-from itertools import pairwise
 
-from identify.vendor.licenses import LICENSES
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-UNKNOWN = "unknown"
+from cpt_ray.licences import UNKNOWN
+
 HEADER_BYTES = 4_096
 """The specification wants the tag near the top; a tag further down belongs to a quoted text."""
-LIKENESS = 0.9
-"""Dice coefficient of word pairs from which a text is the licence's: the measure of GitHub's licensee, its threshold
-for a text with another name and year in it."""
 
 _TAG = re.compile(rb"SPDX-License-Identifier:[ \t]*([^\r\n]*)")
 _ENDS = re.compile(r"[\s.,;\"'`]*(?:\*/|-->|\*\)|#\}|%>)?[\s.,;\"'`]*$")
@@ -28,8 +17,6 @@ _FILE = re.compile(
     r"(?i)(?:(?:[^/]+\.dist-info/(?:licen[sc]es/)?|META-INF/))?"
     r"(?:(?:un)?licen[sc]e(?:[-_.][\w.-]+)?|copying(?:[-_.][\w.-]+)?|[\w-]+[-_.]licen[sc]e(?:\.(?:txt|md|rst))?)"
 )
-_WORD = re.compile(r"[a-z0-9]+")
-_COPYRIGHT = re.compile(r"(?im)^\W*(?:copyright|\(c\)|©|all rights reserved).*$")
 
 
 def header_licence(source: bytes) -> str | None:
@@ -61,31 +48,3 @@ def file_licence(source: bytes, default: str | None) -> str:
 def is_licence_file(path: str) -> bool:
     """Whether a path at the top of a repository is named as its licence, or where a wheel or a jar has it."""
     return _FILE.fullmatch(path) is not None
-
-
-def text_licence(text: str) -> str | None:
-    """The SPDX id of the licence whose text this is by at least LIKENESS, the most alike; None where none is."""
-    pairs = _pairs(text)
-    size = pairs.total()
-    best = max(
-        ((2 * (pairs & known).total() / (size + known.total() or 1), name) for name, known in _known()),
-        default=(0.0, ""),
-    )
-    return best[1] if best[0] >= LIKENESS else None
-
-
-def repository_licence(texts: Iterable[str]) -> str:
-    """The licences of a repository's licence files, all together where there are several; one that is not known makes
-    the whole UNKNOWN, because nobody can say what it asks."""
-    found = {text_licence(text) for text in texts}
-    return " AND ".join(sorted(one or "" for one in found)) if found and None not in found else UNKNOWN
-
-
-def _pairs(text: str) -> Counter[tuple[str, str]]:
-    words = _WORD.findall(_COPYRIGHT.sub("", text).lower())
-    return Counter(pairwise(words))
-
-
-@cache
-def _known() -> tuple[tuple[str, Counter[tuple[str, str]]], ...]:
-    return tuple((name, _pairs(text)) for name, text in LICENSES)

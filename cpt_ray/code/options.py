@@ -33,6 +33,17 @@ class CloneOptions(Options):
     )
 
 
+class HistoryOptions(Options):
+    """Which commits of a git repository tell what was changed in a function."""
+
+    commits: int = Field(
+        0,
+        ge=0,
+        description="Commits read, from the one mined back along first parents; 0: none, `message` stays empty.",
+    )
+    functions: int = Field(2, ge=1, description="A commit that changes more functions says nothing of one of them.")
+
+
 class MineOptions(Options):
     """What is mined and what is left out."""
 
@@ -52,6 +63,8 @@ class MineOptions(Options):
         (),
         description="What is masked in docstrings and code: e-mail addresses, secrets (cpt_ray/masks.py says which).",
     )
+
+    history: HistoryOptions = HistoryOptions()
 
     @field_validator("languages")
     @classmethod

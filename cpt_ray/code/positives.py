@@ -1,4 +1,4 @@
-"""What says the same as a function besides its documentation: its name, and its signature of its body."""
+"""What says the same as a function besides its documentation: its name, its signature of its body, what changed it last."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def by_signature(row: Mapping[str, Any]) -> tuple[str, str] | None:
     signature = row["signature"]
     body = row["code"][len(signature) :] if signature else ""
     return (" ".join(signature.split()), textwrap.dedent(body).strip()) if body.strip() else None
+
+
+def by_message(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(message of the last commit that changed it, code) of a row of functions; None where none says anything of it."""
+    return (row["message"], row["code"]) if row["message"] else None

@@ -16,11 +16,13 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code import filters, readers
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source, mine
 from cpt_ray.code.grammars import language_of
-from cpt_ray.code.licences import UNKNOWN, is_licence_file, repository_licence
+from cpt_ray.code.history import with_messages
+from cpt_ray.code.licences import is_licence_file
 from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.code.tree import Entry, Reader, Tree
 from cpt_ray.errors import UserError
 from cpt_ray.kinds import modules
+from cpt_ray.licences import UNKNOWN, texts_licence
 
 logger = logging.getLogger(__name__)
 
@@ -113,11 +115,15 @@ def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tup
         licence = shard.get("licence")
         if not licence:
             texts = _licence_texts(tree, entries)
-            licence = repository_licence(texts) if texts else listed.get("licence") or UNKNOWN
+            licence = texts_licence(texts) if texts else listed.get("licence") or UNKNOWN
         version = str(shard.get("version") or tree.version())
         origin = Origin(shard["group"], version, licence, listed.get("stars"), listed.get("forks"))
         mined = entries if of == 1 else [entry for entry in entries if _slot(entry) % of == part]
-        return mine(_sources(tree, mined, options), origin, options)
+        table, ledger = mine(_sources(tree, mined, options), origin, options)
+        if options.history.commits:
+            table, told = with_messages(table, tree, options)
+            ledger += told + Ledger.count("functions", [])  # before what came out
+        return table, ledger
 
 
 def _licence_texts(tree: Tree, entries: Sequence[Entry]) -> list[str]:

@@ -6,7 +6,7 @@ its policy allows no script and no address.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from cpt_ray import __version__
 from cpt_ray.artifacts import Sampler, examples
 from cpt_ray.artifacts.examples import Example, Examples
+from cpt_ray.artifacts.ledger import parts_of_rows
 from cpt_ray.artifacts.places import locate, write
 from cpt_ray.inspect.lineage import Made, lineage
 from cpt_ray.inspect.rows import Row, batches, rows_of
@@ -54,6 +55,17 @@ class Reason(NamedTuple):
     examples: tuple[Example, ...]
 
 
+class Part(NamedTuple):
+    """The rows of one value of a column: how many are there and some of them, how many of each reason were dropped (None: the
+    step does not count them by this column) and some of those."""
+
+    value: str
+    kept: int
+    dropped: Mapping[str, int] | None
+    rows: Sequence[Row]
+    examples: tuple[Example, ...]
+
+
 class Step(NamedTuple):
     """One unit of one artifact: a line of the funnel; the share kept is in percent."""
 
@@ -89,7 +101,7 @@ def page(path: str) -> str:
         shares={name: _shares(counts.most_common(MOST_SHARES), found.rows) for name, counts in found.shares.items()},
         several={name: len(counts) for name, counts in found.shares.items()},
         sample=found.sample if kind.name == "pairs" else found.sample[:KEPT],
-        each={name: _frequent(values, found.shares[name]) for name, values in found.each.items()},
+        each={name: parts for name in kind.each if (parts := _parts(name, found, made))},
         origins=_origins(made, found) if kind.name == "pairs" else {},
         version=__version__,
     )
@@ -173,9 +185,31 @@ def drawn(histogram: Histogram) -> Drawn:
     return Drawn(histogram.name, f"mean {form.format(histogram.mean)}; {said}", bars)
 
 
-def _frequent(values: Mapping[str, Sequence[Row]], counts: Counter[str]) -> list[tuple[str, Sequence[Row]]]:
-    """The rows of each value, those with most rows in the artifact first."""
-    return [(value, values[value]) for value, _ in counts.most_common(MOST_SHARES) if value in values]
+def _parts(column: str, found: Survey, made: Made) -> list[Part]:
+    """The values of a column that most rows had, when the step that made them began."""
+    counts = {value: one for (_, of, value), one in parts_of_rows(examples.rows_of(made.path)).items() if of == column}
+    shown: dict[str, list[Example]] = defaultdict(list)
+    for (_, reason), held in examples.read(made.path).items():
+        if reason.startswith(f"{column}="):
+            shown[reason.removeprefix(f"{column}=")] += held
+    kept = found.shares.get(column, Counter())
+    read = {value: counts[value].read if value in counts else kept[value] for value in {*kept, *counts, *shown}}
+    values = sorted(read, key=lambda value: (-read[value], value))[:MOST_SHARES]
+    rows = found.each.get(column, {})
+    return [
+        Part(
+            value,
+            kept[value],
+            _most_first(counts[value].dropped) if value in counts else None,
+            rows.get(value, ()),
+            tuple(sorted(shown[value])[:KEPT]),
+        )
+        for value in values
+    ]
+
+
+def _most_first(dropped: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _shares(counts: list[tuple[str, int]], rows: int) -> list[tuple[str, int, float, float]]:

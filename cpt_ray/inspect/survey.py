@@ -6,6 +6,7 @@ those whose ids' hashes are the smallest, which are random among the rows and th
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from cpt_ray.artifacts import read_manifest
+from cpt_ray.code.grammars import language_of
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.rows import batches
 
@@ -30,7 +32,7 @@ _POWERS = np.r_[0.0, 2.0 ** np.arange(0, 31, 0.125)]
 class Kind(NamedTuple):
     """What is looked at of rows of one kind: `texts` are shown and measured, `of` are counted by value, `values` lie
     between 0 and 1, of `each` of these every value has rows of its own shown. Columns that an artifact lacks are passed
-    over, but for the id and the texts."""
+    over, but for the id and the texts; pairs have the language of their path."""
 
     name: str
     id: str
@@ -42,7 +44,15 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind("pairs", "pair_id", ("x", "y"), ("group", "source", "split", "licence"), (), ("x_doc", "path", "line")),
+    Kind(
+        "pairs",
+        "pair_id",
+        ("x", "y"),
+        ("group", "source", "split", "language", "licence"),
+        (),
+        ("x_doc", "path", "line"),
+        ("language", "licence"),
+    ),
     Kind(
         "functions",
         "function_id",
@@ -133,14 +143,19 @@ class Survey:
 
 def survey(path: str, kind: Kind) -> Survey:
     """Look once at every row of the artifact at `path`."""
-    columns = read_manifest(path).columns
-    of, values, shown = ([name for name in names if name in columns] for names in (kind.of, kind.values, kind.shown))
+    columns = set(read_manifest(path).columns)
+    of_paths = kind.name == "pairs" and "path" in columns and "language" not in columns
+    stored = [name for name in (*kind.of, *kind.values, *kind.shown) if name in columns]
+    columns |= {"language"} if of_paths else set()
+    of, values = ([name for name in names if name in columns] for names in (kind.of, kind.values))
     lengths = [Histogram.empty(f"{name}, characters (logarithmic)", _POWERS) for name in kind.texts]
     found = Survey(kind, 0, lengths + [Histogram.empty(name.replace("_", " "), _UNIT) for name in values])
     found.shares = {name: Counter() for name in of}
     sample: Held = []
     each: dict[tuple[str, str], Held] = {}
-    for batch in batches(path, [kind.id, *kind.texts, *of, *values, *shown]):
+    for batch in batches(path, [kind.id, *kind.texts, *stored]):
+        if of_paths:
+            batch = batch.append_column("language", pa.array(map(_language, batch["path"].to_pylist()), pa.string()))
         found.rows += batch.num_rows
         for histogram, name in zip(found.histograms, (*kind.texts, *values), strict=True):
             column = pc.utf8_length(batch[name]) if name in kind.texts else batch[name]
@@ -158,6 +173,10 @@ def survey(path: str, kind: Kind) -> Survey:
     for (name, value), held in each.items():
         found.each.setdefault(name, {})[value] = [row for _, row in held]
     return found
+
+
+def _language(path: str | None) -> str | None:
+    return language_of(os.path.splitext(path)[1].lower()) if path else None
 
 
 Held = list[tuple[int, dict[str, Any]]]

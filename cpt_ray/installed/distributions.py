@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, cast
 import xxhash
 from packaging.requirements import InvalidRequirement, Requirement
 
-from cpt_ray.installed.licences import UNKNOWN, spdx
+from cpt_ray.installed.licences import spdx
+from cpt_ray.licences import UNKNOWN
 
 PYTHON = "python"
 OURSELVES = "cpt-ray"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-UNKNOWN = "unknown"
+from cpt_ray.licences import texts_licence
 
 # Trove classifiers that name one SPDX licence. "BSD License" names a family, so it is not here; "Apache Software
 # License" is, because the only other Apache licence on the OSI's list was superseded before there was trove.
@@ -65,9 +65,9 @@ def spdx(expression: str | None, classifiers: Sequence[str], field: str | None, 
     """The SPDX expression of a distribution, or "unknown".
 
     In this order: `License-Expression` (PEP 639), the one trove classifier that names a licence, the short `License`
-    field, and the licence texts that come with the distribution when they all are the same well-known text. Several
-    classifiers leave open whether they mean AND or OR, and "BSD License" leaves the number of clauses open: those are
-    settled by the later sources or stay unknown.
+    field, and the licence texts that come with the distribution, together as a repository's are. Several classifiers
+    leave open whether they mean AND or OR, and "BSD License" leaves the number of clauses open: those are settled by the
+    later sources or stay unknown.
     """
     if expression and expression.strip():
         return expression.strip()
@@ -77,27 +77,7 @@ def spdx(expression: str | None, classifiers: Sequence[str], field: str | None, 
         return found
     if field and (found := SHORT_NAMES.get(_plain(field))):
         return found
-    recognised = {text_licence(text) for text in [*texts, *([field] if field and len(field) > 200 else [])]}
-    return recognised.pop() if len(recognised) == 1 else UNKNOWN
-
-
-def text_licence(text: str) -> str:
-    """The SPDX id of a licence text by the sentences only that licence has, or "unknown"."""
-    # The texts of bundled parts follow the distribution's own.
-    words = " ".join(text[:2500].split()).lower()
-    kinds = []
-    if "redistribution and use in source and binary forms" in words:
-        named = re.search(r"neither the names? of|may not be used to endorse or promote", words)
-        kinds.append("BSD-3-Clause" if named else "BSD-2-Clause")
-    if "permission is hereby granted, free of charge" in words and "substantial portions of the software" in words:
-        kinds.append("MIT")
-    if "apache license" in words and "version 2.0, january 2004" in words:
-        kinds.append("Apache-2.0")
-    if "mozilla public license version 2.0" in words:
-        kinds.append("MPL-2.0")
-    if "general public license" in words and "mozilla public license" not in words:
-        kinds.append("GPL")
-    return kinds[0] if len(kinds) == 1 and kinds[0] != "GPL" else UNKNOWN
+    return texts_licence([*texts, *([field] if field and len(field) > 200 else [])])
 
 
 def _plain(field: str) -> str:

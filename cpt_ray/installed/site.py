@@ -278,4 +278,4 @@ def _private_page(distribution: Distribution) -> str:
     return _document(f"Build of {distribution.name}", crumbs, "", article, "")
 
 
-RENDER = Stage("site", version=1, gives=PAGES, unit="files", run=render_shard)
+RENDER = Stage("site", version=2, gives=PAGES, unit="files", run=render_shard)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cpt_ray.artifacts.examples import Sampler
+from cpt_ray.artifacts.examples import Sampler, part_name
 from cpt_ray.artifacts.ledger import Ledger
-from cpt_ray.code.positives import by_name, by_signature
+from cpt_ray.code.positives import by_message, by_name, by_signature
 from cpt_ray.pairs.options import DocstringOptions, SplitOptions
 from cpt_ray.pairs.schema import CANDIDATES, Claimed, Cluster, Pair, pairs_table, survivors
 from cpt_ray.pairs.splits import HELDOUT, side
@@ -84,6 +84,19 @@ _SPECIAL = {name for kind in (object, type, int, float, list, dict, set, bytes, 
 }
 
 
+class Further(NamedTuple):
+    """A kind of further pair: the column it needs besides the code, its texts, and what it lacks where it has none."""
+
+    column: str
+    texts: Callable[[Mapping[str, Any]], tuple[str, str] | None]
+    lacks: str
+
+
+FURTHER = {
+    "name": Further("name", by_name, "name_of_one_word"),
+    "signature": Further("signature", by_signature, "no_signature"),
+    "commit": Further("message", by_message, "no_message"),
+}
 NONE_HELD_OUT = SplitOptions(heldout_share=0)
 
 
@@ -93,8 +106,8 @@ def code_pairs(
     """Pairs (PAIRS) of a FUNCTIONS table and the clusters of its code (None: nothing is known to be a duplicate).
 
     Dropped: `duplicate` (its cluster keeps another), `same_text` (x and y equal those of another), `x_repeated`, and of
-    further pairs `name_of_one_word`, `no_signature` and `further_of_heldout`, of groups that `split` holds out; the ledger
-    counts a function for each pair that it might be.
+    further pairs `name_of_one_word`, `no_signature`, `no_message` and `further_of_heldout`, of groups that `split` holds
+    out; the ledger counts a function for each pair that it might be.
     """
     functions = functions.sort_by("function_id")
     known = survivors(functions["function_id"], clusters)
@@ -110,15 +123,20 @@ def code_pairs(
             if reason is None:
                 pairs.append(_pair(row, one, (cluster_id, size)))
             else:
-                dropped.add("functions", reason, row["function_id"], path=row["path"], x=one.x, y=one.y)
+                dropped.add("functions", reason, row["function_id"], _parts(row), path=row["path"], x=one.x, y=one.y)
     return pairs_table(pairs), Ledger.count("functions", reasons).showing(dropped)
 
 
 def needed(options: DocstringOptions) -> list[str]:
     """The columns of functions that pairs are made of, the id first."""
-    further = {"name": ["name"], "signature": ["signature"]}
-    more = [column for kind in options.further for column in further[kind]]
-    return ["function_id", "group", "path", "start_line", "end_line", "code", "licence", options.side_x, *more]
+    more = [FURTHER[kind].column for kind in options.further]
+    place = ["path", "start_line", "end_line"]
+    return ["function_id", "group", *place, "language", "code", "licence", options.side_x, *more]
+
+
+def _parts(row: Mapping[str, Any]) -> list[str]:
+    """By what examples of what is dropped are kept apart besides the reason."""
+    return [part_name(name, row[name]) for name in ("language", "licence")]
 
 
 class Positive(NamedTuple):
@@ -140,9 +158,9 @@ def positives(row: dict[str, Any], options: DocstringOptions, split: SplitOption
     x = plain(row[options.side_x]) if options.plain else row[options.side_x]
     found = [Positive(options.source, x, row["code"], text_hash(x), text_hash(row["code"]))]
     for kind in options.further:
-        texts = by_name(row) if kind == "name" else by_signature(row)
+        texts = FURTHER[kind].texts(row)
         x, y = texts or ("", row["code"])
-        lacks = None if texts else "name_of_one_word" if kind == "name" else "no_signature"
+        lacks = None if texts else FURTHER[kind].lacks
         if side(row["group"], split) == HELDOUT:
             lacks = "further_of_heldout"
         found.append(Positive(f"{options.source}_{kind}", x, y, text_hash(x), text_hash(y), lacks))
@@ -168,7 +186,9 @@ def candidates(
             reason = one.lacks or claimed.refused(*texts)
             if reason not in (None, "same_text"):
                 beyond[str(reason)] += 1
-                dropped.add("functions", str(reason), row["function_id"], path=row["path"], x=one.x, y=one.y)
+                dropped.add(
+                    "functions", str(reason), row["function_id"], _parts(row), path=row["path"], x=one.x, y=one.y
+                )
                 continue
             if reason is None:
                 pairs.append(_pair(row, one, cluster))
@@ -185,9 +205,11 @@ def duplicates(rows: Iterable[dict[str, Any]], options: DocstringOptions, split:
     dropped, count = Sampler(), 0
     for row in rows:
         count += 1 + len(options.further)
-        if dropped.wants("functions", "duplicate", row["function_id"]):
+        if dropped.wants("functions", "duplicate", row["function_id"], _parts(row)):
             for one in positives(row, options, split):
-                dropped.add("functions", "duplicate", row["function_id"], path=row["path"], x=one.x, y=one.y)
+                dropped.add(
+                    "functions", "duplicate", row["function_id"], _parts(row), path=row["path"], x=one.x, y=one.y
+                )
     return Ledger.of("functions", read=count, kept=0, dropped={"duplicate": count}).showing(dropped)
 
 

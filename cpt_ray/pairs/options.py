@@ -43,10 +43,11 @@ class DocstringOptions(Options):
     side_x: Literal["summary", "docstring"] = Field(
         "summary", description="x: the docstring's first paragraph on one line, or the whole docstring"
     )
-    further: tuple[Literal["name", "signature"], ...] = Field(
+    further: tuple[Literal["name", "signature", "commit"], ...] = Field(
         (),
-        description="more pairs of the same functions, each a source of its own (code_name, code_signature): the words of"
-        " its name and the code without it; its signature and its body",
+        description="more pairs of the same functions, each a source of its own (code_name, code_signature,"
+        " code_commit): the words of its name and the code without it; its signature and its body; what the last commit that"
+        " changed it says, as far as mine.history reads, and its code",
     )
     plain: bool = Field(True, description="take reST and Markdown markup out of x: a query has none")
     max_per_x: int = Field(

@@ -5,6 +5,8 @@ Source files in; documented functions, their duplicate clusters and train/heldou
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field, model_validator
 
 from cpt_ray.cluster import ClusterOptions
@@ -26,6 +28,12 @@ class Steps(Options):
     test_urls: tuple[str, ...] = Field(
         (), description="files of URLs of official test functions (CodeSearchNet); their files are left out"
     )
+
+    @model_validator(mode="after")
+    def _messages(self) -> Self:
+        if "commit" in self.docstrings.further and not self.mine.history.commits:
+            raise ValueError("docstrings.further=[commit] needs mine.history.commits, the number of commits to read")
+        return self
 
 
 class RepositoryOptions(Options):

@@ -16,8 +16,10 @@ from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.options import MineOptions
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.lineage import lineage
-from cpt_ray.inspect.page import dropped_of, funnel, page, percent, write_page
+from cpt_ray.inspect.page import _parts, dropped_of, funnel, page, percent, write_page
 from cpt_ray.inspect.survey import SAMPLE, Histogram, kind_of, survey
+from cpt_ray.pairs.docstrings import code_pairs
+from cpt_ray.pairs.options import DocstringOptions
 
 
 class Tags(HTMLParser):
@@ -92,13 +94,14 @@ def test_survey_counts_every_row_once(corpus: Path) -> None:
 
 
 def test_functions_are_shown_by_language_and_licence(tmp_path: Path) -> None:
-    """Twenty at most of each, the most frequent first, all of them of that language."""
-    sources = [
-        Source(f"{i}.py", f'def f{i}(x):\n    """Adds {i} to it all."""\n    y = x\n    return y\n'.encode())
-        for i in range(30)
-    ]
+    """Twenty at most of each, kept and dropped, the most frequent first, all of them of that language; pairs likewise."""
+    text = 'def f{0}(x):\n    """Adds {0} to it all."""\n    y = x\n    return y\n\ndef g{0}(x):\n    return x\n'
+    sources = [Source(f"{i}.py", text.format(i).encode()) for i in range(30)]
     sources.append(
-        Source("a.rb", b"# SPDX-License-Identifier: MIT\n\n# Adds one to all.\ndef f(x)\n  y = x\n  y\nend\n")
+        Source(
+            "a.rb",
+            b"# SPDX-License-Identifier: MIT\n\n# Adds one to all.\ndef f(x)\n  y = x\n  y\nend\ndef g(x)\nend\n",
+        )
     )
     table, ledger = mine(
         sources, Origin("g", "1", "unknown"), MineOptions(languages=("python", "ruby"), mask=("email",))
@@ -111,7 +114,26 @@ def test_functions_are_shown_by_language_and_licence(tmp_path: Path) -> None:
     assert {value: len(rows) for value, rows in found["language"].items()} == {"python": 20, "ruby": 1}
     assert {row["language"] for row in found["language"]["python"]} == {"python"}
     assert {value: len(rows) for value, rows in found["licence"].items()} == {"unknown": 20, "MIT": 1}
-    text = page(path)
+    made = lineage(path)
+    python, ruby = _parts("language", survey(path, kind_of(path)), made)
+    assert (python.value, python.kept, python.dropped, len(python.examples)) == ("python", 30, {"no_docstring": 30}, 20)
+    assert (ruby.value, ruby.kept, ruby.dropped, len(ruby.rows)) == ("ruby", 1, {"no_docstring": 1}, 1)
+    assert ["def g(x)" in one.texts["text"] for one in ruby.examples] == [True]
+    assert {one.texts["path"].partition(".")[2][:2] for one in python.examples} == {"py"}
+    assert [one.value for one in _parts("licence", survey(path, kind_of(path)), made)] == ["unknown", "MIT"]
+    pairs, ledger = code_pairs(table, None, DocstringOptions(further=("signature", "name")))
+    path = str(tmp_path / "pairs")
+    with build(path, step="code_pairs", version=1, params={}, inputs={}) as work:
+        work.write_parts(pairs, 7)
+        work.publish(ledger, rows=pairs.num_rows, schema=pairs.schema)
+    python, ruby = _parts("language", survey(path, kind_of(path)), lineage(path))
+    assert [(one.value, len(one.rows), len(one.examples)) for one in (python, ruby)] == [
+        ("python", 20, 20),
+        ("ruby", 2, 1),
+    ]
+    assert ruby.examples[0].texts["reason"] == "name_of_one_word"
+    assert "<h2>By language</h2>" in page(path)
+    text = page(str(tmp_path / "functions"))
     assert text.index("<h2>By language</h2>") < text.index("<h2>By licence</h2>")
     assert [percent(share) for share in (100, 99.96, 99.4, 7.23, 0.051)] == ["100%", "100%", "99%", "7.2%", "0.051%"]
 

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from identify.vendor.licenses import LICENSES
 
 from cpt_ray.installed.distributions import Distribution, description, distributions, fingerprint
-from cpt_ray.installed.licences import UNKNOWN, spdx, text_licence
+from cpt_ray.installed.licences import spdx
+from cpt_ray.licences import UNKNOWN
 
-BSD3 = (
-    "Redistribution and use in source and binary forms, with or without modification ... Neither the name of X nor the "
-    "names of its contributors may be used"
-)
+TEXTS = dict(LICENSES)
+BSD3 = TEXTS["BSD-3-Clause"].replace("{{ year }}, {{ organization }}", "2031, somebody")
 
 
 def install(
@@ -147,7 +147,11 @@ def test_licence(
 
 
 def test_licence_texts() -> None:
-    """BSD texts are told apart by the clause that only the longer one has."""
-    assert text_licence("Redistribution and use in source and binary forms ...") == "BSD-2-Clause"
-    assert text_licence(BSD3) == "BSD-3-Clause"
-    assert text_licence("GNU GENERAL PUBLIC LICENSE") == UNKNOWN
+    """By the measure that repositories are read with: a text that resembles one or holds bundled parts too is unknown, and
+    several texts hold together."""
+    assert spdx(None, [], None, [TEXTS["BSD-2-Clause"]]) == "BSD-2-Clause"
+    assert spdx(None, [], None, [BSD3]) == "BSD-3-Clause"
+    assert spdx(None, [], None, [BSD3, TEXTS["Apache-2.0"]]) == "Apache-2.0 AND BSD-3-Clause"
+    assert spdx(None, [], TEXTS["MIT"]) == "MIT"
+    assert spdx(None, [], None, ["Redistribution and use in source and binary forms ..."]) == UNKNOWN
+    assert spdx(None, [], None, [TEXTS["MIT"] + "\n\nParts are under\n" + TEXTS["Zlib"]]) == UNKNOWN

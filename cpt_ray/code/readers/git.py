@@ -52,6 +52,9 @@ class Repository:
         kind = self._ask("rev-parse", "--show-object-format").decode().strip()
         self._run("init", "-q", "--bare", "--template=", f"--object-format={kind}", self._scratch.name)
         self._borrowing = {**self._environment, "GIT_DIR": self._scratch.name, "GIT_OBJECT_DIRECTORY": objects}
+        shallow = self._ask("rev-parse", "--path-format=absolute", "--git-path", "shallow").decode().rstrip("\n")
+        if os.path.exists(shallow):  # where its history ends
+            self._borrowing["GIT_SHALLOW_FILE"] = shallow
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -101,6 +104,10 @@ class Repository:
                         yield self._answer(git.stdout, errors)
                 finally:
                     git.kill()
+
+    def plumbing(self, *words: str) -> bytes:
+        """What a git command answers on the objects alone; UserError where it cannot."""
+        return self._run(*words, environment=self._borrowing)
 
     def _answer(self, stdout: IO[bytes], errors: IO[bytes]) -> bytes | None:
         head = stdout.readline().split()

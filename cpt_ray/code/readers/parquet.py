@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpt_ray.code.functions import Origin
-from cpt_ray.code.licences import UNKNOWN
 from cpt_ray.code.tree import PART_BYTES, Entry, Wanted, digest_of, safe_path
 from cpt_ray.errors import UserError
+from cpt_ray.licences import UNKNOWN
 
 ENDINGS = (".parquet",)
 COLUMNS = {
