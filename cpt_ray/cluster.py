@@ -134,10 +134,14 @@ def gpus() -> float:
 def remotely(function: Callable[..., Result], *arguments: Any, cpus: float = 1.0, gpus: float = 0.0) -> Result:
     """`function(*arguments)` as one task of the Ray session, with these resources; without a session, here."""
     import ray
+    from ray.exceptions import RayTaskError
 
     if not ray.is_initialized():
         return function(*arguments)
-    result: Result = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus)(function).remote(*arguments))
+    try:
+        result: Result = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus)(function).remote(*arguments))
+    except RayTaskError as error:
+        raise user_error(error) or error from error
     return result
 
 

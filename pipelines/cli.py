@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import json
@@ -43,7 +44,7 @@ GROUPS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `cpt-ray <pipeline> key=value ...`; returns the exit code (2: the user's mistake)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "help"):
         _help()
         return 0
     if words[0] == "--version":
@@ -54,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words.pop(0).replace("-", "_")
     try:
         if name not in _pipelines():
-            raise UserError(f"there is no pipeline {name!r}", fix=f"one of {', '.join(map(_word, _pipelines()))}")
+            close = difflib.get_close_matches(name, _pipelines(), n=1)
+            named = f"did you mean {_word(close[0])}? There are" if close else "one of"
+            raise UserError(f"there is no pipeline {name!r}", fix=f"{named} {', '.join(map(_word, _pipelines()))}")
         return run(name, _declared(name).PipelineOptions, functools.partial(_start, name), words)
     except UserError as error:
         if os.environ.get(LOGS) == "json":
@@ -76,14 +79,14 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
     """Compose the options from `words`, then run the pipeline, or print its help or configuration."""
     from . import config
 
-    flags = {word for word in words if word.startswith("--")}
+    flags = {"--help" if word == "-h" else word for word in words if word.startswith("--") or word == "-h"}
     unknown = flags - {"--help", "--print-config"}
     if unknown:
         raise UserError(f"unknown flag {sorted(unknown)[0]}", fix="options are written key=value; see --help")
     if "--help" in flags:
         _pipeline_help(name, options)
         return 0
-    rest = [word for word in words if word not in flags]
+    rest = [word for word in words if word not in {*flags, "-h"}]
     overrides = [word for word in rest if OVERRIDE.match(word)]
     free = [word for word in rest if word not in overrides]
     text = " ".join(free)
@@ -91,7 +94,13 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
     if free and takes is None:
         raise UserError(f"{_word(name)} takes no free text: {text!r}", fix="options are written key=value")
     value = free if takes and config.takes_many(options, takes) else text
-    composed = config.load(name, options, overrides, {takes: value} if takes and free else {})
+    given = {takes: value} if takes and free else {}
+    try:
+        composed = config.load(name, options, overrides, given)
+    except UserError:
+        if "--print-config" in flags:
+            print(config.show(config.plain(name, options, overrides, given)), end="")
+        raise
     if "--print-config" in flags:
         print(config.show(composed), end="")
         return 0

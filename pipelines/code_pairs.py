@@ -34,7 +34,7 @@ from cpt_ray.pairs.decontaminate import Evaluation, benchmark_files
 from cpt_ray.pairs.make import CODE_PAIRS, make_code_pairs
 
 from .options.code_pairs import PipelineOptions, RepositoryOptions, Steps
-from .summary import print_artifacts
+from .summary import check_read, print_artifacts
 
 _NO_OPTIONS = CloneOptions()
 SHARD_BYTES = 8_000_000
@@ -58,6 +58,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         check_flow(wanted, resources)
         made = run_flow(wanted)
     print_artifacts(made)
+    check_read(made)
     return made
 
 

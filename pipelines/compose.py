@@ -20,6 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from cpt_ray.errors import UserError
 
 
+MISSING = "???"
+"""What stands for a value that is needed and not given; so it does for OmegaConf, which names it where `${}` asks for it."""
+
+
 class Group(NamedTuple):
     """An entry of `defaults`: the file chosen, none where it is null, and whether the file may be absent."""
 
@@ -82,6 +86,7 @@ def compose(conf: Path, pipeline: str, defaults: Mapping[str, Any], overrides: S
             content = _choice(conf / folder, choice, optional=groups[str(group)].optional)
             OmegaConf.update(tree, package or folder, content, force_add=True)
         tree.merge_with(own)
+        tree.update({key: value for key, value in own.items() if value == MISSING})  # which a merge leaves out
         for override in given:
             if override.key not in groups or isinstance(override.value, dict):
                 _apply(tree, override)
@@ -155,7 +160,7 @@ def _apply(tree: Any, override: Override) -> None:
     try:
         del (OmegaConf.select(tree, section) if section else tree)[name]
     except (KeyError, TypeError, OmegaConfBaseException) as error:
-        raise UserError(f"{override.key}: there is no such key", fix="see --print-config") from error
+        raise UserError(f"{override.key}: there is no such key", fix="--print-config shows those there are") from error
 
 
 def _explained(error: Exception, overrides: Sequence[str]) -> UserError:
@@ -166,4 +171,7 @@ def _explained(error: Exception, overrides: Sequence[str]) -> UserError:
             f"the environment variable {variable[1]} is not set",
             fix=f"export {variable[1]}=... before the command, or give the key itself",
         )
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return UserError(f"{missing[1]} is not given, and what was chosen reads it", fix=f"give {missing[1]}=...")
     return UserError(text.splitlines()[0], where=" ".join(overrides), fix="overrides are written key=value")

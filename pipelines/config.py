@@ -20,6 +20,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 
 from . import compose
+from .compose import MISSING
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -31,16 +32,32 @@ def load(pipeline: str, options: type[T], overrides: Sequence[str] = (), values:
 
     `values` are taken as they are, not read as YAML (free text). UserError on any mistake.
     """
-    return validate(options, {**compose.compose(CONF, pipeline, _defaults(options), overrides), **(values or {})})
+    composed = _without_missing(plain(pipeline, options, overrides, values))
+    return validate(options, composed, fix=f"see cpt-ray {pipeline.replace('_', '-')} --help")
 
 
-def validate(options: type[T], values: dict[str, Any]) -> T:
+def plain(
+    pipeline: str, options: type[T], overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `load` validates, with MISSING where a value is needed and not given."""
+    return {**compose.compose(CONF, pipeline, _defaults(options), overrides), **(values or {})}
+
+
+def validate(options: type[T], values: dict[str, Any], fix: str = "") -> T:
     """Check plain values against the options; a UserError names each wrong key and what would be right."""
     try:
         return options.model_validate(values)
     except ValidationError as error:
         problems = [_problem(detail, options) for detail in error.errors(include_url=False)]
-        raise UserError("the configuration is wrong:\n  " + "\n  ".join(problems), fix="see --print-config") from error
+        raise UserError("the configuration is wrong:\n  " + "\n  ".join(problems), fix=fix) from error
+
+
+def _without_missing(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_missing(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value != MISSING
+    }
 
 
 @contextmanager
@@ -77,9 +94,10 @@ def choices(pipeline: str) -> dict[str, list[str]]:
     return compose.choices(CONF, pipeline)
 
 
-def show(options: Options) -> str:
-    """The composed options as YAML."""
-    return yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def show(options: Options | dict[str, Any]) -> str:
+    """The composed options, or the plain values of such, as YAML."""
+    values = options if isinstance(options, dict) else options.model_dump(mode="json")
+    return yaml.safe_dump(to_jsonable_python(values), sort_keys=False, allow_unicode=True)
 
 
 def keys(options: type[BaseModel]) -> dict[str, tuple[str, str]]:
@@ -103,9 +121,7 @@ def takes_many(options: type[BaseModel], key: str) -> bool:
 
 
 def _kinds_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation] if "kind" in annotation.model_fields else []
-    return [one for part in get_args(annotation) for one in _kinds_in(part)]
+    return [one for one in _classes(annotation) if "kind" in one.model_fields]
 
 
 def _fields(options: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -132,8 +148,8 @@ def _defaults(options: type[BaseModel]) -> dict[str, Any]:
         nested = _model_in(field.annotation)
         if not field.is_required():
             values[name] = to_jsonable_python(field.get_default(call_default_factory=True))
-        elif nested is not None:
-            values[name] = _defaults(nested)
+        else:
+            values[name] = _defaults(nested) if nested is not None else MISSING
     return values
 
 
@@ -147,22 +163,61 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _problem(detail: Any, options: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in detail["loc"]) or "options"
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: there is no such key{_did_you_mean(key, options)}"
-    if detail["type"] == "missing":
-        described = keys(options).get(key, ("", ""))[1]
-        return f"{key}: needs a value, as in {key}=...{f' ({described})' if described else ''}"
-    message = detail["msg"].removeprefix("Value error, ")
+    path, kind = detail["loc"], detail["type"]
+    key = ".".join(str(part) for part in path) or "options"
+    if kind == "extra_forbidden":
+        return f"{key}: there is no such key{_did_you_mean(path, options)}"
+    if kind == "missing":
+        described = keys(_class_at(options, path[:-1])).get(str(path[-1]), ("", ""))[1]
+        example = f"{{{path[-1]}: ...}}" if _in_a_list(path) else f"{key}=..."
+        return f"{key}: needs a value, as in {example}{f' ({described})' if described else ''}"
+    if kind == "union_tag_invalid":
+        return f"{key}: there is no kind {detail['ctx']['tag']!r}; one of {detail['ctx']['expected_tags']}"
+    message = _shape(detail, options) or detail["msg"].removeprefix("Value error, ")
     cause = getattr(detail.get("ctx", {}).get("error"), "__cause__", None)
     if isinstance(cause, UserError):
-        where = ".".join([*map(str, detail["loc"]), cause.where])
+        where = ".".join([*map(str, path), cause.where])
         return f"{where}: {message}; {cause.fix}" if cause.fix else f"{where}: {message}"
     if not isinstance(detail.get("input"), dict | BaseModel):
         message += f" (it is {detail.get('input')!r})"
-    return f"{key}: {message}" if detail["loc"] else message
+    return f"{key}: {message}" if path else message
 
 
-def _did_you_mean(key: str, options: type[BaseModel]) -> str:
-    close = difflib.get_close_matches(key, keys(options), n=2, cutoff=0.5)
+def _shape(detail: Any, options: type[BaseModel]) -> str:
+    """What is said of a value where a list or keys should be; empty for other mistakes."""
+    path, key = detail["loc"], ".".join(map(str, detail["loc"]))
+    if detail["type"] in ("tuple_type", "list_type"):
+        return f"this is a list, as in {key}=[..., ...]"
+    if detail["type"] not in ("model_type", "model_attributes_type"):
+        return ""
+    inner = _class_at(options, path)
+    first = next((name for name, field in inner.model_fields.items() if field.is_required()), None)
+    first = first or ("kind" if "kind" in inner.model_fields else next(iter(keys(inner))))
+    return f"this has keys, as in {f'{{{first}: ...}}' if _in_a_list(path) else f'{key}.{first}=...'}"
+
+
+def _in_a_list(path: Sequence[Any]) -> bool:
+    return any(isinstance(part, int) for part in path)
+
+
+def _class_at(options: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:
+    """The options that `path` leads to, over names, places in lists and kinds."""
+    several = [options]
+    for part in path:
+        inner = [field.annotation for one in several if (field := one.model_fields.get(str(part))) is not None]
+        kind = [one for one in several if "kind" in one.model_fields and one.model_fields["kind"].default == part]
+        several = [found for one in inner for found in _classes(one)] or kind or several
+    return several[0]
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [one for part in get_args(annotation) for one in _classes(part)]
+
+
+def _did_you_mean(path: Sequence[Any], options: type[BaseModel]) -> str:
+    """Of a key in a list its neighbours, of others any key of the pipeline."""
+    asked, known = (str(path[-1]), _class_at(options, path[:-1])) if _in_a_list(path) else (".".join(path), options)
+    close = difflib.get_close_matches(asked, keys(known), n=2, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""

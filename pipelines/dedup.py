@@ -19,7 +19,7 @@ from cpt_ray.dedup.signatures import parquet_files
 from . import reads
 from .config import at
 from .options.dedup import READS, PipelineOptions
-from .summary import print_artifacts
+from .summary import check_read, print_artifacts
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
@@ -30,6 +30,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         check_flow(wanted, resources)
         made = run_flow(wanted)
     print_artifacts(made)
+    check_read(made)
     return made
 
 

@@ -5,6 +5,7 @@ The module of its options declares it as READS, {key: kind}.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from cpt_ray.options import Options
 from cpt_ray.serve.following import indexes_at
 
 from .config import at
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""One of them, or the index of its parts, is what transformers reads weights from."""
 
 
 def check_options(reads: Mapping[str, str], options: Options) -> None:
@@ -57,8 +61,11 @@ def check(key: str, kind: str, value: str) -> None:
     elif kind == "trained":
         if not Path(value, "cpt_ray.json").is_file():
             raise UserError("this is no trained model: it has no cpt_ray.json", where=where, fix="see cpt-ray train")
+        _whole(where, Path(value))
     elif kind == "encoder":
-        if not (Path(value, "cpt_ray.json").is_file() or Path(value, "modules.json").is_file()):
+        if Path(value, "cpt_ray.json").is_file():
+            _whole(where, Path(value))
+        elif not Path(value, "modules.json").is_file():
             raise UserError(
                 "no model here: neither cpt_ray.json nor modules.json",
                 where=where,
@@ -78,5 +85,18 @@ def _weights(where: str, value: str) -> None:
             raise UserError(
                 "no weights here: it has no config.json", where=where, fix="give a folder of save_pretrained"
             )
+        _whole(where, folder)
     elif value.startswith((".", "/", "~")) or value.count("/") > 1 or folder.exists():
         raise UserError("there is no such folder", where=where, fix="give a folder, or a hub id such as owner/name")
+
+
+def _whole(where: str, folder: Path) -> None:
+    """UserError where files of the weights are not in the folder of a model, as after a copy that was broken off."""
+    if any((folder / name).is_file() for name in WEIGHTS):
+        return
+    listed = [folder / f"{name}.index.json" for name in WEIGHTS]
+    named = {part for path in listed if path.is_file() for part in json.loads(path.read_text())["weight_map"].values()}
+    missing = sorted(part for part in named if not (folder / part).is_file())
+    if missing or not named:
+        what = f"half of a model: no {missing[0] if missing else ' and no '.join(WEIGHTS)} here"
+        raise UserError(what, where=where, fix="copy or fetch the whole folder again")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cpt_ray.artifacts import Manifest
+from cpt_ray.errors import UserError
 
 
 def print_artifacts(artifacts: Mapping[str, Manifest]) -> None:
@@ -30,6 +31,14 @@ def print_artifacts(artifacts: Mapping[str, Manifest]) -> None:
             reasons(ledger.dropped),
         )
     console().print(table, highlight=False)
+
+
+def check_read(artifacts: Mapping[str, Manifest]) -> None:
+    """UserError where the first step found nothing to read: an empty input is a mistake, and empty artifacts no result."""
+    path, first = next(iter(artifacts.items()))
+    if not first.balance.rows_in:
+        what = f"nothing was read: 0 {next(iter(first.balance.units))}"
+        raise UserError(what, where=shown(path), fix="check the path that it reads, and the options that choose in it")
 
 
 def shown(path: str) -> str:

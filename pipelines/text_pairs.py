@@ -24,7 +24,7 @@ from cpt_ray.web.remote import Remote
 from cpt_ray.web.sources import Sources, find_sources, join
 
 from .options.text_pairs import PipelineOptions, Steps
-from .summary import print_artifacts
+from .summary import check_read, print_artifacts
 
 _SELECT, _NETWORK = SelectOptions(), NetworkOptions()
 SHARD_RECORDS = 1_000
@@ -41,6 +41,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         check_flow(wanted, resources)
         made = run_flow(wanted)
     print_artifacts(made)
+    check_read(made)
     return made
 
 

@@ -83,6 +83,21 @@ def test_the_examples_run_and_their_documents_are_those_of_the_command(
         assert again.table().sort_by("url").equals(by_command.table())
         assert cpt_ray.store(by_command.dataset(), to=str(tmp_path / "again")).manifest == again.manifest
         assert not (tmp_path / "again.blocks").exists()
+        monkeypatch.setattr(shards, "_ray_is_up", lambda: True)
+        with pytest.raises(UserError) as caught:
+            _shards_that_refuse(str(tmp_path / "refused"))
+        assert (caught.value.what, caught.value.where, caught.value.fix) == ("no good", "a file", "give another")
+
+
+def _shards_that_refuse(path: str) -> None:
+    def work(shard: object) -> tuple[pa.Table, Ledger]:  # not of this module, which Ray's workers cannot import
+        try:
+            raise OSError("below")
+        except OSError as error:
+            raise UserError("no good", where="a file", fix="give another") from error
+
+    schema = pa.schema([("n", pa.int64())])
+    shards.run_shards(path, step="s", version=1, params={}, inputs={}, shards=[{}, {}], work=work, schema=schema)
 
 
 def test_columns_that_are_not_there_are_said(tmp_path):

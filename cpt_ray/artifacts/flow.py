@@ -44,12 +44,12 @@ def check_flow(flow: Sequence[Wanted], resources: Mapping[str, float] | None = N
         for number, path in enumerate(wanted.reads):
             columns = given[path] if path in given else [*read_manifest(path).columns]
             asked = wanted.stage.reads if wanted.columns is None else wanted.columns
-            missing = [name for name in asked if name not in columns] if columns and number == 0 else []
+            missing = [name for name in asked if name not in columns] if columns is not None and number == 0 else []
             if missing:
                 raise UserError(
                     f"{wanted.stage.name} reads the column {missing[0]!r}, which is not there",
                     where=path,
-                    fix=f"it has {', '.join(columns or ())}",
+                    fix=f"it has {', '.join(columns)}" if columns else "it has no table; give another artifact",
                 )
         for name, amount in wanted.stage.needs.of_ray().items():
             if resources is not None and amount > resources.get(name, 0.0):

@@ -164,7 +164,7 @@ def read(fs: AbstractFileSystem, name: str) -> tuple[bytes, Any] | None:
         with reaching(name):
             found = obstore.get(*store)
             return bytes(found.bytes()), _version(found.meta)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter below a file
         return None
 
 

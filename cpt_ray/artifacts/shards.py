@@ -17,7 +17,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import File, Manifest
 from cpt_ray.artifacts.places import locate, read, write
 from cpt_ray.artifacts.store import SCRATCH, Place, build, part_name
-from cpt_ray.compat.ray import user_error
+from cpt_ray.errors import UserError
 from cpt_ray.progress import progress
 
 Shard = Mapping[str, Any]
@@ -124,7 +124,14 @@ def _execute(
         yield from map(run, rows)
         return
     import ray.data
-    from ray.exceptions import RayTaskError
+
+    def told(row: dict[str, Any]) -> dict[str, Any]:
+        """The user's mistake comes back as a row: Ray Data puts an error of its own around what a task raises, and what
+        that was raised from does not survive the way to here (Ray 2.60)."""
+        try:
+            return run(row)
+        except UserError as error:
+            return {"mistake": json.dumps([error.what, error.where, error.fix])}
 
     # Its own progress would fight with ours, and each execution announces itself in three lines.
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -133,13 +140,14 @@ def _execute(
     blocks = ray.data.from_items(rows, override_num_blocks=len(rows))
     if actors:
         kept: Any = _Kept
-        dataset = blocks.map(kept, fn_constructor_args=(run,), compute=actor_pool(len(rows)), **asks)
+        dataset = blocks.map(kept, fn_constructor_args=(told,), compute=actor_pool(len(rows)), **asks)
     else:
-        dataset = blocks.map(run, **asks)
-    try:
-        yield from dataset.iter_rows()
-    except RayTaskError as error:
-        raise user_error(error) or error from error
+        dataset = blocks.map(told, **asks)
+    for row in dataset.iter_rows():
+        if mistake := row.get("mistake"):
+            what, where, fix = json.loads(mistake)
+            raise UserError(what, where=where, fix=fix)
+        yield row
 
 
 def actor_pool(most: int | None = None) -> Any:

@@ -31,6 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any, Literal
 
 import pyarrow as pa
@@ -317,8 +318,17 @@ def read_manifest(path: str) -> Manifest:
     fs, target = locate(path)
     found = _manifest_or_none(fs, target)
     if found is None:
-        raise UserError("no finished artifact here (no manifest.json)", where=path, fix="run the step that makes it")
+        raise UserError("no finished artifact here (no manifest.json)", where=path, fix=_instead(path))
     return found
+
+
+def _instead(path: str) -> str:
+    """What to do where no artifact is: name one of those that lie in this folder, or make it."""
+    found = [] if "://" in path else Path(path).expanduser().glob(f"*/{MANIFEST}")
+    inside = sorted(one.parent.name for one in found if BUILDING not in one.parent.name)
+    return (
+        f"name one of those in it: {', '.join(inside)}" if inside else "check the path, or run the step that makes it"
+    )
 
 
 def parts(path: str) -> list[str]:

@@ -16,8 +16,9 @@ from cpt_ray.errors import UserError
 def explain(clusters: str, doc_id: str) -> dict[str, Any]:
     """Why a document was kept or removed: its row of the clusters table and the other members of its cluster.
 
-    Raises UserError when the table has no such document.
+    Raises UserError when this is no clusters table, or has no such document.
     """
+    check_clusters(clusters)
     found = _rows(clusters, "doc_id", doc_id).to_pylist()
     if not found:
         raise UserError(f"no document {doc_id!r} in these clusters", where=clusters, fix="check the id")
@@ -30,6 +31,12 @@ def explain(clusters: str, doc_id: str) -> dict[str, Any]:
     row["kept_members"] = cluster.filter(cluster["kept"])["doc_id"].to_pylist()[:20]
     row["sentence"] = _sentence(row)
     return row
+
+
+def check_clusters(path: str) -> None:
+    """UserError unless this is a clusters artifact."""
+    if "matched_id" not in read_manifest(path).columns:
+        raise UserError("this is no clusters artifact", where=path, fix="give one, as outputs/demo/document_clusters")
 
 
 def _rows(clusters: str, column: str, value: str) -> pa.Table:

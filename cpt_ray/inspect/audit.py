@@ -18,6 +18,7 @@ from typing import NamedTuple
 from cpt_ray import __version__
 from cpt_ray.artifacts import read_manifest
 from cpt_ray.artifacts.places import locate, write
+from cpt_ray.dedup.explain import check_clusters
 from cpt_ray.errors import UserError
 from cpt_ray.inspect.lineage import lineage
 from cpt_ray.inspect.page import template, texts_of
@@ -68,10 +69,7 @@ def write_audit(clusters: str, to: str, count: int) -> int:
 
 def removals(clusters: str, count: int) -> list[Removal]:
     """The removals of the near layer with the lowest similarity; of equal ones the first by the hash of their ids."""
-    if "matched_id" not in read_manifest(clusters).columns:
-        raise UserError(
-            "this is no clusters artifact", where=clusters, fix="give one, as outputs/demo/document_clusters"
-        )
+    check_clusters(clusters)
     chosen = heapq.nsmallest(count, _near(clusters))
     texts = texts_of(lineage(clusters), {name for _, _, *ids in chosen for name in ids})
     if chosen and not texts:

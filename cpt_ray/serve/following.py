@@ -30,6 +30,8 @@ STEP = "index"
 def indexes_at(place: str) -> list[str]:
     """The published indexes there, by name. UserError where there is none."""
     if Path(place, MANIFEST).is_file():
+        if (step := read_manifest(place).step) != STEP:
+            raise UserError(f"this is no index but {step}", where=place, fix="make an index of it with `cpt-ray embed`")
         return [place]
     inside = [*Path(place).glob(f"*/{MANIFEST}"), *Path(place).glob(f"*/index/{MANIFEST}")]
     folders = sorted(str(manifest.parent) for manifest in inside if BUILDING not in manifest.parts[-2])

@@ -64,6 +64,7 @@ _ROBOTS_REDIRECTS = 5
 _IN_VAIN = 6
 """Deaths of actors in a row between which nothing is fetched. After each the pause is doubled, to a minute in all: new actors
 may be put on a node that is dead until Ray finds out."""
+_REACHES = re.compile(r"\S@\S|https?://\S")
 _FOREIGN_QUERY = re.compile(r"\?[^\"'\s<>]*[^\x00-\x7f]")
 
 
@@ -75,7 +76,7 @@ def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | Non
     every distinct URL seen is kept (a page in the archive) or dropped with a reason. Raises UserError for options that
     cannot work. More than one shard needs a Ray session. What `options.previous` names are `inputs` of the work.
     """
-    site = Site(options, _seeds(options), Permission(options.allow_private), dict(resolve or {}))
+    site = Site(options, seeds_of(options), Permission(options.allow_private), dict(resolve or {}))
     fs, folder = locate(work.path)
     if not isinstance(fs, LocalFileSystem):
         raise UserError(
@@ -86,7 +87,7 @@ def crawl(options: CrawlOptions, work: Work, *, resolve: Mapping[str, str] | Non
     with progress("crawl", unit="pages") as bar:
         total = together(_crawled(site, folder, locate(work.scratch)[1], work.resumed, bar))
     if not total.ledger.kept:
-        log.warning("%s: not one page: %s", work.target, dict(total.ledger.units["urls"].dropped))
+        log.warning("%s: not one page", work.target)
     extra = {
         "hosts": dict(sorted(total.hosts.items())),
         "links_left_out": {reason: count for reason, count in sorted(total.left_out.items()) if count},
@@ -583,7 +584,8 @@ class Shard:
         return exchange, wait
 
 
-def _seeds(options: CrawlOptions) -> tuple[str, ...]:
+def seeds_of(options: CrawlOptions) -> tuple[str, ...]:
+    """The URLs to start from, normalised. UserError where there is none, one is no URL, or nobody could be reached."""
     found = {seed: normalise(seed) for seed in options.seeds}
     for seed, url in found.items():
         if url is None:
@@ -592,9 +594,10 @@ def _seeds(options: CrawlOptions) -> tuple[str, ...]:
             )
     if not found:
         raise UserError("nothing to crawl", where="seeds", fix="name at least one URL")
-    if not options.contact and not options.allow_private:
+    if not _REACHES.search(options.contact) and not options.allow_private:
+        says = f"{options.contact!r} is neither an e-mail address nor a URL" if options.contact else "no contact given"
         raise UserError(
-            "no contact given, and sites have a right to know who is asking",
+            f"{says}, and sites have a right to know who is asking",
             where="contact",
             fix='give an e-mail address or a URL, such as "me@example.org"',
         )

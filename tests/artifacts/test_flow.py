@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cpt_ray.artifacts import Ledger, Manifest, Needs, Stage, Wanted, check_flow, read_manifest, run_flow
+from cpt_ray.artifacts import Ledger, Manifest, Needs, Stage, Wanted, build, check_flow, read_manifest, run_flow
 from cpt_ray.errors import UserError
 
 NUMBERS = pa.schema([("n", pa.int64())])
@@ -68,6 +68,15 @@ def test_a_column_that_nothing_gives_is_refused_by_name(tmp_path):
     first, second = _flow(tmp_path, columns=("m",))
     run_flow([first])
     with pytest.raises(UserError, match="the column 'm'"):
+        check_flow([second])
+
+
+def test_an_artifact_without_a_table_has_no_column(tmp_path):
+    """As a model, which is files alone."""
+    first, second = _flow(tmp_path, columns=("n",))
+    with build(first.path, step="model", version=1, params={}) as work:
+        work.publish(Ledger.of("steps", read=1, kept=1), rows=1)
+    with pytest.raises(UserError, match=r"the column 'n'.*\n.*it has no table"):
         check_flow([second])
 
 

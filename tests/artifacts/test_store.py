@@ -292,6 +292,17 @@ def test_reading_what_is_not_there_says_so(tmp_path):
         read_manifest(str(tmp_path / "nothing"))
 
 
+def test_a_file_or_a_folder_of_artifacts_is_no_artifact(tmp_path):
+    """A path that goes on below a file is none; of a folder of artifacts those in it are named."""
+    with build(str(tmp_path / "documents"), step="s", version=1, params={}) as work:
+        work.publish(Ledger.of("rows", read=0, kept=0), rows=0)
+    (tmp_path / "report.html").touch()
+    with pytest.raises(UserError, match="no finished artifact"):
+        read_manifest(str(tmp_path / "report.html"))
+    with pytest.raises(UserError, match=r"name one of those in it: documents$"):
+        read_manifest(str(tmp_path))
+
+
 def test_equal_tables_are_equal_bytes_however_chunked(tmp_path):
     """Chunk boundaries do not reach the file."""
     whole = pa.table({"n": list(range(1000))}, schema=SCHEMA)

@@ -6,6 +6,7 @@ import functools
 import importlib
 import operator
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 import yaml
@@ -20,11 +21,26 @@ from pipelines import cli, config, sweep, train
 FREE = "query"
 
 
+class Item(Options):
+    path: str = Field(description="where")
+
+
+class A(Options):
+    kind: Literal["a"] = "a"
+    one: int = 1
+
+
+class B(Options):
+    kind: Literal["b"] = "b"
+
+
 class Inner(Options):
     rate: float = Field(0.5, gt=0, description="a rate")
     names: list[str] = ["a"]
     separator: str = "\n\n"
     shares: dict[str, float] = {}
+    items: tuple[Item, ...] = ()
+    kinds: tuple[Annotated[A | B, Field(discriminator="kind")], ...] = ()
 
 
 class Toy(Options):
@@ -76,6 +92,14 @@ def test_keys_of_a_mapping_are_the_users_own(conf, given):
         (["input=x", "batch=9"], ["batch=9", "workers=2", "use 8"]),
         ([], ["input", "needs a value", "what to read"]),
         (["input=x", "inner.names=[b"], ["inner.names"]),
+        (["input=x", "inner.names=b"], ["inner.names", "a list, as in inner.names=[", "'b'"]),
+        (["input=x", "inner.items=[b]"], ["inner.items.0", "has keys, as in {path: ...}", "'b'"]),
+        (
+            ["input=x", "inner.items=[{pth: b}]"],
+            ["inner.items.0.pth", "did you mean path?", "as in {path: ...} (where)"],
+        ),
+        (["input=x", "inner.kinds=[{kind: c}]"], ["inner.kinds.0", "no kind 'c'; one of 'a', 'b'"]),
+        (["input=x", "inner.kinds=[{kind: a, on: 1}]"], ["inner.kinds.0.a.on", "did you mean one?"]),
     ],
 )
 def test_a_mistake_names_the_key_and_the_fix(conf, overrides, words):
@@ -202,6 +226,22 @@ def test_print_config_round_trips(conf, capsys):
     assert config.validate(Toy, shown) == config.load("toy", Toy, ["input=x"])
 
 
+def test_print_config_shows_what_is_missing(conf, capsys):
+    """All there is, with ??? in the place of what must be given; the mistake is said as ever."""
+    with pytest.raises(UserError, match="input: needs a value"):
+        cli.run("toy", Toy, lambda options: pytest.fail("ran"), ["--print-config"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["input"], shown["batch"]) == ("???", 16)
+
+
+def test_a_suite_without_its_data_says_so():
+    """`data` is needed where what was chosen reads ${data}, and nowhere else."""
+    options = importlib.import_module("pipelines.options.evaluate").PipelineOptions
+    with pytest.raises(UserError, match="data is not given"):
+        config.load("evaluate", options, ["trained=a", "suite=text"])
+    assert config.load("evaluate", options, ["trained=a", "pairs=b", "initial=c"]).data is None
+
+
 @pytest.mark.parametrize("text", ["parse an ISO date", "what's {this}, [that]: a=b?", 'say "hi" \\ there'])
 def test_free_text_reaches_the_query_unharmed(conf, text):
     """Quotes, brackets and equal signs inside a query are text, not Hydra's grammar."""
@@ -221,7 +261,14 @@ def test_a_mistake_ends_with_code_2_and_no_traceback(capsys):
     assert cli.main(["crowl"]) == 2
     shown = capsys.readouterr().err
     assert "crowl" in shown
+    assert "did you mean crawl?" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("words", [["-h"], ["help"], ["search", "-h"]])
+def test_help_goes_by_its_usual_names(words, capsys):
+    assert cli.main(words) == 0
+    assert "cpt-ray" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [name for names in cli.GROUPS.values() for name in names])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cpt_ray.artifacts import Ledger, build
+from cpt_ray.artifacts import Ledger, Manifest, build
+from cpt_ray.dedup.explain import check_clusters
 from cpt_ray.errors import UserError
-from pipelines import cli, config, reads
+from pipelines import cli, config, reads, summary
 
 NAMES = [name for names in cli.GROUPS.values() for name in names]
 MISTAKES = [
@@ -68,7 +70,24 @@ def test_weights_are_a_folder_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.Mo
     for value in ("new", "gpt2", "owner/name"):
         reads.check("model.init", "weights", value)
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
     reads.check("model.init", "weights", str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["weights", "trained", "encoder"])
+def test_half_a_model_is_said_at_once(tmp_path: Path, kind: str) -> None:
+    """A copy that was broken off has its configuration, and not its weights or not all of their parts."""
+    for name in ("config.json", "cpt_ray.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=r"half of a model: no model\.safetensors"):
+        reads.check("model", kind, str(tmp_path))
+    names = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    (tmp_path / names[0]).touch()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+    with pytest.raises(UserError, match=f"half of a model: no {names[1]}"):
+        reads.check("model", kind, str(tmp_path))
+    (tmp_path / names[1]).touch()
+    reads.check("model", kind, str(tmp_path))
 
 
 def test_another_artifact_is_no_pairs_artifact(tmp_path: Path) -> None:
@@ -78,3 +97,16 @@ def test_another_artifact_is_no_pairs_artifact(tmp_path: Path) -> None:
     reads.check("source", "artifact", path)
     with pytest.raises(UserError, match="no pairs artifact"):
         reads.check("pairs", "pairs", path)
+    with pytest.raises(UserError, match="no index but toy"):
+        reads.check("index", "index", path)
+    with pytest.raises(UserError, match="no clusters artifact"):
+        check_clusters(path)
+
+
+def test_an_input_of_nothing_is_a_mistake() -> None:
+    """Dropped rows are a result, said by the table; that there was none to read is not."""
+    read, dropped = Ledger.of("files", read=0, kept=0), Ledger.of("files", read=2, kept=0, dropped={"test": 2})
+    made = [Manifest.model_construct(ledger=balance.to_dict()) for balance in (read, dropped)]
+    with pytest.raises(UserError, match="nothing was read: 0 files"):
+        summary.check_read({"functions": made[0]})
+    summary.check_read({"functions": made[1]})

@@ -114,11 +114,14 @@ def test_every_stage_of_a_demo_can_be_stopped(demo) -> None:
     for turn, stage in enumerate(STAGES):
         process = one.start()
         begun = [one.folder / f"{stage}.building", one.folder / f"{stage}.phases", one.folder / stage]
-        while process.poll() is None and not any(path.exists() for path in begun):
+        started: list[psutil.Process] = []
+        # The one before may have ended the stage before it was stopped. Then the start of the command is stopped, from when
+        # on it has a child: a signal before our first line ends Python as it ends any program.
+        while process.poll() is None and not (started and any(path.exists() for path in begun)):
             time.sleep(0.01)
+            started = psutil.Process(process.pid).children(recursive=True)
         assert process.poll() is None, process.communicate()[0][-3000:]
         number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
-        started = psutil.Process(process.pid).children(recursive=True)
         (os.kill if turn % 4 < 2 else os.killpg)(process.pid, number)
         printed, _ = process.communicate(timeout=120)
         assert process.returncode == 128 + number, printed[-3000:]
