@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cpt_ray.errors import UserError
 
-
 MISSING = "???"
 """What stands for a value that is needed and not given; so it does for OmegaConf, which names it where `${}` asks for it."""
 
