@@ -120,9 +120,12 @@ def metrics(places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False) -> 
     return {name: float(np.mean(values)) for name, values in per_query(places, ks, ndcg).items()}
 
 
-def per_query(places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False) -> dict[str, npt.NDArray[np.float64]]:
+def per_query(
+    places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False, mrr: Sequence[int] = ()
+) -> dict[str, npt.NDArray[np.float64]]:
     """(queries that have a relevant candidate,) each: `mrr` (no cut-off), `recall_at_<k>` (share of the relevant
-    candidates among the first k), and on demand `ndcg_at_<k>` (linear gain, log2 discount, as in BEIR's pytrec_eval)."""
+    candidates among the first k), on demand `ndcg_at_<k>` (linear gain, log2 discount, as in BEIR's pytrec_eval), and
+    `mrr_at_<k>` (0 for an answer beyond k) for each k of `mrr`."""
     judgement, better, tied = places.judgement, places.better, places.tied
     query, starts = np.unique(judgement.query, return_index=True)
     if len(query) == 0:
@@ -131,6 +134,7 @@ def per_query(places: Places, ks: Sequence[int] = (1, 10), ndcg: bool = False) -
         )
     sizes = np.diff(np.append(starts, len(judgement.query)))
     result = {"mrr": _reciprocal_ranks(places, starts, sizes)}
+    result |= {f"mrr_at_{k}": _reciprocal_ranks(places, starts, sizes, k) for k in mrr}
     for k in ks:
         # The chance that a place drawn from better + 1 .. better + tied is at most k.
         within = np.clip((k - better) / tied, 0.0, 1.0)
@@ -152,11 +156,11 @@ def _ideal(gain: npt.NDArray[np.float64], k: int) -> float:
 
 
 def _reciprocal_ranks(
-    places: Places, starts: npt.NDArray[np.intp], sizes: npt.NDArray[np.intp]
+    places: Places, starts: npt.NDArray[np.intp], sizes: npt.NDArray[np.intp], deepest: float = np.inf
 ) -> npt.NDArray[np.float64]:
-    """(queries with an answer,) expected 1 / rank of the first relevant candidate. Only the best tied group that
-    holds a relevant one counts; with r relevant among its t members, the first of them is at place i of the group
-    with probability C(t-i, r-1) / C(t, r)."""
+    """(queries with an answer,) expected 1 / rank of the first relevant candidate, 0 beyond `deepest`. Only the best tied
+    group that holds a relevant one counts; with r relevant among its t members, the first of them is at place i of the
+    group with probability C(t-i, r-1) / C(t, r)."""
     result = np.empty(len(starts))
     for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         better = places.better[start : start + size]
@@ -165,7 +169,7 @@ def _reciprocal_ranks(
         group = int(places.tied[start + int(better.argmin())])
         at = np.arange(1, group - relevant + 2)
         log_probability = _log_choose(group - at, relevant - 1) - _log_choose(np.array(group), relevant)
-        result[number] = float(np.sum(np.exp(log_probability) / (first + at)))
+        result[number] = float(np.sum(np.exp(log_probability) / (first + at), where=first + at <= deepest))
     return result
 
 

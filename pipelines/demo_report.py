@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 from rich.table import Table
 
@@ -17,7 +18,7 @@ from cpt_ray.artifacts import Manifest, fingerprint, read_manifest
 from cpt_ray.artifacts.manifest import software
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate import report
-from cpt_ray.evaluate.report import Curve, DemoReport, Example, Hit, SearchResult, Stage, Trial
+from cpt_ray.evaluate.report import Curve, DemoReport, Example, Hit, SearchResult, Space, Stage, Trial
 from cpt_ray.memory import Peak
 from cpt_ray.options import Options
 from cpt_ray.train.metrics import METRICS, read_metrics
@@ -28,6 +29,8 @@ from .summary import console, reasons, shown
 from .tracked import Tracked
 
 MODELS = {"code_model": "code", "text_model": "text"}
+SPREAD = 1000
+"""Held-out pairs whose vectors are drawn."""
 
 
 def identity(options: Options, installed: str) -> str:
@@ -86,6 +89,7 @@ def write(
         sweep_metric=sweep.column(manifests["sweep"].extra["metric"]),
         curves={label: _curve(made[name][0]) for name, label in MODELS.items()},
         pretrain={"language model": _curve(made["initial"][0])},
+        spaces={label: _space(made[f"{label}_pairs"][0], made[name][0]) for name, label in MODELS.items()},
         examples=_examples(made, queries),
         artifacts={
             "report": posixpath.join(out, "report.html"),
@@ -156,6 +160,18 @@ def _track(found: DemoReport, out: str, made: Mapping[str, tuple[str, Manifest]]
 
 def _curve(path: str) -> Curve:
     return Curve(rows=read_metrics(os.path.join(path, METRICS)))
+
+
+def _space(pairs: str, model: str) -> Space:
+    """Of held-out pairs that are spread over all of them."""
+    from cpt_ray.evaluate.space import space_of
+    from cpt_ray.model.embedder import Embedder
+    from cpt_ray.pairs.splits import HELDOUT, read_side
+
+    held = read_side(pairs, HELDOUT, ["x", "y"])
+    held = held.take(np.unique(np.linspace(0, held.num_rows - 1, min(SPREAD, held.num_rows), dtype=np.int64)))
+    embed = Embedder(model).embed
+    return Space(**space_of(embed(held.column("x").to_pylist(), "x"), embed(held.column("y").to_pylist(), "y")))
 
 
 def _examples(made: Mapping[str, tuple[str, Manifest]], queries: Sequence[str]) -> list[Example]:

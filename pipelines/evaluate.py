@@ -7,6 +7,7 @@ from .cli import script
 if __name__ == "__main__":
     script("evaluate")  # ends here, before the imports below, which may take seconds
 
+import logging
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.search import compare
 from cpt_ray.evaluate.statistics import Figure, interval
 from cpt_ray.evaluate.suite import QUERIES, SUITE, by_query, measure
+from cpt_ray.evaluate.suite_options import SuiteOptions
 from cpt_ray.evaluate.tasks import digest
 from cpt_ray.model.options import Device, Inference
 from cpt_ray.pairs.splits import HELDOUT, read_side
@@ -32,6 +34,8 @@ from . import reads
 from .config import at
 from .options.evaluate import READS, PipelineOptions
 from .summary import console, print_artifacts
+
+log = logging.getLogger("cpt_ray")
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
@@ -50,7 +54,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
         print_search({"search": made[path].extra["search"]}, made[path].extra["intervals"])
     if options.suite.tasks:
         path = path.rstrip("/") + "_suite"
-        made[path] = make_suite(path, options.suite.tasks, options.trained, initial, options.device, options.precision)
+        made[path] = make_suite(path, options.suite, options.trained, initial, options.device, options.precision)
         print_suite(made[path].extra["rows"])
     print_artifacts(made)
     return made
@@ -94,7 +98,7 @@ def make(
 
 def make_suite(
     path: str,
-    tasks: Sequence[Any],
+    suite: SuiteOptions,
     model: str,
     initial: str | None,
     device: Device = "auto",
@@ -103,6 +107,12 @@ def make_suite(
     """The suite artifact: what became of each query; its manifest holds a row per task and method."""
     from cpt_ray.model.weights import weights_identity
 
+    tasks = [task for task in suite.tasks if suite.absent == "error" or all(path.is_file() for path in task.files())]
+    absent = [task.title for task in suite.tasks if task not in tasks]
+    if not tasks:
+        raise UserError("no data of this suite is there", where="data", fix="see docs/analyst.md for the layouts")
+    if absent:
+        log.info("suite: no data of %s", ", ".join(absent))
     inputs = {f"data {number}: {task.title}": digest(task) for number, task in enumerate(tasks)}
     inputs |= {"model": weights_identity(model), **({} if initial is None else {"initial": weights_identity(initial)})}
 
@@ -119,7 +129,9 @@ def make_suite(
         queries = by_query(tasks, rows)
         parquet.write_table(posixpath.join(work.path, "part-00000.parquet"), queries)
         return work.publish(
-            Ledger.of("tasks", read=len(tasks), kept=len(tasks)),
+            Ledger.of(
+                "tasks", read=len(suite.tasks), kept=len(tasks), dropped={"absent": len(absent)} if absent else {}
+            ),
             rows=queries.num_rows,
             schema=QUERIES,
             extra={"rows": rows, **told},

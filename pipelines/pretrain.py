@@ -183,7 +183,8 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
         left = total - finished_in(work.scratch)
         weights = weights_of(without_memory(config(), steps.model))
         say("initial", seconds(Training(left, Load.of_first(windows)), weights, shape(), measure(), options))
-        live = tracked.live("initial", work.identity, posixpath.join(work.path, METRICS), total)
+        size = int(order.params["batch_size"])
+        live = tracked.live("initial", work.identity, posixpath.join(work.path, METRICS), total, size)
         with live, under("pretrain", PretrainOptions):
             result = pretrain(
                 options,
@@ -195,7 +196,7 @@ def make_weights(path: str, windows: str, tokenizer: str, steps: Steps, tracked:
                 heldout=None,
             )
         keep(course(precision), kept, work.scratch, work.path)
-        seen = result.steps * int(order.params["batch_size"])
+        seen = result.steps * size
         ledger = Ledger.of("windows", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
         extra = {"steps": result.steps, "peak_memory_mb": result.peak_memory_mb, "last": result.metrics[-1], **chosen}
         return work.publish(ledger, rows=seen, extra=extra)

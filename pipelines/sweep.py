@@ -177,7 +177,9 @@ class Watched:
         run.params(trial.params)
         self._runs[trial.name] = run
         self._following[trial.name] = ExitStack()
-        self._following[trial.name].enter_context(told(run, self._bar, metrics, trial.batch_size))
+        self._following[trial.name].enter_context(
+            told(run, self._bar, metrics, trial.batch_size, units=trial.batch_size)
+        )
 
     def ended(self, trial: Trial, error: str) -> None:
         self._following.pop(trial.name).close()

@@ -60,10 +60,10 @@ class Tracked:
         return self._open[identity]
 
     @contextmanager
-    def live(self, name: str, identity: str, metrics: str, total: int) -> Iterator[None]:
+    def live(self, name: str, identity: str, metrics: str, total: int, batch_size: int) -> Iterator[None]:
         """While the block trains: progress on the screen and metrics by step to MLflow, from the file it writes."""
         run = self.run(name, identity)
-        with progress(name, total=total, unit="steps") as bar, told(run, bar, metrics):
+        with progress(name, total=total, unit="steps") as bar, told(run, bar, metrics, batch_size):
             yield
 
     def log_model(
@@ -110,16 +110,16 @@ class Tracked:
 
 
 @contextmanager
-def told(run: ReportedRun, bar: Bar, metrics: str, units: int = 1) -> Iterator[None]:
-    """While the block trains: each row of the file `metrics` to `run` by its step, and the steps to `bar`, as so many
-    `units` each."""
+def told(run: ReportedRun, bar: Bar, metrics: str, batch_size: int, units: int = 1) -> Iterator[None]:
+    """While the block trains: each row of the file `metrics` to `run` by its step, with the `examples` seen until then, and
+    the steps to `bar`, as so many `units` each."""
     at = 0
 
     def listen(step: int, row: dict[str, float]) -> None:
         nonlocal at
         bar.advance((step - at) * units)
         at = step
-        run.metrics(step, row)
+        run.metrics(step, row | {"examples": step * batch_size})
 
     with follow(metrics, listen):
         yield

@@ -157,6 +157,7 @@ def make_model(
     Beside it, the last checkpoint: a training that is asked for more steps goes on from there.
     """
     order = read_manifest(batches)
+    size = int(order.params["batch_size"])
     weights = weights_identity(model.init)
     inputs: dict[str, str | Manifest] = {"batches": order, "heldout": read_manifest(heldout), "initial": weights}
 
@@ -195,7 +196,7 @@ def make_model(
         left = total() - finished_in(work.scratch)
         say(name, how_long(left, batches, heldout, model, options))
         with (
-            tracked.live(name, work.identity, posixpath.join(work.path, METRICS), total()),
+            tracked.live(name, work.identity, posixpath.join(work.path, METRICS), total(), size),
             under("train", TrainOptions),
         ):
             result = train_model(
@@ -210,7 +211,7 @@ def make_model(
                 watched=watch if tasks else None,
             )
         keep(course(precision), kept, work.scratch, work.path)
-        seen = result.steps * int(order.params["batch_size"])
+        seen = result.steps * size
         ledger = Ledger.of("slots", read=order.rows, kept=seen, dropped={"beyond_steps": order.rows - seen})
         extra = {
             "steps": result.steps,

@@ -243,6 +243,35 @@ def funnel(stages: Sequence[tuple[str, int, int, Mapping[str, int]]]) -> Figure:
     return figure
 
 
+def similarities(right: Sequence[int], other: Sequence[int], title: str, name: str) -> Figure:
+    """Counts of cosines in equal bins from -1 to 1, as shares: of queries with their own answers, and with others'."""
+    figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+    axes = figure.subplots()
+    edges = np.linspace(-1, 1, len(right) + 1)
+    for counts, label, colour in ((other, "answers of others", OTHER[2]), (right, "its own answer", _colour(name, 0))):
+        shares = np.array(counts) / max(1, sum(counts))
+        axes.stairs(shares, edges, fill=True, color=colour, alpha=0.55, label=label)
+    seen = np.flatnonzero(np.array(right) + np.array(other))
+    if len(seen):
+        axes.set_xlim(edges[seen[0]], edges[seen[-1] + 1])
+    _plain(axes, title, "cosine of a query and ...", "share")
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    return figure
+
+
+def pairs_map(places: Sequence[tuple[float, float, float, float]], title: str, name: str) -> Figure:
+    """Queries and their answers, each a dot at its place in a plane, joined by a line."""
+    figure = Figure(figsize=(5.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    qx, qy, ax, ay = np.array(places, np.float64).reshape(-1, 4).T
+    axes.plot(np.stack([qx, ax]), np.stack([qy, ay]), color=OTHER[2], linewidth=0.5, alpha=0.35)
+    axes.plot(ax, ay, "o", color=_colour(name, 0), markersize=3.2, alpha=0.8, label="answers")
+    axes.plot(qx, qy, "o", color=OTHER[1], markersize=3.2, alpha=0.8, label="queries")
+    _plain(axes, title, "first principal component", "second")
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    return figure
+
+
 def scaling(series: Mapping[str, Mapping[int, Sequence[float]]], title: str, x: str, y: str) -> Figure:
     """A metric over a size on a doubling scale: for each series a dot for each repetition, a line through the means, and
     the last mean written. Every second series is dashed, in the colour of the one before."""

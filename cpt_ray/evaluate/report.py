@@ -114,6 +114,14 @@ class Curve(Part):
     rows: list[dict[str, float]] = []
 
 
+class Space(Part):
+    """Held-out pairs in a model's space (evaluate/space.py)."""
+
+    right: list[int] = Field(description="cosines of a query and its answer in each of equal bins from -1 to 1")
+    other: list[int] = Field(description="and of a query and the answers of others")
+    map: list[tuple[float, float, float, float]] = Field(description="places of queries and answers, x and y of each")
+
+
 class Hit(Part):
     """One answer of a search."""
 
@@ -149,6 +157,7 @@ class DemoReport(Part):
     sweep_metric: str = Field(default="mrr", description="of the trials' metrics, the one that ranks them")
     curves: dict[str, Curve] = {}
     pretrain: dict[str, Curve] = {}
+    spaces: dict[str, Space] = {}
     examples: list[Example] = []
     artifacts: dict[str, str] = Field(default={}, description="what, and the path or address where it is")
 
@@ -183,6 +192,9 @@ def figures(report: DemoReport) -> dict[str, Figure]:
         cells = [(trial.values, trial.metrics[report.sweep_metric]) for trial in report.sweep]
         words = report.sweep_metric.removeprefix("heldout_").replace("_", " ")
         drawn["sweep"] = draw.sweep(cells, words.replace("mrr", "MRR"))
+    for name, space in report.spaces.items():
+        drawn[f"similarities_{name}"] = draw.similarities(space.right, space.other, f"Cosines of {name} pairs", name)
+        drawn[f"map_{name}"] = draw.pairs_map(space.map, f"Where {name} pairs lie", name)
     rows = [
         (name if len(stage.units) < 2 else f"{name}: {unit}", count.read, count.kept, count.dropped)
         for name, stage in report.stages.items()

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import bm25_tiles, chance
@@ -117,26 +119,61 @@ def read_beir(folder: str, split: str = "test") -> BeirTask:
     """Read `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`; only queries that the split judges are kept, in
     the file's order."""
     root = Path(folder)
-    documents = _jsonl(root / "corpus.jsonl")
-    texts = [" ".join(part for part in (row.get("title"), row["text"]) if part) for row in documents]
-    number = {row["_id"]: i for i, row in enumerate(documents)}
-    judged: dict[str, dict[int, float]] = {}
     path = root / "qrels" / f"{split}.tsv"
     with path.open(encoding="utf-8", newline="") as lines:
-        for line, row in enumerate(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=2):
-            if row["corpus-id"] not in number:
-                raise UserError(
-                    f"no document {row['corpus-id']!r} in corpus.jsonl",
-                    where=f"{path}:{line}",
-                    fix="use the matching corpus",
-                )
-            judged.setdefault(row["query-id"], {})[number[row["corpus-id"]]] = float(row["score"])
-    queries = [row for row in _jsonl(root / "queries.jsonl") if row["_id"] in judged]
-    return BeirTask([row["text"] for row in queries], texts, Judgement.of([judged[row["_id"]] for row in queries]))
+        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        judged = [(f"{path}:{line}", row) for line, row in enumerate(rows, start=2)]
+    return _judged(_jsonl(root / "corpus.jsonl"), _jsonl(root / "queries.jsonl"), judged)
+
+
+def coir_files(folder: str, split: str) -> dict[str, list[Path]]:
+    """The files of `corpus`, `queries` and the judgements of `split` in CoIR's layout, by what their names begin with:
+    `<folder>-queries-corpus` and `<folder>-qrels`, or all in `folder`, as they come from the hub (.parquet) or as .jsonl."""
+    roots = [path for path in (Path(f"{folder}-queries-corpus"), Path(f"{folder}-qrels")) if path.is_dir()]
+    files = sorted(
+        path for root in roots or [Path(folder)] for path in root.rglob("*") if path.suffix in (".parquet", ".jsonl")
+    )
+    return {
+        part: [path for path in files if path.name.startswith((f"{part}-", f"{part}."))]
+        for part in ("corpus", "queries", split)
+    }
+
+
+def read_coir(folder: str, split: str = "test") -> BeirTask:
+    """The same of a task in CoIR's layout (Li et al. 2024): columns `_id`, `title`, `text`; `query_id`, `corpus_id`, `score`,
+    or mteb's names of these."""
+    tables = {
+        part: [(f"{path}:{line}", row) for path in paths for line, row in enumerate(_rows(path), start=1)]
+        for part, paths in coir_files(folder, split).items()
+    }
+    renamed = {"id": "_id", "query_id": "query-id", "corpus_id": "corpus-id"}
+    for rows in tables.values():
+        for _, row in rows:
+            row |= {to: row.pop(name) for name, to in renamed.items() if name in row}
+    return _judged([row for _, row in tables["corpus"]], [row for _, row in tables["queries"]], tables[split])
+
+
+def _judged(
+    documents: Sequence[Mapping[str, Any]],
+    queries: Sequence[Mapping[str, Any]],
+    judged: Sequence[tuple[str, Mapping[str, Any]]],
+) -> BeirTask:
+    """A task of the rows of a corpus, of queries and, with where each stands, of judgements."""
+    texts = [" ".join(part for part in (row.get("title"), row["text"]) if part) for row in documents]
+    number = {str(row["_id"]): i for i, row in enumerate(documents)}
+    relevant: dict[str, dict[int, float]] = {}
+    for where, row in judged:
+        if str(row["corpus-id"]) not in number:
+            raise UserError(
+                f"no document {row['corpus-id']!r} in the corpus", where=where, fix="use the matching corpus"
+            )
+        relevant.setdefault(str(row["query-id"]), {})[number[str(row["corpus-id"])]] = float(row["score"])
+    asked = [row for row in queries if str(row["_id"]) in relevant]
+    return BeirTask([row["text"] for row in asked], texts, Judgement.of([relevant[str(row["_id"])] for row in asked]))
 
 
 def search_beir(task: BeirTask, embed: Embed) -> dict[str, float]:
-    """MRR, recall and nDCG at 1, 10 and 100 over the whole corpus."""
+    """MRR (also at 10), recall and nDCG at 1, 10, 20 and 100 over the whole corpus."""
     tiles = cosine_tiles(
         _checked(embed(task.queries, "x"), len(task.queries)), _checked(embed(task.corpus, "y"), len(task.corpus))
     )
@@ -176,13 +213,24 @@ def bm25_beir(task: BeirTask) -> dict[str, float]:
 def chance_beir(task: BeirTask) -> dict[str, float]:
     """What a random order of the corpus scores, exactly: that of a scorer for whom all candidates are alike."""
     places = place((np.zeros((1, len(task.corpus)), np.float32) for _ in task.queries), task.judgement)
-    return {name: Figure.of(each) for name, each in per_query(places, ks=(1, 10, DEEPEST), ndcg=True).items()}
+    return {name: Figure.of(each) for name, each in _depths(places).items()}
 
 
 def _beir_metrics(tiles: Iterable[Floats], task: BeirTask) -> dict[str, float]:
     places = place(tiles, task.judgement)
     said = [task.corpus[at] for at in places.first[np.unique(task.judgement.query)].tolist()]
-    return {name: Figure.of(each, said) for name, each in per_query(places, ks=(1, 10, DEEPEST), ndcg=True).items()}
+    return {name: Figure.of(each, said) for name, each in _depths(places).items()}
+
+
+def _depths(places: Places) -> dict[str, npt.NDArray[np.float64]]:
+    return per_query(places, ks=(1, 10, 20, DEEPEST), ndcg=True, mrr=(10,))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        return _jsonl(path)
+    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return found
 
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,10 @@
 """Sentence similarity: Spearman's rank correlation between the cosine of two sentences and the people's score (STS-B,
-STS 12-16)."""
+SICK-R, STS 12-16)."""
+
+from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,32 +14,96 @@ from cpt_ray.errors import UserError
 from cpt_ray.evaluate.embed import Embed
 from cpt_ray.evaluate.statistics import Figure
 
+COLUMNS = ("score", "sentence1", "sentence2"), ("relatedness_score", "sentence_A", "sentence_B")
+"""Of a file of ours, and of SICK's."""
+
 
 @dataclass(frozen=True)
 class SimilarityTask:
-    """Two sentences per row and the score people gave, 0 (unrelated) to 5 (equal)."""
+    """Two sentences per row and the score people gave, 0 (unrelated) to 5 (equal); maybe the part of the data that each row
+    is of."""
 
     first: list[str]
     second: list[str]
     score: np.ndarray
+    parts: Sequence[str] = ()
+
+    def items(self) -> list[tuple[str, str]]:
+        """(both sentences, the score) of each row."""
+        rows = zip(self.first, self.second, self.score.tolist(), strict=True)
+        return [(f"{first}\n{second}", f"{score:g}") for first, second, score in rows]
 
 
 def read_similarity(path: str) -> SimilarityTask:
-    """A TSV file with the header `score`, `sentence1`, `sentence2`; quotes are characters like any other."""
+    """A TSV file with the columns `score`, `sentence1`, `sentence2`, or those of SICK; quotes are characters like any
+    other."""
     with Path(path).open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        rows = list(reader)
+    names = next((names for names in COLUMNS if set(names) <= set(reader.fieldnames or ())), COLUMNS[0])
+    scores = []
     for line, row in enumerate(rows, start=2):
-        if None in row.values() or None in row:
+        try:
+            scores.append(float(row.get(names[0]) or ""))
+        except ValueError:
+            scores.append(np.nan)
+        if None in row.values() or None in row or np.isnan(scores[-1]):
             raise UserError(
                 "not three tab-separated fields", where=f"{path}:{line}", fix="expected score, sentence1, sentence2"
             )
-    scores = np.array([float(row["score"]) for row in rows])
-    return SimilarityTask([row["sentence1"] for row in rows], [row["sentence2"] for row in rows], scores)
+    return SimilarityTask([row[names[1]] for row in rows], [row[names[2]] for row in rows], np.array(scores))
 
 
-def similarity(task: SimilarityTask, embed: Embed) -> float:
-    """Spearman's rho in [-1, 1], average ranks for ties. The relation is symmetric, so both sentences are of one side: y, as
+def year_files(folder: str) -> dict[str, tuple[Path, Path]]:
+    """The parts of a year of STS as they were published, in order of their names: sentences and scores of each."""
+    found = sorted(Path(folder).glob("STS.input.*.txt"))
+    names = [path.name.removeprefix("STS.input.").removesuffix(".txt") for path in found]
+    return {name: (path, path.with_name(f"STS.gs.{name}.txt")) for name, path in zip(names, found, strict=True)}
+
+
+def read_year(folder: str) -> SimilarityTask:
+    """Every part of a year of STS. What people gave no score is left out; columns beyond two sentences are of no use."""
+    first, second, scores, parts = [], [], [], []
+    for name, (inputs, gold) in year_files(folder).items():
+        pairs, values = _lines(inputs), _lines(gold)
+        if len(pairs) != len(values):
+            raise UserError(
+                f"{len(values)} scores for {len(pairs)} pairs of sentences",
+                where=str(gold),
+                fix="use the matching files",
+            )
+        for line, (pair, value) in enumerate(zip(pairs, values, strict=True), start=1):
+            if not value.strip():
+                continue
+            sentences = pair.split("\t")
+            if len(sentences) < 2:
+                raise UserError("not two tab-separated sentences", where=f"{inputs}:{line}", fix="see docs/analyst.md")
+            first.append(sentences[0])
+            second.append(sentences[1])
+            scores.append(float(value))
+            parts.append(name)
+    return SimilarityTask(first, second, np.array(scores), parts)
+
+
+def similarity(task: SimilarityTask, embed: Embed) -> Figure:
+    """Spearman's rho in [-1, 1], average ranks for ties; of several parts the mean of theirs, weighted by their sizes, as
+    SentEval aggregates a year of STS. The relation is symmetric, so both sentences are of one side: y, as
     sentence-transformers' `encode` and with it mteb take the published model's default route, `document`."""
     first, second = embed(task.first, "y"), embed(task.second, "y")
     cosine = np.einsum("nd,nd->n", first, second, dtype=np.float64)
-    return Figure.of(np.stack([cosine, task.score], axis=1), [f"{value:.3f}" for value in cosine])
+    return Figure.of(np.stack([cosine, task.score], axis=1), [f"{value:.3f}" for value in cosine], task.parts)
+
+
+def by_part(figure: Figure) -> dict[str, float]:
+    """Of a figure of several parts: `all_spearman`, of all rows together (what SimCSE and mteb report), `mean_spearman`, of
+    the parts unweighted, and `<part>_spearman`."""
+    parts, each = np.asarray(figure.parts), figure.each
+    own = {name: Figure.of(each[parts == name]) for name in dict.fromkeys(figure.parts)}
+    found = {"all": Figure.of(each), "mean": float(np.mean(list(own.values()))), **own}
+    return {f"{name}_spearman": value for name, value in found.items()}
+
+
+def _lines(path: Path) -> list[str]:
+    """Ends of lines are those of files: a text may hold characters that `splitlines` takes for one."""
+    with path.open(encoding="utf-8") as lines:
+        return [line.removesuffix("\n") for line in lines]

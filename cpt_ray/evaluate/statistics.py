@@ -1,9 +1,10 @@
 """How sure a figure is: intervals by bootstrap over the queries, and a paired test between two models.
 
 1. A `Figure` is a number that remembers what each query scored: the mean over the queries, or Spearman's rank
-   correlation of (N, 2) rows (cosine, people's score).
+   correlation of (N, 2) rows (cosine, people's score), or the mean of such correlations, one of each part of the data,
+   weighted by the parts' sizes.
 2. `interval` draws the queries again with replacement (percentile bootstrap, Efron 1979): what the figure would be on
-   other queries of the same kind. The corpus, the training and the probes stay as they are.
+   other queries of the same kind; each part keeps its size. The corpus, the training and the probes stay as they are.
 3. `paired` tests by randomisation (Fisher 1935; Smucker, Allan and Carterette, CIKM 2007): if two models are alike, it
    does not matter which of the two gave which answer, so the answers are exchanged query by query at random. It assumes
    nothing of the distribution of reciprocal ranks, which is far from normal, and its p is exact but for the number of
@@ -18,10 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import rankdata
 
 from cpt_ray.ranking import Floats
 
+Rows = npt.NDArray[np.intp]
 DRAWS, EXCHANGES = 2_000, 10_000
 """Of the bootstrap, whose quantiles are then right to 0.05 of the interval's width; of the test, whose p is at least 1e-4."""
 CELLS = 1 << 22
@@ -30,24 +33,25 @@ CELLS = 1 << 22
 
 class Figure(float):
     """The number, and in `each` what it was computed of: (N,) whose mean it is, or (N, 2) whose columns it correlates.
-    `said` are N words of what the model answered, or none."""
+    `said` are N words of what the model answered, or none; `parts` N names of the parts whose correlations are averaged, or
+    none."""
 
     each: Floats
     said: Sequence[str]
+    parts: Sequence[str]
 
     @classmethod
-    def of(cls, each: Floats, said: Sequence[str] = ()) -> Figure:
-        """Of (N,) scores their mean, of (N, 2) rows Spearman's rho, 0 where a column is constant."""
+    def of(cls, each: Floats, said: Sequence[str] = (), parts: Sequence[str] = ()) -> Figure:
+        """Of (N,) scores their mean, of (N, 2) rows Spearman's rho, 0 where a column is constant, within each part."""
         each = np.asarray(each, np.float64)
         if not len(each):
             raise ValueError("a figure of nothing")
-        value = each.mean() if each.ndim == 1 else _spearman(each[None, :, 0], each[None, :, 1])[0]
-        figure = cls(value)
-        figure.each, figure.said = each, said
+        figure = cls(sum(share * _figures(each[None, rows])[0] for share, rows in _strata(len(each), parts)))
+        figure.each, figure.said, figure.parts = each, said, parts
         return figure
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Figure.of, (self.each, self.said)
+        return Figure.of, (self.each, self.said, self.parts)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Paired:
 
 def interval(figure: Figure, level: float = 0.95, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """(low, high) of `figure` over draws of its queries."""
-    low, high = _quantiles(_drawn(figure.each, draws, seed, _figures), level)
+    strata = _strata(len(figure.each), figure.parts)
+    low, high = _quantiles(_drawn(figure.each, strata, draws, seed, _figures), level)
     return low, high
 
 
@@ -75,20 +80,21 @@ def paired(
 ) -> Paired:
     """Compare two figures of the same queries in the same order. ValueError where they cannot be."""
     a, b = first.each, second.each
-    if a.shape != b.shape:
+    if a.shape != b.shape or list(first.parts) != list(second.parts):
         raise ValueError(f"{a.shape} and {b.shape} are not scores of the same queries")
     both = np.stack([a, b], axis=1)  # (N, 2) or (N, 2, 2)
+    strata = _strata(len(a), first.parts)
 
     def difference(drawn: Floats) -> Floats:
         return _figures(drawn[:, :, 1]) - _figures(drawn[:, :, 0])
 
-    low, high = _quantiles(_drawn(both, draws, seed, difference), level)
+    low, high = _quantiles(_drawn(both, strata, draws, seed, difference), level)
     own = merits(first), merits(second)
     return Paired(
         difference=float(second) - float(first),
         low=low,
         high=high,
-        p=_p(a, b, exchanges, seed),
+        p=_p(a, b, strata, exchanges, seed),
         won=int(np.count_nonzero(own[1] > own[0])),
         lost=int(np.count_nonzero(own[1] < own[0])),
         queries=len(a),
@@ -108,10 +114,23 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def merits(figure: Figure) -> Floats:
     """(N,) of each query, higher is better: its score, or of a correlation how near its two ranks are."""
-    return figure.each if figure.each.ndim == 1 else _closeness(figure.each)
+    if figure.each.ndim == 1:
+        return figure.each
+    found = np.empty(len(figure.each))
+    for _, rows in _strata(len(found), figure.parts):
+        found[rows] = _closeness(figure.each[rows])
+    return found
 
 
-def _p(a: Floats, b: Floats, exchanges: int, seed: int) -> float:
+def _strata(n: int, parts: Sequence[str]) -> list[tuple[float, Rows]]:
+    """The share that each part has of n queries, and its rows; all of them where there are no parts."""
+    if not len(parts):
+        return [(1.0, np.arange(n))]
+    names = np.asarray(parts)
+    return [(float(np.mean(names == name)), np.flatnonzero(names == name)) for name in dict.fromkeys(parts)]
+
+
+def _p(a: Floats, b: Floats, strata: Sequence[tuple[float, Rows]], exchanges: int, seed: int) -> float:
     """Two-sided p of the difference when the answers of a and b are exchanged query by query.
 
     Of a correlation the ranks are exchanged, since cosines of two models are of two scales.
@@ -123,12 +142,18 @@ def _p(a: Floats, b: Floats, exchanges: int, seed: int) -> float:
         def apart(s: Floats) -> Floats:
             return np.abs(s @ signed)
     else:
-        gold = _standard(rankdata(a[:, 1])[None])[0]
-        one, other = rankdata(a[:, 0]), rankdata(b[:, 0])
-        middle, half = (one + other) / 2, (other - one) / 2
+        ranked = []
+        for share, rows in strata:
+            gold = share * _standard(rankdata(a[rows, 1])[None])[0]
+            one, other = rankdata(a[rows, 0]), rankdata(b[rows, 0])
+            ranked.append((rows, (one + other) / 2, (other - one) / 2, gold))
 
         def apart(s: Floats) -> Floats:
-            return np.abs(_standard(middle + s * half) @ gold - _standard(middle - s * half) @ gold)
+            total = np.zeros(len(s))
+            for rows, middle, half, gold in ranked:
+                moved = s[:, rows] * half
+                total += _standard(middle + moved) @ gold - _standard(middle - moved) @ gold
+            return np.abs(total)
 
     observed = apart(np.ones((1, n)))[0] * (1 - 1e-12)  # sums in another order are no smaller a difference
     as_far = sum(int(np.count_nonzero(apart(s) >= observed)) for s in _signs(n, exchanges, seed))
@@ -142,11 +167,17 @@ def _signs(n: int, rows: int, seed: int) -> Iterator[Floats]:
         yield 2.0 * rng.integers(0, 2, (count, n), np.int8) - 1.0
 
 
-def _drawn(each: Floats, draws: int, seed: int, of: Callable[[Floats], Floats]) -> Floats:
-    """(B,) `of` the queries drawn with replacement, (B, N, ...)."""
+def _drawn(
+    each: Floats, strata: Sequence[tuple[float, Rows]], draws: int, seed: int, of: Callable[[Floats], Floats]
+) -> Floats:
+    """(B,) `of` the queries drawn with replacement, (B, N, ...); each part's from its own, weighted by its share."""
     rng = np.random.default_rng(seed)
-    n = len(each)
-    return np.concatenate([of(each[rng.integers(0, n, (count, n))]) for count in _pieces(draws, each.size)])
+    total = np.zeros(draws)
+    for share, rows in strata:
+        part, n = each[rows], len(rows)
+        found = [of(part[rng.integers(0, n, (count, n))]) for count in _pieces(draws, part.size)]
+        total += share * np.concatenate(found)
+    return total
 
 
 def _pieces(rows: int, width: int) -> Iterator[int]:

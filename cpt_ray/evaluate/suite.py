@@ -27,11 +27,13 @@ QUERIES = pa.schema(
         ("said", pa.string()),
         ("score", pa.float64()),
         ("wanted", pa.float64()),
+        ("part", pa.string()),
     ]
 )
 """A row for each query of each task and method, of the figure that stands for the task: its text, the right answer and the
-one given (their first SHOWN characters), what it scored; of a correlation `score` is the cosine and `wanted` people's."""
-SUITE = Stage("suite", version=5, gives=QUERIES, unit="tasks")
+one given (their first SHOWN characters), what it scored; of a correlation `score` is the cosine, `wanted` people's,
+and `part` the part of the data within which they are correlated."""
+SUITE = Stage("suite", version=6, gives=QUERIES, unit="tasks")
 UNLABELLED = {"tfidf_svd": tfidf_svd, "word_vectors": word_vectors}
 """Baselines that learn from a task's own texts, by the name of their method."""
 SHOWN = 600
@@ -93,7 +95,8 @@ def figure(queries: pa.Table, task: str, method: str) -> Figure:
         raise KeyError((task, method))
     score, wanted = rows.column("score").to_numpy(), rows.column("wanted")
     each = score if wanted.null_count else np.stack([score, wanted.to_numpy()], axis=1)
-    return Figure.of(each, rows.column("said").to_pylist())
+    part = rows.column("part")
+    return Figure.of(each, rows.column("said").to_pylist(), () if part.null_count else part.to_pylist())
 
 
 def _sure(value: float) -> dict[str, Any]:
@@ -117,6 +120,7 @@ def _queries(task: str, method: str, value: Figure, items: Sequence[tuple[str, s
         ),
         scores,
         [None] * n if value.each.ndim == 1 else value.each[:, 1],
+        value.parts or [None] * n,
     ]
     return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, QUERIES, strict=True)], QUERIES)
 

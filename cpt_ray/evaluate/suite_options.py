@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cpt_ray.kinds import one_of
@@ -13,4 +15,7 @@ class SuiteOptions(Options):
 
     tasks: tuple[one_of("cpt_ray.evaluate.tasks"), ...] = Field(  # type: ignore[valid-type]
         (), description="tasks by their kind, such as {kind: beir, folder: ...}"
+    )
+    absent: Literal["error", "skip"] = Field(
+        "error", description="what becomes of a task whose files are not there: skip says so and measures the others"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpt_ray.evaluate.space import principal_axes
 from cpt_ray.serve.indexes import Index
 
 SAMPLE, SHOWN = 4096, 1500
@@ -33,10 +34,7 @@ def plane_of(index: Index) -> Plane | None:
     sample = index.vectors_of(_spread(count, SAMPLE))
     if sample is None or count < 2 or sample.shape[1] < 2:
         return None
-    wide = np.asarray(sample, np.float64)
-    mean = wide.mean(axis=0)
-    axes = np.linalg.eigh((wide - mean).T @ (wide - mean))[1][:, : -3 if wide.shape[1] > 2 else None : -1]
-    axes = axes * np.where(np.abs(axes).max(axis=0) == axes.max(axis=0), 1, -1)  # a direction has no sign of its own
+    mean, axes = principal_axes(sample)
     shown = _spread(count, SHOWN)
     vectors = np.asarray(index.vectors_of(shown), np.float64)
     return Plane(mean, axes, shown, (vectors - mean) @ axes)

@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
+
 from cpt_ray.evaluate.baselines import chance
 from cpt_ray.evaluate.report import DemoReport, machine
+from cpt_ray.evaluate.space import space_of
 
 
 def _metrics(mrr: float) -> dict[str, float]:
@@ -35,6 +38,13 @@ def _stage(seconds: float, unit: str, read: int, dropped: dict[str, int], **more
         "units": units,
         "digest": f"{read:032x}",
     }
+
+
+def unit(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Fifty pairs of vectors of length 1, near each other."""
+    x = rng.standard_normal((50, 8))
+    pairs = x, x + 0.4 * rng.standard_normal((50, 8))
+    return tuple(side / np.linalg.norm(side, axis=1, keepdims=True) for side in pairs)
 
 
 def sample_report() -> DemoReport:
@@ -84,6 +94,9 @@ def sample_report() -> DemoReport:
                     ]
                 }
                 for name, a, b, c in [("code", 5.2, 70, 0.41), ("text", 4.7, 50, 0.53)]
+            },
+            "spaces": {
+                name: space_of(*unit(np.random.default_rng(seed))) for seed, name in enumerate(("code", "text"))
             },
             "pretrain": {"code": {"rows": [{"step": s, "loss": 3.4 + 6 * math.exp(-s / 60)} for s in steps]}},
             "examples": [

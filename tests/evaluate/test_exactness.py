@@ -50,9 +50,11 @@ def test_without_ties_each_query_scores_what_trec_eval_says(seed: int) -> None:
         np.testing.assert_allclose(ours[name], theirs, atol=1e-9, err_msg=name)
     judged = [ir_measures.Qrel(str(q), str(c), g) for q, row in enumerate(gains) for c, g in row.items()]
     run = [ir_measures.ScoredDoc(str(q), str(c), float(s)) for q, row in enumerate(scores) for c, s in enumerate(row)]
-    found = ir_measures.calc_aggregate([nDCG @ 3, RR, R @ 3], judged, run)
+    ours |= per_query(place([scores], Judgement.of(gains)), mrr=(2,))
+    found = ir_measures.calc_aggregate([nDCG @ 3, RR, RR @ 2, R @ 3], judged, run)
     assert found[nDCG @ 3] == pytest.approx(ours["ndcg_at_3"].mean(), abs=1e-9)
     assert found[RR] == pytest.approx(ours["mrr"].mean(), abs=1e-9)
+    assert found[RR @ 2] == pytest.approx(ours["mrr_at_2"].mean(), abs=1e-9)
     assert found[R @ 3] == pytest.approx(ours["recall_at_3"].mean(), abs=1e-9)
 
 

@@ -8,13 +8,14 @@ from sklearn.metrics import ndcg_score
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import chance
-from cpt_ray.ranking import Judgement, cosine_tiles, metrics, place
+from cpt_ray.ranking import Judgement, cosine_tiles, metrics, per_query, place
 
 
 def _one_order(order: list[int], gains: dict[int, float], ks: tuple[int, ...]) -> dict[str, float]:
     places = {candidate: place for place, candidate in enumerate(order, start=1)}
     result = {"mrr": max(1 / places[c] for c in gains)}
     for k in ks:
+        result[f"mrr_at_{k}"] = max(1 / places[c] if places[c] <= k else 0.0 for c in gains)
         result[f"recall_at_{k}"] = sum(places[c] <= k for c in gains) / len(gains)
         ideal = sum(g / np.log2(i + 2) for i, g in enumerate(sorted(gains.values(), reverse=True)[:k]))
         result[f"ndcg_at_{k}"] = sum(g / np.log2(places[c] + 1) for c, g in gains.items() if places[c] <= k) / ideal
@@ -45,7 +46,8 @@ def test_equals_the_mean_over_every_order_of_the_ties(seed: int) -> None:
     relevant = [
         {int(c): float(rng.integers(1, 4)) for c in rng.choice(6, rng.integers(1, 4), replace=False)} for _ in range(3)
     ]
-    got = metrics(place([scores], Judgement.of(relevant)), ks=(1, 3), ndcg=True)
+    each = per_query(place([scores], Judgement.of(relevant)), ks=(1, 3), ndcg=True, mrr=(1, 3))
+    got = {name: values.mean() for name, values in each.items()}
     want = _by_enumeration(scores, relevant, (1, 3))
     assert got.keys() == want.keys()
     for key in want:

@@ -71,7 +71,7 @@ def test_the_page_needs_nothing_else() -> None:
 def test_figures_follow_the_page() -> None:
     """No colour of the ink and no font of the drawing library is left in the SVG."""
     text = html(sample_report())
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 10
     assert "DejaVu" not in text
     assert "#1b2027" not in text.split("</style>", 1)[1]
 

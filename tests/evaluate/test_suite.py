@@ -14,6 +14,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import tfidf_svd, word_vectors
 from cpt_ray.evaluate.probe import vote
 from cpt_ray.evaluate.suite import average, measure
+from cpt_ray.evaluate.suite_options import SuiteOptions
 from cpt_ray.evaluate.tasks import digest
 from cpt_ray.evaluate.tasks.beir import Beir
 from cpt_ray.evaluate.tasks.classification import Classification
@@ -22,7 +23,7 @@ from cpt_ray.evaluate.tasks.similarity import Similarity
 from cpt_ray.kinds import kinds, one_of
 from cpt_ray.options import Options
 from pipelines import cli, config
-from pipelines.evaluate import print_suite
+from pipelines.evaluate import make_suite, print_suite
 from pipelines.options import evaluate
 
 LENGTH = '''
@@ -187,6 +188,23 @@ def test_missing_data_is_said_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file") as caught:
         digest(Similarity(file=str(tmp_path / "STSB" / "test.tsv")))
     assert caught.value.where == str(tmp_path / "STSB" / "test.tsv")
+
+
+def test_what_is_not_there_is_left_out_where_that_is_asked_for(
+    tmp_path: Path, model_folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named and counted; of a list of one's own it is an error."""
+    there = _beir(tmp_path / "toy", ["the harbour wall", "a ship at sea"])
+    suite = SuiteOptions(tasks=(there, Similarity(file=str(tmp_path / "STSB" / "test.tsv"))), absent="skip")
+    with caplog.at_level("INFO"):
+        made = make_suite(str(tmp_path / "suite"), suite, model_folder, None, precision="fp32")
+    assert {row["task"] for row in made.extra["rows"]} == {"toy"}
+    assert made.ledger["tasks"] == {"read": 2, "kept": 1, "dropped": {"absent": 1}}
+    assert "no data of STSB test" in caplog.text
+    with pytest.raises(UserError, match="STSB test has no such file"):
+        make_suite(str(tmp_path / "other"), suite.model_copy(update={"absent": "error"}), model_folder, None)
+    with pytest.raises(UserError, match="no data of this suite"):
+        make_suite(str(tmp_path / "none"), suite.model_copy(update={"tasks": suite.tasks[1:]}), model_folder, None)
 
 
 def test_a_new_task_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed) -> None:

@@ -94,7 +94,7 @@ def test_a_training_costs_nothing_to_track_where_mlflow_is_gone(tmp_path, monkey
     options = Toy(tracking=TrackingOptions(uri=f"http://127.0.0.1:{port}"))
     metrics = tmp_path / "metrics.jsonl"
     with tracked(tmp_path, options) as run:
-        with run.live("toy", manifest.identity, str(metrics), 3):
+        with run.live("toy", manifest.identity, str(metrics), 3, 8):
             metrics.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (1, 2, 3)))
         run.finish("toy", str(tmp_path / "toy_rows"), manifest)
     monkeypatch.setattr("pipelines.tracked.PATIENCE", 200)
@@ -106,7 +106,7 @@ def test_a_training_costs_nothing_to_track_where_mlflow_is_gone(tmp_path, monkey
         pass
     assert not list((tmp_path / "mlflow.waiting").glob("*.jsonl"))
     stage = next(run for run in runs(tmp_path) if run.info.run_name == "toy" and "mlflow.parentRunId" in run.data.tags)
-    assert stage.data.metrics["loss"] == 1.0
+    assert (stage.data.metrics["loss"], stage.data.metrics["examples"]) == (1.0, 24.0)
     assert stage.info.status == "FINISHED"
 
 

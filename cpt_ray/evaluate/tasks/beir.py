@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from cpt_ray.evaluate.named import local, name_of
 from cpt_ray.options import Options
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Beir(Options):
 
     metric: ClassVar[str] = "ndcg_at_10"
     kind: Literal["beir"] = "beir"
-    folder: str = Field(description="folder with corpus.jsonl, queries.jsonl and qrels/")
+    folder: str = Field(description="folder with corpus.jsonl, queries.jsonl and qrels/; or a name, as mteb:CosQA")
     split: str = Field("test", description="qrels file; its queries alone are searched")
 
     language: str | None = Field(
@@ -36,10 +37,10 @@ class Beir(Options):
 
     @property
     def title(self) -> str:
-        return Path(self.folder).name
+        return name_of(self.folder)
 
     def files(self) -> list[Path]:
-        root = Path(self.folder)
+        root = self._root()
         return [root / "corpus.jsonl", root / "queries.jsonl", root / "qrels" / f"{self.split}.tsv"]
 
     @field_validator("language")
@@ -80,18 +81,24 @@ class Beir(Options):
             scores |= {f"{variant}_{name}" if variant else name: value for name, value in search(task).items()}
         return scores
 
+    def _root(self) -> Path:
+        return local(self.folder, "beir", self.split)
+
+    def _task(self) -> BeirTask:
+        from cpt_ray.evaluate.search import read_beir
+
+        return read_beir(str(self._root()), self.split)
+
     def _read(self) -> dict[str, BeirTask]:
         state = (path.stat() for path in self.files())
-        return _variants(self.folder, self.split, self.language, tuple((one.st_mtime_ns, one.st_size) for one in state))
+        return _variants(self, tuple((one.st_mtime_ns, one.st_size) for one in state))
 
 
 @functools.lru_cache(maxsize=1)  # every method of a task asks for it, and taking documentation out takes a while
-def _variants(folder: str, split: str, language: str | None, state: object) -> dict[str, BeirTask]:
+def _variants(search: Beir, state: object) -> dict[str, BeirTask]:
     """The task as it is; `merged` with its duplicates as one document, if there are any, and `undocumented` with code of a
     language without its documentation."""
-    from cpt_ray.evaluate.search import read_beir
-
-    task = read_beir(folder, split)
+    task, language = search._task(), search.language
     found, merged = {"": task}, task.merged()
     if len(merged.corpus) < len(task.corpus):
         found["merged"] = merged

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from cpt_ray.evaluate.named import local, name_of
 from cpt_ray.options import Options
 
 if TYPE_CHECKING:
@@ -20,14 +21,16 @@ class Classification(Options):
 
     metric: ClassVar[str] = "accuracy"
     kind: Literal["classification"] = "classification"
-    folder: str = Field(description="folder of .tsv files with the columns label, text")
+    folder: str = Field(
+        description="folder of .tsv files with the columns label, text; or a name, as datasets:SetFit/subj"
+    )
 
     @property
     def title(self) -> str:
-        return Path(self.folder).name
+        return name_of(self.folder)
 
     def files(self) -> list[Path]:
-        root = Path(self.folder)
+        root = local(self.folder, "classification")
         if (root / "all.tsv").exists():
             return [root / "all.tsv"]
         return [root / "train.tsv", root / "test.tsv", *([root / "dev.tsv"] if (root / "dev.tsv").exists() else [])]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from cpt_ray.evaluate.named import name_of
 from cpt_ray.options import Options
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Health(Options):
 
     @property
     def title(self) -> str:
-        return f"{Path(self.folder).name} health"
+        return f"{name_of(self.folder)} health"
 
     def files(self) -> list[Path]:
         from cpt_ray.evaluate.tasks.beir import Beir
@@ -62,9 +63,9 @@ class Health(Options):
 
     def _all(self) -> Any:
         if not Path(self.folder, "manifest.json").is_file():
-            from cpt_ray.evaluate.search import read_beir
+            from cpt_ray.evaluate.tasks.beir import Beir
 
-            return read_beir(self.folder, self.split).items()
+            return Beir(folder=self.folder, split=self.split).items()
         from cpt_ray.pairs.splits import HELDOUT, read_side
 
         held = read_side(self.folder, HELDOUT, ["x", "y"])

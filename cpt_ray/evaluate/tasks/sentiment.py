@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from cpt_ray.evaluate.named import local, name_of
 from cpt_ray.options import Options
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ class Sentiment(Options):
 
     metric: ClassVar[str] = "zero_shot"
     kind: Literal["sentiment"] = "sentiment"
-    folder: str = Field(description="folder with train.tsv and test.tsv (label, text)")
+    folder: str = Field(
+        description="folder with train.tsv and test.tsv (label, text); or a name, as datasets:SetFit/sst2"
+    )
     prompts: tuple[str, ...] = Field(
         ("this is an example of a negative movie review.", "this is an example of a positive movie review."),
         description="a text for each label, in the order of the labels (the paper's)",
@@ -29,10 +32,11 @@ class Sentiment(Options):
 
     @property
     def title(self) -> str:
-        return f"{Path(self.folder).name} untrained"
+        return f"{name_of(self.folder)} untrained"
 
     def files(self) -> list[Path]:
-        return [Path(self.folder, "train.tsv"), Path(self.folder, "test.tsv")]
+        root = local(self.folder, "classification")
+        return [root / "train.tsv", root / "test.tsv"]
 
     def texts(self) -> list[str]:
         return self._read(0)[0]
