@@ -30,7 +30,9 @@ class _Asked(Exception):
 
 def published(path: str) -> SimpleNamespace:
     """Stands for a manifest."""
-    return SimpleNamespace(digest=path, step="toy", version=1, params={"batch_size": 8}, inputs={}, extra={"batches": 1})
+    return SimpleNamespace(
+        digest=path, step="toy", version=1, params={"batch_size": 8}, inputs={}, extra={"batches": 1}
+    )
 
 
 @pytest.fixture
