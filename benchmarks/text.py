@@ -97,7 +97,9 @@ def main() -> None:
         texts.mkdir()
         for number in range(options.editions):
             write_edition(number, archives / f"edition-{number:02d}.warc.gz")
-        of_kind = {"WARC": str(archives) if options.editions else options.archive, "WET": str(texts)}
+        for path in [] if options.editions else Path(options.archive).glob("*.warc.gz"):
+            (archives / path.name).symlink_to(path)  # datatrove reads whatever lies in a folder
+        of_kind = {"WARC": str(archives), "WET": str(texts)}
         write_wet(Path(of_kind["WARC"]), texts)
         for kind, archive in of_kind.items():
             made = in_own_process([sys.executable, __file__, "--one", archive])
