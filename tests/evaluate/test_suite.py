@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from cpt_ray.evaluate.tasks.beir import Beir
 from cpt_ray.evaluate.tasks.classification import Classification
 from cpt_ray.evaluate.tasks.sentiment import Sentiment
 from cpt_ray.evaluate.tasks.similarity import Similarity
+from cpt_ray.evaluate.watch import Watch
 from cpt_ray.kinds import kinds, one_of
 from cpt_ray.options import Options
 from pipelines import cli, config
@@ -205,6 +207,26 @@ def test_what_is_not_there_is_left_out_where_that_is_asked_for(
         make_suite(str(tmp_path / "other"), suite.model_copy(update={"absent": "error"}), model_folder, None)
     with pytest.raises(UserError, match="no data of this suite"):
         make_suite(str(tmp_path / "none"), suite.model_copy(update={"tasks": suite.tasks[1:]}), model_folder, None)
+
+
+def test_a_watch_finds_its_data_from_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed
+) -> None:
+    """Its paths are those of whoever wrote them: a worker of Ray works in a folder of its own."""
+    (tmp_path / "elsewhere").mkdir()
+    _beir(tmp_path / "data" / "toy", ["the harbour wall", "a ship at sea"])
+    (tmp_path / "data" / "dev.tsv").write_text("score\tsentence1\tsentence2\n1\ta ship\ta boat\n2\ta ship\ta ship\n")
+    monkeypatch.chdir(tmp_path)
+    tasks = (
+        Beir(folder="data/toy"),
+        Similarity(file="data/dev.tsv"),
+        Similarity(file=str(tmp_path / "data" / "dev.tsv")),
+    )
+    watch = Watch(tasks)
+    assert list(watch.names) == ["toy_ndcg_at_10", "data_dev_spearman", "data_dev_spearman_2"]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = pickle.loads(pickle.dumps(watch))(embed)
+    assert found == pytest.approx(dict.fromkeys(watch.names, 1.0))
 
 
 def test_a_new_task_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed) -> None:
