@@ -99,6 +99,9 @@ def disk(name: str, key: str, folder: str, needed: int) -> Finding:
         place = place.parent
     usage = shutil.disk_usage(place)
     says = f"{usage.free / GIB:.1f} GiB free at {place}"
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        says = f"{place} {'cannot be written to' if place.is_dir() else 'is no folder'}"
+        return Finding(name, says, "fails", f"give another folder with {key}")
     fix = f"free some, or give another folder with {key}:"
     if usage.free < needed:
         return Finding(name, says, "fails", f"{fix} {needed / GIB:.0f} GiB are needed")
@@ -126,7 +129,8 @@ def packages(constraints: Path, name: str = "cpt-ray", installed: Mapping[str, s
     """Whether what is installed is what was tested: the versions of `constraints`, where that file is, and all that
     `name` requires."""
     if installed is None:
-        installed = {canonicalize_name(d.metadata["Name"]): d.version for d in metadata.distributions()}
+        # Of two on the path the first is imported.
+        installed = {canonicalize_name(d.metadata["Name"]): d.version for d in reversed([*metadata.distributions()])}
     wrong: dict[str, str] = {}
     try:
         required = [Requirement(line) for line in metadata.requires(name) or []]

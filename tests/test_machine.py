@@ -73,3 +73,26 @@ def test_features_are_those_of_the_kernel(tmp_path: Path) -> None:
     info.write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 amx_bf16\n")
     assert machine.processor(info).says == f"{len(os.sched_getaffinity(0))} CPUs of Some CPU: avx2 amx_bf16"
     assert machine.processor(tmp_path / "none").state == "good"
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a file where a folder should be; what is not there yet is made in the nearest that is."""
+    (tmp_path / "file").touch()
+    assert machine.disk("outputs", "key=", str(tmp_path / "a" / "b"), 1).state != "fails"
+    named = machine.disk("outputs", "key=", str(tmp_path / "file"), 1)
+    assert (named.state, "is no folder" in named.says, "key=" in named.fix) == ("fails", True, True)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere but on what is read-only
+    named = machine.disk("outputs", "key=", str(tmp_path), 1)
+    assert (named.state, "cannot be written to" in named.says) == ("fails", True)
+
+
+def test_of_two_versions_the_one_that_is_imported_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where PYTHONPATH has another one than the environment."""
+    about = tmp_path / "numpy-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("numpy==2.4.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = machine.packages(pins, name="no-such-distribution")
+    assert (found.state, "numpy 0.1, wanted 2.4.0" in found.says) == ("fails", True)
