@@ -40,10 +40,10 @@ class Example(NamedTuple):
 
 
 Examples = Mapping[tuple[str, str], tuple[Example, ...]]
-"""By (unit, reason), in order; and by (unit, `part_name`), whatever the reason."""
+"""By (unit, reason), in order; and by (unit, `having`), whatever the reason."""
 
 
-def part_name(column: str, value: str) -> str:
+def having(column: str, value: str) -> str:
     """What stands in the place of the reason for those with this value of a column."""
     return f"{column}={value}"
 
@@ -61,7 +61,7 @@ class Sampler:
 
     def add(self, unit: str, reason: str, key: str, parts: Sequence[str] = (), /, **shown: str) -> None:
         """One more of what was dropped for `reason`; kept if it is among the first of the order, of this reason or of one of
-        its `parts` (each a `part_name`)."""
+        its `parts` (each a `having`)."""
         self._hold((unit, reason), key, shown)
         for part in parts:
             self._hold((unit, part), key, {"reason": reason, **shown})

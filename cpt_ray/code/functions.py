@@ -26,7 +26,7 @@ import pyarrow as pa
 import xxhash
 from tree_sitter import Node
 
-from cpt_ray.artifacts.examples import LONGEST, Sampler, part_name
+from cpt_ray.artifacts.examples import LONGEST, Sampler, having
 from cpt_ray.artifacts.ledger import Ledger, counted
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
@@ -185,7 +185,7 @@ def _show(dropped: Sampler, mined: Mined, group: str, path: str, options: MineOp
     """Examples of what a file lost, masked as its rows are."""
     if mined.reason is not None:
         dropped.add("files", mined.reason, f"{group}/{path}", group=group, path=path)
-    parts = [part_name(*one) for one in mined.of.items()]
+    parts = [having(*one) for one in mined.of.items()]
     for reason, line, start, end in mined.left_out:
         at = f"{path}:{line}"
         if dropped.wants("functions", reason, f"{group}/{at}", parts):

@@ -36,7 +36,8 @@ def with_messages(functions: pa.Table, tree: object, options: MineOptions) -> tu
     """`functions` of a tree with their column `message`.
 
     The ledger of `messages` counts the functions: `no_history` (what changed them is older than what is read, or there is
-    none), `first_commit`, `merge`, `revert`, `bot`, `changes_more` than `history.functions`, `says_little`.
+    none), `unreadable_history` (git cannot compare: a blob of long ago is absent, or damaged), `first_commit`, `merge`,
+    `revert`, `bot`, `changes_more` than `history.functions`, `says_little`.
     """
     history = History(tree, options) if isinstance(tree, Objects) else None
     messages: list[str | None] = []
@@ -72,13 +73,15 @@ class History:
         self._range = [head, *(f"^{oldest}" for oldest in line[most:])]
         self._age = {name: i for i, name in enumerate(self._words("rev-list", "--topo-order", *self._range))}
         self._said: dict[str, tuple[str | None, str | None]] = {}
-        self._blamed: tuple[str, dict[int, str]] = ("", {})
+        self._blamed: tuple[str, dict[int, str] | None] = ("", {})
 
     def of(self, path: str, start: int, end: int) -> tuple[str | None, str | None]:
         """(message, None) of the function in these lines of the path, or (None, why there is none)."""
         if self._blamed[0] != path:
             self._blamed = path, self._blame(path)
         lines = self._blamed[1]
+        if lines is None:
+            return None, UNREADABLE
         commits = {lines[line] for line in range(start, end + 1) if line in lines}
         if not commits:
             return None, "no_history"
@@ -92,8 +95,11 @@ class History:
         reason = reason_of(commit)
         if reason is not None:
             return None, reason
-        most = self._options.history.functions
-        if self._changes_more(name, most):
+        try:
+            more = self._changes_more(name, self._options.history.functions)
+        except UserError:
+            return None, UNREADABLE
+        if more:
             return None, "changes_more"
         said = cleaned(commit.message)
         subject = said.partition("\n")[0]
@@ -106,12 +112,13 @@ class History:
         parents, author, address, message = text.partition(b"\n")[2].decode("utf-8", "replace").split("\0", 3)
         return Commit(len(parents.split()), author, address, message)
 
-    def _blame(self, path: str) -> dict[int, str]:
-        """The commit that wrote each line, counted from 1, as far as that is not older than what is read."""
+    def _blame(self, path: str) -> dict[int, str] | None:
+        """The commit that wrote each line, counted from 1, as far as that is not older than what is read; None where git
+        cannot compare."""
         try:
             told = self._objects.plumbing("blame", "--incremental", "--root", "-w", *self._range, "--", path)
-        except UserError:  # a blob of long ago is absent
-            return {}
+        except UserError:
+            return None
         lines: dict[int, str] = {}
         name = ""
         for line in told.decode("utf-8", "replace").split("\n"):
@@ -148,6 +155,7 @@ class History:
         return self._objects.plumbing(*words).decode().split()
 
 
+UNREADABLE = "unreadable_history"
 MOST_FILES = 20
 """A commit that touches more source files than that is about none of them."""
 _PLAIN = ("-U0", "-w", "--no-ext-diff", "--no-color", "--diff-algorithm=myers")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cpt_ray.artifacts.examples import Sampler, part_name
+from cpt_ray.artifacts.examples import Sampler, having
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.code.positives import by_message, by_name, by_signature
 from cpt_ray.pairs.options import DocstringOptions, SplitOptions
@@ -136,7 +136,7 @@ def needed(options: DocstringOptions) -> list[str]:
 
 def _parts(row: Mapping[str, Any]) -> list[str]:
     """By what examples of what is dropped are kept apart besides the reason."""
-    return [part_name(name, row[name]) for name in ("language", "licence")]
+    return [having(name, row[name]) for name in ("language", "licence")]
 
 
 class Positive(NamedTuple):

@@ -57,6 +57,16 @@ def messages(folder: Path, options: MineOptions = OPTIONS) -> tuple[dict[str, st
     return found, dropped
 
 
+def test_a_blob_of_long_ago_that_is_absent_is_counted(change: Change, tmp_path: Path) -> None:
+    """As in a partial clone: the function is mined, and that its history cannot be read is said."""
+    change(message="Begin", a=CODE.format(name="one"))
+    old = subprocess.run(["git", "rev-parse", "HEAD:a.py"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    change(message="Read the text twice where it is short", a=CODE.format(name="one").replace("y = x", "y = x + x"))
+    blob = old.stdout.strip()
+    (tmp_path / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    assert messages(tmp_path) == ({"one": None}, {"unreadable_history": 1})
+
+
 def test_the_last_commit_that_changed_a_function_and_little_else(change: Change, tmp_path: Path) -> None:
     names = ("dates", "times", "sizes", "zones", "years", "weeks")
     base = {name: CODE.format(name=name) for name in names}
