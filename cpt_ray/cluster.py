@@ -141,7 +141,9 @@ def remotely(function: Callable[..., Result], *arguments: Any, cpus: float = 1.0
     try:
         result: Result = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus)(function).remote(*arguments))
     except RayTaskError as error:
-        raise user_error(error) or error from error
+        if mistake := user_error(error):
+            raise mistake from error
+        raise
     return result
 
 

@@ -13,16 +13,13 @@ from contextlib import nullcontext
 from cpt_ray.artifacts import Manifest, read_manifest
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
-from cpt_ray.web.crawl import CRAWL, seeds_of
+from cpt_ray.web.crawl import CRAWL, UNREACHED, seeds_of
 from cpt_ray.web.crawl import crawl as crawl_pages
 from cpt_ray.web.options import CrawlOptions
 
 from .config import under
 from .options.crawl import PipelineOptions
 from .summary import print_artifacts, reasons, shown
-
-UNREACHED = frozenset({"unknown_host", "private_address", "connection_failed", "robots_unreachable", "timeout"})
-"""Why nothing is known of a page: where it is so of all, nothing was crawled."""
 
 
 def run(options: PipelineOptions) -> Manifest:

@@ -8,7 +8,6 @@ if __name__ == "__main__":
     script("evaluate")  # ends here, before the imports below, which may take seconds
 
 import logging
-import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +15,8 @@ from typing import Any, cast
 
 from rich.table import Table
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, read_manifest
+from cpt_ray.artifacts import Ledger, Manifest, Stage, read_manifest
+from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.candidates import EVALUATE
 from cpt_ray.evaluate.embed import Embed, sentence_transformer
@@ -127,7 +127,7 @@ def make_suite(
         with progress("suite", total=len(tasks), unit="tasks") as bar:
             rows = measure(tasks, models, done=lambda: bar.advance(1))
         queries = by_query(tasks, rows)
-        parquet.write_table(posixpath.join(work.path, "part-00000.parquet"), queries)
+        work.write(f"{part_name(0)}.parquet", queries)
         return work.publish(
             Ledger.of(
                 "tasks", read=len(suite.tasks), kept=len(tasks), dropped={"absent": len(absent)} if absent else {}

@@ -189,9 +189,10 @@ def _parts(column: str, found: Survey, made: Made) -> list[Part]:
     """The values of a column that most rows had, when the step that made them began."""
     counts = {value: one for (_, of, value), one in parts_of_rows(examples.rows_of(made.path)).items() if of == column}
     shown: dict[str, list[Example]] = defaultdict(list)
+    place = examples.having(column, "")
     for (_, reason), held in examples.read(made.path).items():
-        if reason.startswith(f"{column}="):
-            shown[reason.removeprefix(f"{column}=")] += held
+        if reason.startswith(place):
+            shown[reason.removeprefix(place)] += held
     kept = found.shares.get(column, Counter())
     read = {value: counts[value].read if value in counts else kept[value] for value in {*kept, *counts, *shown}}
     values = sorted(read, key=lambda value: (-read[value], value))[:MOST_SHARES]

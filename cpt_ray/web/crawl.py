@@ -60,6 +60,8 @@ log = logging.getLogger("cpt_ray")
 
 UNCHANGED = "not_modified"
 """The outcome of a page that an earlier crawl has, and of which the server says that it is the same."""
+UNREACHED = frozenset({"unknown_host", "private_address", "connection_failed", "robots_unreachable", "timeout"})
+"""Why nothing is known of a page: where it is so of all, nothing was crawled."""
 _ROBOTS_REDIRECTS = 5
 _IN_VAIN = 6
 """Deaths of actors in a row between which nothing is fetched. After each the pause is doubled, to a minute in all: new actors
