@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import DIGEST, File, Manifest, fingerprint
+from cpt_ray.artifacts.parquet import opened
 from cpt_ray.artifacts.places import locate, write
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import MANIFEST, part_name
@@ -87,12 +87,9 @@ def _moved(path: str, standing: Manifest, files: list[File]) -> Manifest:
 
 def _looked_at(name: str) -> tuple[File, pa.Schema, int]:
     """Size and digest, columns and rows."""
+    with opened(name) as file:
+        schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
     fs, target = locate(name)
-    try:
-        with fs.open(target, "rb") as source, pq.ParquetFile(source) as file:
-            schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
-    except pa.ArrowInvalid as error:
-        raise UserError(f"this is no Parquet: {error}", where=name, fix="give Parquet files") from None
     digest, size = hashlib.sha256(), 0
     with fs.open(target, "rb") as source:
         while piece := source.read(PIECE):

@@ -48,10 +48,15 @@ def digest_of(content: bytes) -> str:
 
 @contextmanager
 def opened(path: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file, to be read in pieces."""
+    """A Parquet file, to be read in pieces. UserError for what is none."""
     fs, target = locate(path)
-    with fs.open(target, "rb") as source, pq.ParquetFile(source) as file:
-        yield file
+    with fs.open(target, "rb") as source:
+        try:
+            file = pq.ParquetFile(source)
+        except (pa.ArrowInvalid, OSError) as error:  # the latter of a damaged footer
+            raise UserError(f"this is no Parquet: {error}", where=path, fix="give Parquet files") from error
+        with file:
+            yield file
 
 
 def must_have(file: pq.ParquetFile, path: str, columns: Iterable[str]) -> None:

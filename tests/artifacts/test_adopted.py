@@ -11,6 +11,7 @@ import pytest
 
 from cpt_ray.artifacts import parts, read_manifest, read_table
 from cpt_ray.artifacts.adopted import adopt, find_parquet, is_artifact
+from cpt_ray.artifacts.parquet import read_schema
 from cpt_ray.artifacts.places import locate, write
 from cpt_ray.errors import UserError
 
@@ -69,9 +70,13 @@ def test_what_cannot_be_taken_is_said(tmp_path: Path) -> None:
     """Nothing there, no Parquet, columns of other names or types."""
     with pytest.raises(UserError, match="no artifact and no Parquet"):
         adopt(str(tmp_path / "rows"), source=str(tmp_path / "nowhere"))
-    (tmp_path / "text.parquet").write_text("text")
-    with pytest.raises(UserError, match="no Parquet: "):
-        adopt(str(tmp_path / "rows"), source=str(tmp_path / "text.parquet"))
+    damaged = b"PAR1" + b"\xff" * 64 + (64).to_bytes(4, "little") + b"PAR1"  # in its footer
+    for content in (b"", b"text", damaged):
+        (tmp_path / "text.parquet").write_bytes(content)
+        with pytest.raises(UserError, match="no Parquet: "):
+            adopt(str(tmp_path / "rows"), source=str(tmp_path / "text.parquet"))
+        with pytest.raises(UserError, match="no Parquet: "):
+            read_schema(str(tmp_path / "text.parquet"))
     (tmp_path / "text.parquet").unlink()
     _write(tmp_path / "data", "a.parquet", 0)
     pq.write_table(pa.table({"id": ["x"], "text": ["y"]}), tmp_path / "data/b.parquet")
