@@ -65,6 +65,8 @@ class _Embedding:
         if self._options.text not in batch.column_names:
             there = ", ".join(batch.column_names)
             raise UserError(f"no column {self._options.text!r}", where="embed.text", fix=f"one of {there}")
+        if "vector" in batch.column_names:  # Arrow would take a second of that name
+            raise UserError("there is a column 'vector' already", where="the Dataset", fix="rename or drop it first")
         texts = texts_of(batch, self._options.text, "the Dataset")
         kept = [row for row, text in enumerate(texts) if text and text.strip()]
         embedder = embedder_of(self._model, self._options.precision, self._options.chunk_tokens, self._options.device)

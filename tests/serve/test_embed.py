@@ -14,6 +14,7 @@ from cpt_ray.artifacts.store import parts, read_table
 from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder
 from cpt_ray.model.weights import weights_identity
+from cpt_ray.serve.datasets import _Embedding
 from cpt_ray.serve.embed import CUT, embed_table, gpus_wanted
 from cpt_ray.serve.options import EmbedOptions
 from tests.serve.serve_samples import functions
@@ -152,6 +153,15 @@ def test_a_dataset_by_actors(model_folder: str, tmp_path: Path, monkeypatch: pyt
     np.testing.assert_allclose(np.stack([row["vector"] for row in found]), want, atol=2e-6)
     by_key = {int(row["key"]): row["vector"] for row in again}
     np.testing.assert_allclose(np.stack([by_key[i] for i in range(40)]), want, atol=2e-6)
+
+
+def test_a_column_of_vectors_that_is_there_is_not_doubled(model_folder: str) -> None:
+    """As in rows that were embedded by another model before."""
+    add = _Embedding(model_folder, EmbedOptions(precision="fp32", text="text"))
+    once = add(pa.table({"text": ["one", " ", "two"]}))
+    assert once.column_names == ["text", "vector"]
+    with pytest.raises(UserError, match="a column 'vector' already"):
+        add(once)
 
 
 def test_texts_that_were_cut_are_counted(publish: Callable[..., str], model_folder: str, tmp_path: Path) -> None:
