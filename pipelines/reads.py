@@ -39,10 +39,8 @@ def check(key: str, kind: str, value: str) -> None:
     """UserError naming `key=value` unless `value` is there and of its kind."""
     where = f"{key}={value}"
     if kind in ("artifact", "pairs"):
-        try:
+        with at(key, value):
             columns = read_manifest(value).columns
-        except UserError as error:
-            raise UserError(error.what, where=where, fix=error.fix) from error
         if kind == "pairs" and "split" not in columns:
             raise UserError("this is no pairs artifact", where=where, fix="give one, such as outputs/demo/code_pairs")
     elif kind == "table":
@@ -95,8 +93,16 @@ def _whole(where: str, folder: Path) -> None:
     if any((folder / name).is_file() for name in WEIGHTS):
         return
     listed = [folder / f"{name}.index.json" for name in WEIGHTS]
-    named = {part for path in listed if path.is_file() for part in json.loads(path.read_text())["weight_map"].values()}
-    missing = sorted(part for part in named if not (folder / part).is_file())
+    fix = "copy or fetch the whole folder again"
+    try:
+        named = {
+            name for path in listed if path.is_file() for name in json.loads(path.read_text())["weight_map"].values()
+        }
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"half of a model: its index of weights cannot be read: {error}", where=where, fix=fix
+        ) from None
+    missing = sorted(name for name in named if not (folder / name).is_file())
     if missing or not named:
         what = f"half of a model: no {missing[0] if missing else ' and no '.join(WEIGHTS)} here"
-        raise UserError(what, where=where, fix="copy or fetch the whole folder again")
+        raise UserError(what, where=where, fix=fix)

@@ -83,7 +83,13 @@ def test_half_a_model_is_said_at_once(tmp_path: Path, kind: str) -> None:
         reads.check("model", kind, str(tmp_path))
     names = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     (tmp_path / names[0]).touch()
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+    index = json.dumps({"weight_map": {"a": names[0], "b": names[1]}})
+    for broken in (index[: len(index) // 2], "", "{}"):
+        (tmp_path / "model.safetensors.index.json").write_text(broken)
+        with pytest.raises(UserError, match="half of a model: its index of weights") as caught:
+            reads.check("model", kind, str(tmp_path))
+        assert caught.value.where == f"model={tmp_path}"
+    (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(UserError, match=f"half of a model: no {names[1]}"):
         reads.check("model", kind, str(tmp_path))
     (tmp_path / names[1]).touch()
