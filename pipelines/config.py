@@ -164,6 +164,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _problem(detail: Any, options: type[BaseModel]) -> str:
     path, kind = detail["loc"], detail["type"]
+    if kind == "union_tag_not_found":
+        path, kind = (*path, "kind"), "missing"
     key = ".".join(str(part) for part in path) or "options"
     if kind == "extra_forbidden":
         return f"{key}: there is no such key{_did_you_mean(path, options)}"

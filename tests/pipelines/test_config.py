@@ -99,6 +99,7 @@ def test_keys_of_a_mapping_are_the_users_own(conf, given):
             ["inner.items.0.pth", "did you mean path?", "as in {path: ...} (where)"],
         ),
         (["input=x", "inner.kinds=[{kind: c}]"], ["inner.kinds.0", "no kind 'c'; one of 'a', 'b'"]),
+        (["input=x", "inner.kinds=[{one: 1}]"], ["inner.kinds.0.kind: needs a value, as in {kind: ...}"]),
         (["input=x", "inner.kinds=[{kind: a, on: 1}]"], ["inner.kinds.0.a.on", "did you mean one?"]),
     ],
 )
