@@ -79,14 +79,15 @@ def run(name: str, options: type[Options], start: Callable[..., object], words: 
     """Compose the options from `words`, then run the pipeline, or print its help or configuration."""
     from . import config
 
-    flags = {"--help" if word == "-h" else word for word in words if word.startswith("--") or word == "-h"}
+    words = ["--help" if word == "-h" else word for word in words]
+    flags = {word for word in words if word.startswith("--")}
     unknown = flags - {"--help", "--print-config"}
     if unknown:
         raise UserError(f"unknown flag {sorted(unknown)[0]}", fix="options are written key=value; see --help")
     if "--help" in flags:
         _pipeline_help(name, options)
         return 0
-    rest = [word for word in words if word not in {*flags, "-h"}]
+    rest = [word for word in words if word not in flags]
     overrides = [word for word in rest if OVERRIDE.match(word)]
     free = [word for word in rest if word not in overrides]
     text = " ".join(free)
