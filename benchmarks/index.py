@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 from ann import WIDTH, unit
-from processes import watched
+from processes import in_own_process, watched
 from rich.console import Console
 from rich.table import Table
 
@@ -72,10 +71,8 @@ def used() -> Iterator[dict[str, list[float]]]:
         if who:
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             held = {line.split()[0]: int(line.split()[1]) / 1e3 for line in lines if line.startswith("Rss")}
-            now = (
-                held.get("RssAnon:", 0.0),
-                sum(held.values()),
-            )  # nothing of one that has ended and is not collected yet
+            # One that has ended and is not collected yet holds nothing, and has no such lines.
+            now = (held.get("RssAnon:", 0.0), sum(held.values()))
             found[who] = [max(a, b) for a, b in zip(found[who], now, strict=True)]
 
     with watched(look, 0.25):
@@ -107,12 +104,6 @@ def searched(folder: str) -> dict[str, Any]:
     return {"256 queries s": took, "searcher": memory["driver"]}
 
 
-def in_own_process(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True, text=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 16])
@@ -133,7 +124,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
             write_inputs(count, folder)
             shared = ["--kind", given.kind, "--cpus", str(given.cpus)]
-            row = in_own_process("--one", "build", folder, *shared) | in_own_process("--one", "search", folder, *shared)
+            alone = (sys.executable, __file__, *shared, "--one")
+            row = in_own_process(*alone, "build", folder) | in_own_process(*alone, "search", folder)
         rows[f"{count}"] = row
         held = [f"{row[who][0]:,.0f} ({row[who][1]:,.0f})" for who in ("driver", "worker", "searcher")]
         table.add_row(f"{count:,}", f"{row['build s']:.1f}", *held[:2], f"{row['256 queries s']:.2f}", held[2])

@@ -1,10 +1,13 @@
-"""The processes of a benchmark, looked at again and again while it runs: the driver and what it has started."""
+"""The processes of a benchmark: one that a measurement has for itself, and all of them looked at while it runs."""
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 
@@ -12,10 +15,17 @@ Look = Callable[[psutil.Process, str], None]
 """A process, and who it is: `driver`, `worker` (one of Ray's), or nobody of these (empty)."""
 
 
+def in_own_process(*command: str) -> dict[str, Any]:
+    """What a command tells: the JSON object of its last line. CalledProcessError where it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
 @contextmanager
 def watched(look: Look, seconds: float) -> Iterator[None]:
-    """Look at all of them so often, in a thread, as long as the block takes. One that ends meanwhile (psutil.Error, OSError)
-    is passed over."""
+    """Look at the driver and what it has started so often, in a thread, as long as the block takes. A process that ends
+    meanwhile (psutil.Error, OSError) is passed over."""
     own, over = psutil.Process(), threading.Event()
 
     def sample() -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from processes import watched
+from processes import in_own_process, watched
 from rich.console import Console
 from rich.table import Table
 from warcio.statusandheaders import StatusAndHeaders
@@ -139,12 +139,6 @@ def run(archive: str, out: str, cpus: int) -> dict[str, Any]:
     }
 
 
-def in_own_process(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True, text=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 @contextmanager
 def bucket() -> Iterator[tuple[str, psutil.Process]]:
     """A bucket of moto's server, named by the environment, and the server's process."""
@@ -185,7 +179,7 @@ def main() -> None:
     if given.one:
         print(json.dumps(run(*given.one, given.cpus)))
         return
-    console, cpus = Console(), ["--cpus", str(given.cpus)]
+    console, alone = Console(), (sys.executable, __file__, "--cpus", str(given.cpus), "--one")
     if not DATA.is_dir():
         raise SystemExit(f"the data is not there: {DATA}")
     rows: dict[int, dict[str, Any]] = {}
@@ -198,13 +192,13 @@ def main() -> None:
             archive.mkdir()
             for file in files[: EDITIONS * size]:
                 (archive / file.name).symlink_to(file)
-            rows[size] = in_own_process("--one", str(archive), f"{folder}/out-{size}", *cpus)
+            rows[size] = in_own_process(*alone, str(archive), f"{folder}/out-{size}")
             rows[size]["html_gb"] = sum(html[: EDITIONS * size]) / 1e9
             console.print(f"{size}: {rows[size]}")
         smallest = min(rows)
         if given.bucket:
             with bucket() as (place, server):
-                row = in_own_process("--one", f"{folder}/archive-{smallest}", place, *cpus)
+                row = in_own_process(*alone, f"{folder}/archive-{smallest}", place)
                 row["server_cpu"] = sum(server.cpu_times()[:2])
             there, here = row, rows[smallest]
             assert there["digest"] == here["digest"]

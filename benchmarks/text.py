@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from processes import in_own_process
 from rich.console import Console
 from rich.table import Table
 from scale import write_edition
@@ -55,12 +55,6 @@ def ours(archive: str) -> dict[str, dict[str, Any]]:
                     found["cpt-ray, documents"] = row | {"pages": pages}
             found["cpt-ray, pairs"] = row | {"pages": pages}
     return found
-
-
-def in_own_process(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
 
 
 def write_wet(archives: Path, folder: Path) -> None:
@@ -102,13 +96,13 @@ def main() -> None:
         of_kind = {"WARC": str(archives), "WET": str(texts)}
         write_wet(Path(of_kind["WARC"]), texts)
         for kind, archive in of_kind.items():
-            made = in_own_process([sys.executable, __file__, "--one", archive])
+            made = in_own_process(sys.executable, __file__, "--one", archive)
             rows |= {f"{kind}: {name}": row for name, row in made.items()}
             if not Path(options.peers).exists():
                 console.print(f"no peers: {options.peers} is not there (make bench-env)")
                 continue
             rows[f"{kind}: {PEER}"] = in_own_process(
-                [options.peers, str(HERE / "text_peers" / "peers.py"), archive, kind]
+                options.peers, str(HERE / "text_peers" / "peers.py"), archive, kind
             )
     table = Table("way", "pages", "kept", "CPU s", "pages/CPU-s", "peak MB")
     for name, row in rows.items():
