@@ -50,7 +50,7 @@ def test_the_whole_is_said_as_it_was_seen(
     logits: tuple[float, float], layer: tuple[float, float], minutes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`make run` on two CPUs of an AMD EPYC, as it is and without its bf16 instructions: what the probe finds there gives the
-    minutes that were seen (without them, with 190 steps fewer: 15.1), within a fifth."""
+    minutes that were seen, within a fifth."""
 
     def found(shape: Shape, *_: object) -> Choice:
         fp32, bf16 = logits if shape.vocabulary else layer
