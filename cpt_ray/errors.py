@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+"""Of a URL, as in postgresql://name:password@host or https://token@host: messages are kept in logs and ledgers."""
+
 
 class UserError(Exception):
     """A mistake in the input or the configuration, as opposed to a defect of the program.
 
     `what` was wrong, `where` it was (file, row, key) and the `fix`, each a short phrase. Pipelines print it without a
-    traceback and end with exit code 2.
+    traceback and end with exit code 2. What a URL has before its host is left out of all three.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        what, where, fix = (_CREDENTIALS.sub("***@", text) for text in (what, where, fix))
         # All three go to Exception.__init__ so that the error survives pickling between Ray processes.
         super().__init__(what, where, fix)
         self.what = what

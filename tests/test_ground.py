@@ -18,6 +18,22 @@ def test_a_user_error_survives_pickling():
     assert str(error) == "conf/x.yaml: it is bad\n  fix: mend it"
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("http://me:se:cr@t@host/a@b", "http://***@host/a@b"),
+        ("cannot reach postgresql://me:secret@host:5432/db", "cannot reach postgresql://***@host:5432/db"),
+        ("https://secret@host/a.git", "https://***@host/a.git"),
+        ("https://host:80/a@b:c@d", "https://host:80/a@b:c@d"),
+        ("git@host:a/b.git and me@host", "git@host:a/b.git and me@host"),
+    ],
+)
+def test_a_password_in_a_url_is_not_said(said: str, shown: str) -> None:
+    error = UserError(said, where=said, fix=said)
+    assert (error.what, error.where, error.fix) == (shown, shown, shown)
+    assert "secret" not in repr(error) + str(pickle.loads(pickle.dumps(error)))
+
+
 def test_progress_without_a_terminal_ends_with_one_line(monkeypatch):
     """A short step logs its totals once, not a line per unit."""
     lines: list[str] = []
