@@ -1,4 +1,4 @@
-"""What holds for all tests: an example of hypothesis may take its time."""
+"""What holds for all tests: an example of hypothesis may take its time, and a run has the examples of the run before."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # How long one example takes tells how busy the machine is, and nothing of the code.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+settings.register_profile("searching", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same code passes or fails each time; new examples are sought on purpose: `pytest --hypothesis-profile searching`.
+settings.register_profile("same", settings.get_profile("searching"), derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,12 @@ def noindex(directives: str) -> bool:
 
 def tidy(text: str) -> str:
     """Without the invisible characters that tear words apart; no-break spaces are spaces."""
-    return _GONE.sub("", text).replace("\u00a0", " ").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    return _visible(text).replace("\u00a0", " ").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+
+
+def _visible(text: str) -> str:
+    """Without what no reader sees. Of a text in blocks before they are made: what is nothing else makes none."""
+    return text if text.isascii() else _GONE.sub("", text)
 
 
 def main_text(body: LexborNode) -> str:
@@ -239,7 +244,7 @@ def _walk(body: LexborNode) -> tuple[list[_Block], list[_Box]]:
             continue
         tag = node.tag or "-"
         if tag == "-text":
-            text = node.text_content or ""
+            text = _visible(node.text_content or "")
             if parts or pre or not text.isspace():
                 parts.append(text)
                 if in_link:
@@ -356,7 +361,7 @@ def _formula(math: LexborNode) -> str:
         beside.decompose()
     written = math.css_first("annotation[encoding*=tex]")
     said = math.attributes.get("alttext") or (written if written is not None else math).text(separator=" ")
-    return " ".join(said.split())
+    return " ".join(_visible(said).split())
 
 
 def _prose(text: str, links: int, kind: str) -> int:

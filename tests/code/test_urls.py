@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -205,6 +206,29 @@ def test_a_server_that_fails_once_is_asked_again(server: str) -> None:
     Backend.failures = 2
     with pytest.raises(UserError, match="cannot fetch"):
         shard(f"{server}/o/one.git")
+
+
+REFUSED = "fatal: unable to access '{url}/': The requested URL returned error: {status}"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:40135/o/one.git",
+        "http://127.0.0.1:30404/redirect/Authentication.git",
+        "https://redirect.example:443/403.git",
+        "https://example.org:443/o/error: 404.git",
+    ],
+)
+def test_what_the_address_holds_is_no_refusal(address: str) -> None:
+    """A port 40135 was read as a 401, and a server that failed once was not asked again."""
+    for status in (429, 500, 502, 503, 504):
+        assert not url._is_for_good(REFUSED.format(url=address, status=status), address)
+    unreached = f"fatal: unable to access '{address}/': Failed to connect to {urlsplit(address).hostname}"
+    assert not url._is_for_good(unreached, address)
+    for status in (301, 302, 401, 403, 404):
+        assert url._is_for_good(REFUSED.format(url=address, status=status), address)
+    assert url._is_for_good(f"fatal: repository '{address}/' not found", address)
 
 
 def test_what_is_not_there_is_asked_for_once(server: str) -> None:

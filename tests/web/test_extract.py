@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -358,7 +358,11 @@ def test_main_text(html: str, contains: list[str], lacks: list[str]) -> None:
     assert [s for s in lacks if s in text] == [], text
 
 
-@given(st.text(max_size=200))
+@given(st.text(max_size=200) | st.text("0 \v\f\n\x1c\x85\u2028\xa0\xad\u200b\ufeff", max_size=9))
+@example("0\v\xad")
+@example("<p>0<p>\u200b<p>0")
+@example("<math alttext='\xad'></math>")
+@example("<p>0<p>&shy;<p>&#0;<p>&#13;<p>0")
 def test_any_markup_can_be_read(html: str) -> None:
     """No page fails, and what comes out is tidy."""
     for page in (html, f"<p>{html}</p>", f"<ul><li>{html}<table><td>{html}"):

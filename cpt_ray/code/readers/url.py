@@ -41,9 +41,9 @@ _LONGEST_BIRTH = 60
 """Seconds in which a folder that was made gets its lock."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FOR_GOOD = re.compile(
-    r"not found|404|401|403|[Aa]uthentication|could not read Username|not our ref|not valid|redirect|error: 30"
+    r"not found|error: (?:30|40[134])|[Aa]uthentication|could not read Username|not our ref|not valid|redirect"
 )
-"""What git says where trying again changes nothing."""
+"""What git says, but for the address, where trying again changes nothing."""
 
 
 def holds(path: str) -> bool:
@@ -125,12 +125,20 @@ class Remote:
             code, out, said = _run(words, asked, self.settings, self.options)
             if code == 0:
                 return out
-            if not left or _FOR_GOOD.search(said.decode("utf-8", "replace")):
+            if not left or _is_for_good(said.decode("utf-8", "replace"), self.pinned):
                 break
             time.sleep(self.options.pause * 2 ** (self.options.tries - left) * (1 + random.random()))
         # The address is ours; the user knows the URL.
         why = died_of(said) or "it took too long"
         raise UserError(f"git cannot fetch this: {why}", where=self.url, fix="try git ls-remote")
+
+
+def _is_for_good(said: str, address: str) -> bool:
+    """Whether git was refused. What the address holds is no word of that: a port 40135 has a 401 in it."""
+    parts = urlsplit(address)
+    for part in (address, parts.netloc, parts.hostname or ""):
+        said = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "", said)
+    return _FOR_GOOD.search(said) is not None
 
 
 def _run(
