@@ -1,15 +1,18 @@
 """From archives to batches at 1, 4 and 16 times one input: seconds of every step, their growth, and peak memory. Run as
 `make bench-scale` (`--sizes 1 4` for a part of it; `--bucket` adds the smallest size written to an S3 server on loopback).
 
-The input is real: the 481 pages of `wcxb` and `article-extraction`. An edition of them has four in ten words replaced by
-other words of the pages (seeded) and hosts of its own, so that no page is a copy; the size 1 is two editions. Each size
-runs in a process of its own, by the functions that `cpt-ray text-pairs` and `cpt-ray train` stand on.
+The input is real: the 481 pages of `wcxb` and `article-extraction`, of which one character in twenty is text, or by
+`--of texts` the PEPs and Rust's RFCs as pages that are text alone: as many bytes hold twenty times as many pairs. An edition
+of them has four in ten words replaced by other words of theirs (seeded) and hosts of its own, so that no page is a copy; the
+size 1 is two editions, or fourteen. Each size runs in a process of its own, by the functions that `cpt-ray text-pairs` and
+`cpt-ray train` stand on.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import html
 import io
 import json
 import math
@@ -23,6 +26,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +55,7 @@ from pipelines.options.text_pairs import Steps
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "scale.json"
 DATA = HERE.parents[1] / "shared" / "data"
-EDITIONS = 2
+EDITIONS = {"pages": 2, "texts": 14}
 """Of the size 1."""
 BATCH = 256
 """Of different pages, as a batch has no two pairs of a duplicate cluster."""
@@ -69,15 +73,27 @@ def pages() -> list[tuple[str, str]]:
     return found
 
 
-def write_edition(number: int, path: Path) -> int:
-    """An edition of the pages as a WARC file; returns its bytes of HTML."""
-    real, chosen, total = pages(), random.Random(number), 0
-    words = sorted({word for _, html in real for text in _BETWEEN.findall(html) for word in _WORD.findall(text)})
+def texts() -> list[tuple[str, str]]:
+    """(url, html) of the real texts: a paragraph is one of the page, an indented one is preformatted."""
+    found = []
+    for name in ("peps", "rust-rfcs"):
+        with gzip.open(DATA / "text" / f"{name}.jsonl.gz", "rt") as lines:
+            for at, line in enumerate(lines):
+                paragraphs = html.escape(json.loads(line)["text"], quote=False).split("\n\n")
+                marked = (f"<{'pre' if text.startswith('  ') else 'p'}>{text}" for text in paragraphs)
+                found.append((f"https://{name}{at % 20}.example/{at}", f"<main>{''.join(marked)}</main>"))
+    return found
+
+
+def write_edition(number: int, path: Path, of: str) -> int:
+    """An edition of the pages, or the texts, as a WARC file; returns its bytes of HTML."""
+    real, chosen, total = {"pages": pages, "texts": texts}[of](), random.Random(number), 0
+    words = sorted({word for _, page in real for text in _BETWEEN.findall(page) for word in _WORD.findall(text)})
     packed = io.BytesIO()
     writer = WARCWriter(packed, gzip=False)
     with gzip.open(path, "wb", compresslevel=1) as sink:
-        for url, html in real:
-            said = _BETWEEN.sub(lambda text: _WORD.sub(lambda w: other(w, words, chosen), text[0]), html)
+        for url, page in real:
+            said = _BETWEEN.sub(lambda text: _WORD.sub(lambda w: other(w, words, chosen), text[0]), page)
             body = said.encode("utf-8", "replace")
             total += len(body)
             headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.0")
@@ -172,6 +188,7 @@ def exponent(rows: dict[int, dict[str, Any]], of: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--of", choices=EDITIONS, default="pages", help="what the input is made of")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--bucket", action="store_true", help="the smallest size once more, to S3 on loopback")
     parser.add_argument("--one", nargs=2, metavar=("ARCHIVE", "OUT"), help=argparse.SUPPRESS)
@@ -183,17 +200,18 @@ def main() -> None:
     if not DATA.is_dir():
         raise SystemExit(f"the data is not there: {DATA}")
     rows: dict[int, dict[str, Any]] = {}
+    editions = EDITIONS[given.of]
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, f"edition-{number:03d}.warc.gz") for number in range(EDITIONS * max(given.sizes))]
+        files = [Path(folder, f"edition-{number:03d}.warc.gz") for number in range(editions * max(given.sizes))]
         with ProcessPoolExecutor(given.cpus) as pool:
-            html = list(pool.map(write_edition, range(len(files)), files))
+            html_bytes = list(pool.map(write_edition, range(len(files)), files, repeat(given.of)))
         for size in sorted(given.sizes):
             archive = Path(folder, f"archive-{size}")
             archive.mkdir()
-            for file in files[: EDITIONS * size]:
+            for file in files[: editions * size]:
                 (archive / file.name).symlink_to(file)
             rows[size] = in_own_process(*alone, str(archive), f"{folder}/out-{size}")
-            rows[size]["html_gb"] = sum(html[: EDITIONS * size]) / 1e9
+            rows[size]["html_gb"] = sum(html_bytes[: editions * size]) / 1e9
             console.print(f"{size}: {rows[size]}")
         smallest = min(rows)
         if given.bucket:
@@ -212,9 +230,10 @@ def main() -> None:
     console.print(table)
     result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"sizes": {}}
     if len(rows) > 1:
-        result |= {"machine": machine(), "sizes": rows}
-        result["exponents"] = {of: exponent(rows, of) for of in ("wall", "cpu")}
-        console.print("seconds grow with size to the power of", result["exponents"])
+        grow = {of: exponent(rows, of) for of in ("wall", "cpu")}
+        console.print("seconds grow with size to the power of", grow)
+        found = {"machine": machine(), "sizes": rows, "exponents": grow}
+        result |= found if given.of == "pages" else {given.of: found}
     if given.bucket:
         result["bucket"] = {"machine": machine(), "size": smallest, "folder": here, "bucket": there}
         console.print(

@@ -336,7 +336,7 @@ def _flow(text: str) -> str:
     else:
         lines = [" ".join(line.split()) for line in text.split("\v")]
         text = _EMPTY_LINES.sub("\n\n", "\n".join(lines)).strip("\n")
-    return text.strip(" |") if text.endswith("|") else text
+    return text.strip(" |\n") if text.endswith("|") else text
 
 
 def _lines(text: str) -> str:

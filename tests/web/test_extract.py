@@ -358,8 +358,9 @@ def test_main_text(html: str, contains: list[str], lacks: list[str]) -> None:
     assert [s for s in lacks if s in text] == [], text
 
 
-@given(st.text(max_size=200) | st.text("0 \v\f\n\x1c\x85\u2028\xa0\xad\u200b\ufeff", max_size=9))
+@given(st.text(max_size=200) | st.text("0| \v\f\n\x1c\x85\u2028\xa0\xad\u200b\ufeff", max_size=9))
 @example("0\v\xad")
+@example("0\v|")
 @example("<p>0<p>\u200b<p>0")
 @example("<math alttext='\xad'></math>")
 @example("<p>0<p>&shy;<p>&#0;<p>&#13;<p>0")
