@@ -53,7 +53,7 @@ for package in fasttext-numpy2==0.10.4 fasttext-community==0.11.9; do
     "$work/venv/bin/python" "$work/train.py" "$work/train.txt" | tee "$work/${package%%=*}.log"
     rm -rf "$work/venv"
 done
+# How many trainings end is chance, and is shown only.
 grep -q "^thread=1: 10% of the values" "$work/fasttext-numpy2.log" || { echo "CHANGED: another share is set with one thread"; exit 1; }
-grep -q "the others: Encountered NaN" "$work/fasttext-numpy2.log" || { echo "CHANGED: all 20 trainings ended"; exit 1; }
 grep -q "^thread=1: 100% of the values" "$work/fasttext-community.log" || { echo "CHANGED: the other build too"; exit 1; }
-echo "As seen: with one thread a tenth of the vectors is set, and trainings end with NaN by chance."
+echo "As seen: with one thread a tenth of the vectors is set."
