@@ -26,6 +26,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the clusters and the index; returns the manifests by path."""
     reads.check_options(READS, options)
     wanted = flow(options.cluster.on_disk(options.output), options)
+    check_flow(wanted)  # a wrong column is said before a cluster is waited for
     with connect(options.cluster) as resources:
         check_flow(wanted, resources)
         made = run_flow(wanted)

@@ -51,6 +51,7 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
     with under("initial", pretrain.Steps):
         initial = options.initial.model_copy(update={"model": pinned(options.initial.model)})
     options = options.model_copy(update={"initial": initial})
+    found = chosen(options.only)
     log.info("%s", doctor.summary(options))
     started = time.monotonic()
     with ExitStack() as stack:
@@ -60,7 +61,7 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
         tracked = stack.enter_context(
             Tracked(options.tracking, options.cluster.folder(""), options.output, key, options)
         )
-        wanted = flow(out, options, tracked)
+        wanted = flow(out, options, found, tracked)
         check_flow(wanted, resources)
         made = run_flow(wanted, ended=tracked.ended)
         return demo_report.write(
@@ -74,8 +75,8 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
         )
 
 
-def flow(out: str, options: PipelineOptions, tracked: Tracked) -> list[Wanted]:
-    """All artifacts of the demo under `out`."""
+def flow(out: str, options: PipelineOptions, found: Sequence[Distribution], tracked: Tracked) -> list[Wanted]:
+    """All artifacts of the demo under `out`, of these distributions."""
     at = functools.partial(posixpath.join, out)
     found = chosen(options.only)
     installed = {"installed": fingerprint(found)}
