@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import xxhash
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, parquet, parts, read_manifest
+from cpt_ray.artifacts.adopted import PARQUET, find_parquet, is_artifact
 from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.places import locate
-from cpt_ray.artifacts.store import MANIFEST
 from cpt_ray.dedup import kernels, minhash, sets, shingles, survivors
 from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import MEASURED, DedupOptions
@@ -57,25 +57,13 @@ def mode(options: DedupOptions) -> int:
 
 
 def parquet_files(source: str) -> str | list[str]:
-    """What `source_files` takes of a path: an artifact stays, a folder becomes its Parquet files by name, a file itself.
-
-    UserError where there is none of these.
-    """
-    fs, target = locate(source)
-    if fs.exists(posixpath.join(target, MANIFEST)):
-        return source
-    found = [target] if fs.isfile(target) else sorted(fs.find(target)) if fs.exists(target) else []
-    files = [fs.unstrip_protocol(name) if "://" in source else name for name in found if name.endswith(".parquet")]
-    if not files:
-        raise UserError(
-            "no artifact and no Parquet files here", where=source, fix="give one, or a folder of .parquet files"
-        )
-    return files
+    """What `source_files` takes of a path: an artifact stays, all else becomes the Parquet files there (`find_parquet`)."""
+    return source if is_artifact(source) else find_parquet(source)
 
 
 def source_files(documents: str | Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """(Parquet files, input digests) of an artifact's path or of a list of files."""
-    if isinstance(documents, str) and not documents.endswith(".parquet"):
+    if isinstance(documents, str) and not documents.endswith(PARQUET):
         return parts(documents), {"documents": read_manifest(documents).digest}
     files = [documents] if isinstance(documents, str) else list(documents)
     return files, {f"file {i}": _digest(name) for i, name in enumerate(files)}

@@ -18,7 +18,7 @@ class PipelineOptions(Options):
     """Options of `cpt-ray dedup`."""
 
     cluster: ClusterOptions = ClusterOptions()
-    source: str = Field(description="an artifact of documents, a folder of Parquet files, or one of them")
+    source: str = Field(description="an artifact of documents, a folder of Parquet files, one of them, or a pattern")
     id_column: str = Field("doc_id", description="column that names a document, once in the source")
     text_column: str = Field("text", description="column with the text")
     dedup: DedupOptions = DedupOptions()

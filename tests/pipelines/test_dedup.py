@@ -11,6 +11,7 @@ import pytest
 
 from cpt_ray.artifacts import read_table
 from cpt_ray.cluster import ClusterOptions
+from cpt_ray.dedup.signatures import parquet_files
 from cpt_ray.errors import UserError
 from pipelines import dedup, quality_model
 
@@ -49,6 +50,15 @@ def test_crawl_by_crawl_keeps_what_one_run_keeps(tmp_path: Path) -> None:
     kept |= _run(tmp_path, "february", second, str(tmp_path / "january" / "index"))
     assert kept == whole
     assert 0 < sum(not one for one in whole.values()) < 20
+
+
+def test_a_source_is_found_as_other_commands_find_theirs(tmp_path: Path) -> None:
+    """By either suffix and by a pattern; what a writer hides is none of it."""
+    folder = Path(_documents(tmp_path / "all", range(8)))
+    (folder / "1.parquet").rename(folder / "1.pq")
+    (folder / "_temporary.parquet").write_bytes(b"half of a file")
+    assert parquet_files(str(folder)) == parquet_files(f"{folder}/[01].*") == [f"{folder}/0.parquet", f"{folder}/1.pq"]
+    assert len(_run(tmp_path, "out", str(folder))) == 8
 
 
 def test_a_source_without_parquet_is_said(tmp_path: Path) -> None:
