@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from cpt_ray import artifacts
-from cpt_ray.artifacts import Ledger, Manifest, Wanted, check_flow, run_flow
-from cpt_ray.cluster import connect
+from cpt_ray.artifacts import Ledger, Manifest, Wanted
 from cpt_ray.code import github
 from cpt_ray.code.functions import FUNCTIONS, MINE, mine_shard
 from cpt_ray.code.options import CloneOptions, MineOptions
@@ -33,8 +32,8 @@ from cpt_ray.installed import Distribution, distributions, fingerprint
 from cpt_ray.pairs.decontaminate import Evaluation, benchmark_files
 from cpt_ray.pairs.make import CODE_PAIRS, make_code_pairs
 
+from . import flows
 from .options.code_pairs import PipelineOptions, RepositoryOptions, Steps
-from .summary import check_read, print_artifacts
 
 _NO_OPTIONS = CloneOptions()
 SHARD_BYTES = 8_000_000
@@ -53,13 +52,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     else:
         found = packages(options.site_packages)
         shards, work, inputs = installed_shards(found), mine_installed_shard, {"installed": fingerprint(found)}
-    wanted = flow(out, shards, work, options, inputs)
-    with connect(options.cluster) as resources:
-        check_flow(wanted, resources)
-        made = run_flow(wanted)
-    print_artifacts(made)
-    check_read(made)
-    return made
+    return flows.make(flow(out, shards, work, options, inputs), options.cluster)
 
 
 def flow(

@@ -9,30 +9,21 @@ if __name__ == "__main__":
 
 import posixpath
 
-from cpt_ray.artifacts import Manifest, Wanted, check_flow, run_flow
-from cpt_ray.cluster import connect
+from cpt_ray.artifacts import Manifest, Wanted
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
 from cpt_ray.dedup.index import write_index
 from cpt_ray.dedup.known import INDEX
 from cpt_ray.dedup.signatures import parquet_files
 
-from . import reads
+from . import flows, reads
 from .config import at
 from .options.dedup import READS, PipelineOptions
-from .summary import check_read, print_artifacts
 
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the clusters and the index; returns the manifests by path."""
     reads.check_options(READS, options)
-    wanted = flow(options.cluster.on_disk(options.output), options)
-    check_flow(wanted)  # a wrong column is said before a cluster is waited for
-    with connect(options.cluster) as resources:
-        check_flow(wanted, resources)
-        made = run_flow(wanted)
-    print_artifacts(made)
-    check_read(made)
-    return made
+    return flows.make(flow(options.cluster.on_disk(options.output), options), options.cluster)
 
 
 def flow(out: str, options: PipelineOptions) -> list[Wanted]:

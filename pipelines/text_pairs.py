@@ -10,8 +10,7 @@ if __name__ == "__main__":
 import os
 import posixpath
 
-from cpt_ray.artifacts import Manifest, Wanted, check_flow, read_manifest, read_table, run_flow
-from cpt_ray.cluster import connect
+from cpt_ray.artifacts import Manifest, Wanted, read_manifest, read_table
 from cpt_ray.corpus import extract_archives
 from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
@@ -23,8 +22,8 @@ from cpt_ray.web.options import ExtractOptions, NetworkOptions, SelectOptions
 from cpt_ray.web.remote import Remote
 from cpt_ray.web.sources import Sources, find_sources, join
 
+from . import flows
 from .options.text_pairs import PipelineOptions, Steps
-from .summary import check_read, print_artifacts
 
 _SELECT, _NETWORK = SelectOptions(), NetworkOptions()
 SHARD_RECORDS = 1_000
@@ -37,12 +36,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     wanted = flow(
         options.cluster.folder(options.output), options.archive, options, options.select, options.network, sources
     )
-    with connect(options.cluster) as resources:
-        check_flow(wanted, resources)
-        made = run_flow(wanted)
-    print_artifacts(made)
-    check_read(made)
-    return made
+    return flows.make(wanted, options.cluster)
 
 
 def flow(

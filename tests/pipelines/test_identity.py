@@ -69,7 +69,7 @@ def test_a_demo_from_a_hub_id_is_of_one_commit(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(demo, "connect", lambda cluster: nullcontext({}))
     monkeypatch.setattr(demo, "Tracked", lambda *arguments: nullcontext())
 
-    def flow(out: str, options: Any, tracked: Any) -> None:
+    def flow(out: str, options: Any, *rest: Any) -> None:
         raise _Asked(options.initial.model.init, options.initial.model.revision)
 
     monkeypatch.setattr(demo, "flow", flow)
