@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
+
+from cpt_ray.compat.torch import product
 
 VERSION = "5.23.0"
 
@@ -40,6 +44,16 @@ def says_no_kernel(error: Exception) -> bool:
 def has_processor(model_type: str) -> bool:
     """Whether this architecture reads images or sound too: it has a processor beside its tokenizer."""
     return model_type in PROCESSOR_MAPPING_NAMES
+
+
+def multiply_for_inference(module: nn.Module) -> None:
+    """Have the linear layers of `module`, as far as they are float32 on the CPU, multiply by `product`: nothing can be trained
+    from then on. GPT-2's keep their weights the other way round."""
+    for part in module.modules():
+        if type(part) not in (nn.Linear, Conv1D) or part.weight.device.type != "cpu" or part.weight.dtype != torch.float32:
+            continue
+        weight = part.weight if type(part) is nn.Linear else part.weight.T
+        part.forward = functools.partial(product, weight=weight, bias=part.bias)
 
 
 def draw_anew(model: PreTrainedModel, part: nn.Module) -> None:

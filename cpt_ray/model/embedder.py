@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cpt_ray.compat.transformers import multiply_for_inference
 from cpt_ray.errors import UserError
 from cpt_ray.model.delimiters import Delimiters
 from cpt_ray.model.encoder import Encoder, chunks_by_tokens, collate
@@ -83,6 +84,8 @@ class Embedder:
         else:
             self.precision = precision
         self.encoder.autocast = self.precision == "bf16"
+        if device == "cpu" and not self.encoder.autocast:
+            multiply_for_inference(self.encoder)
         self.device, self.chunk_tokens = device, chunk_tokens
 
     @property

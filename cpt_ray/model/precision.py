@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from cpt_ray.artifacts.manifest import Manifest
 from cpt_ray.artifacts.stage import Stage
-from cpt_ray.compat.torch import attention_by_matrices
+from cpt_ray.compat.torch import attention_by_matrices, product
 from cpt_ray.model.decoder import inner_of, text_config
 from cpt_ray.model.encoder import SHORT
 
@@ -132,17 +132,18 @@ def layer_of(shape: Shape, device: str) -> Layer:
     def run(tokens: int, low: bool) -> None:
         length = min(shape.sequence, tokens)
         rows = tokens // length
+        times = product if device == "cpu" and not (low or shape.trained) else F.linear
         by_matrices = low and device == "cpu" and length <= SHORT and shape.trained
         with torch.set_grad_enabled(shape.trained):
             hidden = torch.ones(rows, length, shape.width, device=device)
             with torch.autocast(device, torch.bfloat16, enabled=low), attention_by_matrices(enabled=by_matrices):
-                parts = F.linear(hidden, mixed).view(rows, length, 3, shape.heads, -1).unbind(2)
+                parts = times(hidden, mixed).view(rows, length, 3, shape.heads, -1).unbind(2)
                 query, key, value = (part.transpose(1, 2) for part in parts)
                 seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-                hidden = hidden + F.linear(seen.transpose(1, 2).reshape(rows, length, -1), back)
-                hidden = hidden + F.linear(F.gelu(F.linear(hidden, up)), down)
+                hidden = hidden + times(seen.transpose(1, 2).reshape(rows, length, -1), back)
+                hidden = hidden + times(F.gelu(times(hidden, up)), down)
                 if words is not None:
-                    hidden = F.linear(hidden, words)
+                    hidden = times(hidden, words)
             total = hidden.float().mean()
         if shape.trained:
             torch.autograd.grad(total, weights)

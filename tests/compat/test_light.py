@@ -16,7 +16,7 @@ from cpt_ray.compat.aiohttp import ask_once
 from cpt_ray.compat.mlflow import everywhere, hands_over_as_given
 from cpt_ray.compat.obstore import store_of
 from cpt_ray.compat.ray import inner, started_too_slowly, unwrapped, user_error, worker_failures
-from cpt_ray.compat.torch import attention_by_matrices, is_weight, move_buffers
+from cpt_ray.compat.torch import attention_by_matrices, is_weight, move_buffers, product
 from cpt_ray.errors import UserError
 
 
@@ -138,3 +138,17 @@ def test_torch_switches_attention_to_matrices_and_back() -> None:
     with attention_by_matrices(enabled=True):
         assert state() == (False, False, True), "the switches for plain attention are no longer these"
     assert state() == before
+
+
+@pytest.mark.parametrize("rows", [(0,), (1,), (7,), (3, 50)])
+def test_torch_multiplies_by_onednn_as_it_multiplies(rows: tuple[int, ...]) -> None:
+    """Any shape, weights that lie in either order, with and without a bias: within float32 of the product in float64."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(*rows, 24, generator=generator), torch.randn(40, 24, generator=generator)
+    across, bias = torch.randn(24, 40, generator=generator).T, torch.randn(40, generator=generator)
+    with torch.inference_mode():
+        for each, added in [(weight, None), (weight, bias), (across, bias)]:
+            found = product(hidden, each, added)
+            want = nn.functional.linear(hidden.double(), each.double(), None if added is None else added.double())
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found.double(), want, rtol=1e-5, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -95,3 +96,20 @@ def test_a_revision_is_resolved_to_a_commit(tmp_path: Any, monkeypatch: pytest.M
     assert compat.commit_of("a/b", "main") == commit, "extract_commit_hash reads another layout"
     wanted = inspect.signature(PreTrainedModel.from_pretrained).parameters
     assert "revision" in wanted, "from_pretrained takes no revision"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_linear_layers_multiply_otherwise_and_give_the_same(kind: str) -> None:
+    """All of them, GPT-2's too, which are no nn.Linear; those that are not float32 are left alone."""
+    model = tiny(kind)
+    with torch.inference_mode():
+        want = model(IDS).last_hidden_state
+        linear = [part for part in model.modules() if getattr(part, "weight", torch.ones(1)).dim() == 2]
+        linear = [part for part in linear if not isinstance(part, torch.nn.Embedding)]
+        compat.multiply_for_inference(model)
+        assert all(isinstance(part.forward, functools.partial) for part in linear)
+        assert linear
+        torch.testing.assert_close(model(IDS).last_hidden_state, want, rtol=1e-5, atol=1e-5)
+    double = tiny(kind).double()
+    compat.multiply_for_inference(double)
+    assert not any("forward" in vars(part) for part in double.modules())
