@@ -47,10 +47,14 @@ def has_processor(model_type: str) -> bool:
 
 
 def multiply_for_inference(module: nn.Module) -> None:
-    """Have the linear layers of `module`, as far as they are float32 on the CPU, multiply by `product`: nothing can be trained
-    from then on. GPT-2's keep their weights the other way round."""
+    """Have the linear layers of `module`, as far as they are float32 on the CPU, multiply by `product`: nothing can be
+    trained from then on. GPT-2's keep their weights the other way round."""
     for part in module.modules():
-        if type(part) not in (nn.Linear, Conv1D) or part.weight.device.type != "cpu" or part.weight.dtype != torch.float32:
+        if (
+            type(part) not in (nn.Linear, Conv1D)
+            or part.weight.device.type != "cpu"
+            or part.weight.dtype != torch.float32
+        ):
             continue
         weight = part.weight if type(part) is nn.Linear else part.weight.T
         part.forward = functools.partial(product, weight=weight, bias=part.bias)
