@@ -50,14 +50,14 @@ def multiply_for_inference(module: nn.Module) -> None:
     """Have the linear layers of `module`, as far as they are float32 on the CPU, multiply by `product`: nothing can be
     trained from then on. GPT-2's keep their weights the other way round."""
     for part in module.modules():
-        if (
-            type(part) not in (nn.Linear, Conv1D)
-            or part.weight.device.type != "cpu"
-            or part.weight.dtype != torch.float32
-        ):
+        if type(part) is nn.Linear:
+            weight, bias = part.weight, part.bias
+        elif type(part) is Conv1D:
+            weight, bias = part.weight.T, part.bias
+        else:
             continue
-        weight = part.weight if type(part) is nn.Linear else part.weight.T
-        part.forward = functools.partial(product, weight=weight, bias=part.bias)
+        if weight.device.type == "cpu" and weight.dtype == torch.float32:
+            part.forward = functools.partial(product, weight=weight, bias=bias)
 
 
 def draw_anew(model: PreTrainedModel, part: nn.Module) -> None:
