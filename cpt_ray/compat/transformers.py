@@ -57,7 +57,7 @@ def multiply_for_inference(module: nn.Module) -> None:
         else:
             continue
         if weight.device.type == "cpu" and weight.dtype == torch.float32:
-            part.forward = functools.partial(product, weight=weight, bias=bias)
+            part.forward = functools.partial(product, weight=weight, bias=bias)  # type: ignore[method-assign]
 
 
 def draw_anew(model: PreTrainedModel, part: nn.Module) -> None:
