@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cpt_ray.artifacts.manifest import DIGEST, File
@@ -18,6 +20,8 @@ from cpt_ray.errors import UserError
 ROW_GROUP = 65_536
 BATCH_ROWS, BATCH_BYTES = 2048, 64 << 20
 """Rows of a shard that are read at a time, at most: what is held in memory is these, not their row group."""
+TABLE_BYTES = 64 << 20
+"""Of text in a table that a step holds whole: with all that is made of it, ten times as much is alive."""
 
 
 def encoded(table: pa.Table, *, row_group_size: int = ROW_GROUP) -> bytes:
@@ -85,13 +89,27 @@ def read_table(paths: str | list[str], columns: list[str] | None = None) -> pa.T
 
 
 def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
-    """One shard per row group: {"path", "group", "rows"}."""
+    """One shard per row group: {"path", "group", "rows", "bytes" before compression}."""
     found = []
     for name in files:
         with opened(name) as file:
-            for group in range(file.num_row_groups):
-                found.append({"path": name, "group": group, "rows": file.metadata.row_group(group).num_rows})
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                found.append({"path": name, "group": number, "rows": group.num_rows, "bytes": group.total_byte_size})
     return found
+
+
+def is_small(files: Sequence[str], rows: int, texts: Sequence[str]) -> bool:
+    """Whether these are at most so many rows, and TABLE_BYTES of text in these columns: to be held as one table. A function
+    of the rows, however they are cut into files."""
+    shards, left = shards_of(files), TABLE_BYTES
+    if sum(shard["rows"] for shard in shards) > rows:
+        return False
+    for batch in itertools.chain.from_iterable(read_batches(shard, texts) for shard in shards):
+        left -= sum(pc.sum(pc.binary_length(batch[name])).as_py() or 0 for name in texts)
+        if left < 0:
+            return False
+    return True
 
 
 def slices_of(files: Sequence[str], rows: int) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ host's pages a paragraph stands. Older captures go first, or a page fetched ten 
 3. *paragraphs*: a shard is told which of its paragraphs stand on so many of them that they go.
 4. A map drops both.
 
-Up to ONE_TABLE documents 1 to 3 are tables of the whole corpus, made here and handed to every shard; of more, exchanges by
-URL, host, and host and paragraph, in which the driver holds nothing of a document.
+Of a small corpus (`parquet.is_small`) 1 to 3 are tables of the whole corpus, made here and handed to every shard; of another,
+exchanges by URL, host, and host and paragraph, in which the driver holds nothing of a document.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from cpt_ray.dedup.paragraphs import COUNTS, count_paragraphs, drop_repeated, ho
 from cpt_ray.errors import UserError
 
 ONE_TABLE = 50_000
-"""Documents whose captures and paragraphs are tables in memory; of more they go through exchanges."""
-PARAGRAPHS_OF_A_DOCUMENT = 16
-"""About how many different ones; only how full a bucket gets depends on it."""
+"""Documents whose captures and paragraphs are tables in memory; of more, or of more text, they go through exchanges."""
+PARAGRAPH_BYTES = 128
+"""Of documents, for about one paragraph; only how full a bucket gets depends on it."""
 Shard = Mapping[str, Any]
 Told: TypeAlias = pa.Table | Sent
 """What shards are told: one table for all, or to each its own."""
@@ -97,7 +97,7 @@ def clean_documents(
     shards = [{**shard, "number": n} for n, shard in enumerate(parquet.shards_of(files))]
     columns: dict[str, Any] = {"separator": options.separator, "text_column": text_column, "host_column": host_column}
     rows = sum(shard["rows"] for shard in shards)
-    across = rows > ONE_TABLE
+    across = not parquet.is_small(files, ONE_TABLE, [text_column])
     seen: dict[str, str | Manifest] = {**source, "clean": fingerprint(params)}
     older: Told = OLDER.empty_table()
     furniture: Told = FURNITURE.empty_table()
@@ -113,7 +113,7 @@ def clean_documents(
             run = partial(_hosts_shard, older=older, host_column=host_column)
             pages = _asked(phases, "hosts", run, ASKED, ("host",), shards, rows, _pages_shard, ASKED, seen)
             run = partial(_paragraphs_shard, older=older, pages=pages, **columns)
-            key, count = ("host", "paragraph"), rows * PARAGRAPHS_OF_A_DOCUMENT
+            key, count = ("host", "paragraph"), sum(shard["bytes"] for shard in shards) // PARAGRAPH_BYTES
             which = partial(_repeated_shard, options=options)
             furniture = _asked(phases, "paragraphs", run, ASKED, key, shards, count, which, FURNITURE, seen)
         else:

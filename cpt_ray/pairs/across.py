@@ -41,8 +41,8 @@ from cpt_ray.pairs.phases import kept as kept_rows
 from cpt_ray.pairs.schema import CANDIDATES, PAIRS, ROWS_PER_PART, Claimed, examples_of
 from cpt_ray.pairs.splits import HELDOUT, TRAIN, heldout
 
-LINES_OF_A_DOCUMENT = 16
-"""About how many lines of a document are long enough to be counted; only how full a bucket gets depends on it."""
+LINE_BYTES = 64
+"""Of documents, for one line that is long enough to be counted, at least about; only how full a bucket gets depends on it."""
 
 LINES = pa.schema([("group", pa.string()), ("line", pa.uint64()), ("shard", pa.int32()), ("documents", pa.int64())])
 CLAIMS = pa.schema(
@@ -100,7 +100,8 @@ def _across(
     told = None
     if neighbours is not None:
         lines = partial(_lines, known=known, options=neighbours)
-        counted = phases.ask("lines", lines, LINES, shards, ("group", "line"), rows.rows * LINES_OF_A_DOCUMENT)
+        count = sum(shard["bytes"] for shard in shards) // LINE_BYTES
+        counted = phases.ask("lines", lines, LINES, shards, ("group", "line"), count)
         told = phases.answer("repeated", partial(_repeated, options=neighbours), LINES, counted, len(shards))
     cut, made = phases.map("candidates", make, CANDIDATES, shards, known=known, told=told)
     phases.params, phases.inputs = dict(params), {**inputs, "candidates": made}

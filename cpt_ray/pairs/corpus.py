@@ -24,7 +24,8 @@ from cpt_ray.pairs.splits import heldout
 CORPUS = pa.schema([("id", pa.string()), ("source", pa.string()), ("group", pa.string()), ("text", pa.string())])
 GATHER = Stage("corpus", version=1, gives=CORPUS, unit="texts")
 ONE_TABLE = 100_000
-"""Rows, with those of the clusters, that become a corpus as one table, in memory; more go through exchanges."""
+"""Rows, with those of the clusters, that become a corpus as one table, in memory; more, or longer ones, go through
+exchanges."""
 FINE = 1 << 16
 """Ranges of the order that texts are counted in: a part and the corpus end at one of them, but for a cut in the last."""
 NOT_TAKEN = -1
@@ -56,7 +57,9 @@ def make_corpus(path: str, sources: Mapping[str, Source], *, split: SplitOptions
         **options.result(),
     }
     rows = sum(manifest.rows for manifest in inputs.values() if isinstance(manifest, Manifest))
-    if rows > ONE_TABLE and GATHER.begun(path, params=params, inputs=inputs) != "done":
+    texts = ((parts(source.rows), ONE_TABLE, source.text_columns) for source in sources.values())
+    done = GATHER.begun(path, params=params, inputs=inputs) == "done"
+    if not done and (rows > ONE_TABLE or not all(parquet.is_small(*one) for one in texts)):
         return _across(path, sources, split, options, params, inputs)
     with GATHER.build(path, params=params, inputs=inputs) as work:
         if work.manifest is not None:

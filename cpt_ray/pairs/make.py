@@ -7,7 +7,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, read_manifest, read_table
+from cpt_ray.artifacts import Ledger, Manifest, Stage, Work, fingerprint, parquet, parts, read_manifest, read_table
 from cpt_ray.pairs.across import code_pairs_across, text_pairs_across
 from cpt_ray.pairs.decontaminate import Evaluation, decontaminate
 from cpt_ray.pairs.docstrings import code_pairs
@@ -21,8 +21,9 @@ TEXT_PAIRS = Stage("text_pairs", version=5, gives=PAIRS, unit="documents", reads
 CODE_PAIRS = Stage("code_pairs", version=5, gives=PAIRS, unit="functions", reads=("function_id", "group", "code"))
 
 ONE_TABLE = {"text_pairs": 10_000, "code_pairs": 50_000}
-"""Documents and functions that are made into pairs as one table, in memory: below 1 GB of it, at 80 kB a document with all
-its pieces. More go through exchanges, to the same rows."""
+"""Documents and functions that are made into pairs as one table, in memory. More, or longer ones (`parquet.is_small`), go
+through exchanges, to the same rows."""
+_TEXT = {"text_pairs": ("text",), "code_pairs": ("code",)}
 
 Maker = Callable[[pa.Table, pa.Table], tuple[pa.Table, Ledger]]
 
@@ -86,7 +87,8 @@ def _make(
     if evaluation is not None:
         inputs["evaluation"] = fingerprint([sorted(map(list, evaluation.files)), sorted(evaluation.hashes)])
     params = {**options, "split": split.result()}
-    if read_manifest(rows).rows > ONE_TABLE[stage.name] and stage.begun(path, params=params, inputs=inputs) != "done":
+    small = partial(parquet.is_small, parts(rows), ONE_TABLE[stage.name], _TEXT[stage.name])
+    if stage.begun(path, params=params, inputs=inputs) != "done" and not small():
         last = {"params": params, "inputs": inputs, "split": split, "evaluation": evaluation}
         return across(path, stage, rows, clusters, **last)
     with stage.build(path, params=params, inputs=inputs) as work:

@@ -111,6 +111,31 @@ def few(monkeypatch: pytest.MonkeyPatch, rows: int, part: int) -> None:
     monkeypatch.setattr(exchange, "BUCKET_ROWS", rows)
 
 
+@pytest.mark.parametrize("lines", [4, 400])
+def test_a_bucket_of_lines_is_no_larger_for_longer_documents(tmp_path, monkeypatch, lines):
+    """It was of so many documents, and took 2.5 GB where they were specifications of 150 lines."""
+    few(monkeypatch, 200, 1000)
+    held: list[int] = []
+
+    def received(sent: exchange.Sent, bucket: int, order: Any = ()) -> pa.Table:
+        table = exchange.receive(sent, bucket, order)
+        held.append(len(table) if sent.schema.equals(across.LINES) else 0)
+        return table
+
+    monkeypatch.setattr(across, "receive", received)
+    said = [(doc, line) for doc in range(1600 // lines) for line in range(lines)]
+    texts = [
+        f"Line {line} of the document {doc} says what no other says, {(doc * 977 + line) * 7919}." for doc, line in said
+    ]
+    rows = [
+        {"doc_id": f"{at:032x}", "group": "g", "text": "\n".join(texts[at * lines : (at + 1) * lines])}
+        for at in range(1600 // lines)
+    ]
+    documents = publish(tmp_path / "rows", pa.Table.from_pylist(rows), 3)
+    text(tmp_path / "pairs", documents, publish(tmp_path / "known", clusters_of([row["doc_id"] for row in rows]), 1))
+    assert 0 < max(held) < 2 * 200
+
+
 @pytest.mark.parametrize(("table", "of"), [(some_documents, text), (some_functions, code), (some_functions, further)])
 def test_exchanges_give_the_rows_of_one_table(tmp_path, monkeypatch, table, of):
     """Whatever the files, row groups, buckets and parts: equal rows in equal order, and an equal ledger."""
