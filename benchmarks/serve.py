@@ -294,7 +294,7 @@ def main() -> None:
                 servers["infinity-emb"] = (ports[3], fourth)
             rows = asyncio.run(measure(servers, texts, seconds))
             if given.requests:
-                looks = [given.requests * part // 100 for part in (1, 10, 25, 50, 100)]
+                looks = sorted({max(1, given.requests * part // 100) for part in (1, 10, 25, 50, 100)})
                 rows += asyncio.run(memory(ports[0], worker, texts, looks))
     versions = {"python": platform.python_version()}
     versions |= {

@@ -15,7 +15,7 @@ import yaml
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.serve.listen import listen
-from cpt_ray.serve.served import Served, application
+from cpt_ray.serve.served import Served, application, opener
 
 from . import reads
 from .options.serve import PipelineOptions
@@ -40,6 +40,8 @@ def run(options: PipelineOptions) -> None:
     if options.config is not None:
         Path(options.config).write_text(yaml.safe_dump(replicas.config(several), sort_keys=False))
         return
+    if served.index is not None:
+        opener(served.trained)(served.index)  # a replica could not say what is wrong with it
     with connect(options.cluster):
         replicas.run(several)
 

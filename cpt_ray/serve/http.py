@@ -26,7 +26,7 @@ import os
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.message import Message
@@ -180,7 +180,10 @@ class Endpoint:
         if self.spelled is not None and (sent := [item for item in texts if not isinstance(item, str)]):
             openai.check_tokens([len(ids) for ids in sent])  # as their sender counts; of the model's there may be more
             texts, check = [self.spelled(ids) for ids in sent], None
-        made = await self._waited(request, self.batcher.embed(texts, side, check))
+        try:
+            made = await self._waited(request, self.batcher.embed(texts, side, check))
+        except UserError as error:  # ids of another vocabulary
+            raise Refused(400, str(error), "input") from None
         vectors = openai.shortened(made.vectors, body.dimensions)
         return _json(openai.embeddings(body, vectors, set(made.cut), made.tokens))
 
@@ -278,7 +281,9 @@ class Endpoint:
                 task.cancel()
 
     async def _read(self, request: Request, kind: type[Parsed]) -> Parsed:
-        """The body as `kind`. Refused where it is none, too large or too slow."""
+        """The body as `kind`. Refused where it is none, compressed, too large or too slow."""
+        if (packed := request.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
+            raise Refused(415, f"a body of content-encoding {packed[:40]!r} is not read; send it as it is")
         try:
             async with asyncio.timeout(self.options.body_seconds):
                 raw = await _bytes(request, self.options.max_body)
@@ -392,15 +397,18 @@ def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) 
 
 
 def _refusal(path: str, error: Exception) -> Response:
+    allowed: Mapping[str, str] = {}  # of a 405: the methods
     if isinstance(error, UserError):
         error = Refused(400, str(error))
     elif isinstance(error, HTTPException):
+        allowed = error.headers or {}
         error = Refused(error.status_code, error.detail)
     if not isinstance(error, Refused):
         raise error
     body = openai.error(error) if path.startswith("/v1/") else {"error": str(error)}
     headers = {"retry-after": str(error.retry or 1)} if error.status in (429, 503) else {}
     headers |= {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    headers |= allowed
     return _json(body, error.status, headers)
 
 

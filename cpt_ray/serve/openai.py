@@ -51,9 +51,9 @@ class EmbeddingRequest(Body):
         description="a text, a list of texts, the token ids of a text, or a list of them"
     )
     model: str = Field(description="<name> or <name>-passage for documents and code, <name>-query for queries")
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(
-        None, ge=1, description="of the vectors: their first so many values, scaled to length 1 again"
+        None, ge=1, description="a whole number: of each vector the first so many values, scaled to length 1 again"
     )
     input_type: Literal["query", "passage", "document", "search_query", "search_document"] | None = None
     user: str | None = None
@@ -89,7 +89,7 @@ class SearchRequest(Body):
 
     query: str
     k: int | None = Field(None, description="a number of answers; 10 where it is left out")
-    map: bool = Field(False, description="whether to say where query and answers are on the map, as `at`")
+    map: bool | None = Field(None, description="whether to say where query and answers are on the map, as `at`")
     model: str | None = None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ray.serve import metrics as serve_metrics
 from ray.serve.schema import LoggingConfig
 
 from cpt_ray.cluster import gpus
+from cpt_ray.errors import UserError
 from cpt_ray.options import Options
 from cpt_ray.serve.listen import DRAIN_SECONDS
 from cpt_ray.serve.metrics import SECONDS, Metrics
@@ -144,7 +146,26 @@ def start(args: Replicas) -> None:
         args = args.model_copy(update={"gpus": min(gpus(), 1.0)})
     http = {"host": args.served.http.host, "port": args.served.http.port}
     serve.start(proxy_location="EveryNode", http_options=http, logging_config=LoggingConfig(enable_access_log=False))
-    serve.run(application(args), name=NAME, route_prefix="/", logging_config=LoggingConfig(enable_access_log=False))
+    quiet = LoggingConfig(enable_access_log=False)
+    target = serve.RunTarget(application(args), name=NAME, route_prefix="/", logging_config=quiet)
+    serve.run_many([target], wait_for_applications_running=False)
+    while not running():
+        time.sleep(0.1)
+
+
+def running() -> bool:
+    """Whether all replicas are ready. UserError where Ray Serve makes no more of them: `serve.run` would give up where one
+    has died while others were being made, too, which is then replaced."""
+    state = serve.status().applications[NAME]
+    made = [model for model in state.deployments.values() if model.replica_states.keys() - {"STOPPING"}]
+    if state.status == "DEPLOY_FAILED" and not made:
+        said = [model.message for model in state.deployments.values()] or [state.message]
+        raise UserError(
+            f"no replica starts: {said[0].strip()[-1000:]}",
+            where=NAME,
+            fix="replicas=0 starts one process here: it says more",
+        )
+    return bool(state.status == "RUNNING")
 
 
 def run(args: Replicas) -> None:

@@ -1,6 +1,7 @@
 """The endpoint: answers, limits and refusals."""
 
 import asyncio
+import gzip
 import json
 import re
 import socket
@@ -92,6 +93,23 @@ def test_refusals_are_json(method: str, path: str, body: bytes, status: int, wor
         assert word in (error["message"] if path.startswith("/v1/") else error)
 
     ask(steps, INDEX, max_texts=3, max_characters=50, max_body=4096, max_answers=5)
+
+
+def test_what_a_client_must_do_otherwise_is_said() -> None:
+    """Which methods there are (RFC 9110, 15.5.6), and that a compressed body is not read."""
+
+    async def steps(client: httpx2.AsyncClient) -> None:
+        for method, path, allowed in [("GET", "/v1/embeddings", {"POST"}), ("POST", "/v1/models", {"GET", "HEAD"})]:
+            answer = await client.request(method, path)
+            assert answer.status_code == 405
+            assert set(answer.headers["allow"].split(", ")) == allowed
+        body = gzip.compress(b'{"input": "a", "model": "toy"}')
+        for packed, status in [("gzip", 415), ("br", 415), ("GZIP, deflate", 415), ("identity", 400), ("", 400)]:
+            answer = await client.post("/v1/embeddings", content=body, headers={"content-encoding": packed})
+            assert answer.status_code == status
+            assert answer.json()["error"]["message"]
+
+    ask(steps)
 
 
 def test_without_an_index_there_is_no_search() -> None:

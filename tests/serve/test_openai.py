@@ -71,8 +71,9 @@ def test_token_ids_are_the_text_they_spell(embedder: Embedder) -> None:
         np.testing.assert_allclose(np.array([item.embedding for item in got.data]), want, atol=1e-6)
         got = await client.embeddings.create(input=list(ids[0]), model="toy")
         np.testing.assert_allclose(got.data[0].embedding, want[0], atol=1e-6)
-        with pytest.raises(openai.BadRequestError, match="token id"):
+        with pytest.raises(openai.BadRequestError, match="token id") as refused:
             await client.embeddings.create(input=[len(embedder.tokenizer)], model="toy")
+        assert refused.value.param == "input"
 
     ask(embedder, steps)
 
@@ -98,6 +99,8 @@ def test_models_and_errors_are_of_the_apis_kind(embedder: Embedder) -> None:
                 await client.embeddings.create(model="toy", **wrong)
             assert refused.value.param == param
             assert refused.value.type == "invalid_request_error"
+        optional = dict.fromkeys(["encoding_format", "dimensions", "user", "input_type"])  # null: as left out
+        assert (await plain.post("/v1/embeddings", json={"input": "a", "model": "toy", **optional})).status_code == 200
         answer = await plain.post("/v1/nothing")
         assert answer.status_code == 404
         assert answer.json()["error"]["message"]

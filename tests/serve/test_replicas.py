@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
 import pytest
 import yaml
 
+from cpt_ray.errors import UserError
 from pipelines import cli
 from tests.serve.running import free_ports, load
 
@@ -46,21 +48,59 @@ def test_the_config_is_what_serve_deploy_takes(
     assert built._bound_deployment.name == application.deployments[0].name
 
 
+def state(status: str, message: str = "", **replicas: int) -> Any:
+    """What Ray Serve says of our application."""
+    from ray.serve import schema
+
+    counts = {schema.ReplicaState(name): count for name, count in replicas.items()}
+    trigger = schema.DeploymentStatusTrigger.UNSPECIFIED
+    model = schema.DeploymentStatusOverview(
+        status="UPDATING", status_trigger=trigger, replica_states=counts, message=message
+    )
+    found = schema.ApplicationStatusOverview(
+        status=status, message="", last_deployed_time_s=0.0, deployments={"Model": model}
+    )
+    return schema.ServeStatus(applications={"cpt-ray": found})
+
+
+def test_a_replica_that_dies_while_others_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Serve calls that a failed deployment, and makes another; where it makes none, what a replica said is told."""
+    from cpt_ray.serve import replicas
+
+    for told, want in [
+        (state("DEPLOYING", STARTING=2), False),
+        (state("DEPLOY_FAILED", RUNNING=1, STARTING=1), False),
+        (state("DEPLOY_FAILED", STARTING=1, STOPPING=1), False),
+        (state("RUNNING", RUNNING=2), True),
+    ]:
+        monkeypatch.setattr(replicas.serve, "status", lambda told=told: told)
+        assert replicas.running() is want
+    for told in (state("DEPLOY_FAILED", "no such model"), state("DEPLOY_FAILED", "no such model", STOPPING=1)):
+        monkeypatch.setattr(replicas.serve, "status", lambda told=told: told)
+        with pytest.raises(UserError, match="no such model"):
+            replicas.running()
+
+
+def test_an_index_of_another_model_is_refused_before_anything_starts(
+    tmp_path: Path, model_folder: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"trained={model_folder}", f"index={tmp_path / 'none'}", "replicas=2"]
+    assert cli.main(["serve", *words]) == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.fixture
-def two_replicas(model_folder: str) -> Iterator[tuple[str, subprocess.Popen]]:
+def two_replicas(model_folder: str, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     (port,) = free_ports(1)
     words = [f"trained={model_folder}", "index=null", "replicas=2", "name=toy", f"http.port={port}", "precision=fp32"]
-    process = subprocess.Popen([sys.executable, "-m", "pipelines.serve", *words], cwd=ROOT)
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen([sys.executable, "-m", "pipelines.serve", *words], cwd=ROOT, stdout=out, stderr=out)
     try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 240
-        while process.poll() is None and time.monotonic() < deadline:
-            try:
-                if httpx2.get(f"{address}/health").status_code == 200:
-                    break
-            except httpx2.TransportError:
-                time.sleep(0.2)
-        yield address, process
+        while "2 replicas behind" not in log.read_text():  # the first answers before the second can
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", process
     finally:
         process.terminate()
         process.wait(60)
