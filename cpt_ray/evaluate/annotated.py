@@ -13,8 +13,6 @@ Ties are as in `ranking`: each figure is its expectation over a random order of 
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy.typing as npt
 from scipy.stats import hypergeom
 
 from cpt_ray.errors import UserError
+from cpt_ray.evaluate.lines import objects
 from cpt_ray.evaluate.statistics import Figure
 from cpt_ray.ranking import Floats
 
@@ -50,7 +49,7 @@ class Judged:
 def read_judgements(path: str) -> dict[str, dict[str, dict[str, float]]]:
     """{language: {query: {url: mean relevance}}}, the first two in lower case. UserError for a line that is none."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    with Path(path).open(encoding="utf-8", newline="") as lines:
+    with Path(path).open(encoding="utf-8-sig", newline="") as lines:
         for row in (reader := csv.DictReader(lines)):
             try:
                 relevance = float(row["Relevance"])
@@ -80,15 +79,11 @@ def read_functions(paths: Iterable[Path]) -> dict[str, str]:
     """{url: source}, in the files' order; of a URL the first. UserError for a line that is no function."""
     found: dict[str, str] = {}
     for path in paths:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = json.loads(line)
-                    found.setdefault(row["url"], next(row[name] for name in CODE if name in row))
-                except (ValueError, KeyError, TypeError, StopIteration):
-                    raise UserError(
-                        "not a function", where=f"{path}:{number}", fix=f"expected url and one of {', '.join(CODE)}"
-                    ) from None
+        for where, row in objects(path):
+            source = next((row[name] for name in CODE if name in row), None)
+            if not isinstance(source, str) or not isinstance(row.get("url"), str):
+                raise UserError("not a function", where=where, fix=f"expected url and one of {', '.join(CODE)}")
+            found.setdefault(row["url"], source)
     return found
 
 

@@ -43,6 +43,8 @@ def tfidf_svd(texts: Sequence[str], dimension: int = 256) -> Embed:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
+    if not any(map(terms, texts)):
+        return _nothing
     counts = TfidfVectorizer(analyzer=terms, sublinear_tf=True)
     matrix = counts.fit_transform(texts)
     reduced = TruncatedSVD(max(1, min(dimension, min(matrix.shape) - 1)), random_state=0).fit(matrix)
@@ -64,6 +66,8 @@ def word_vectors(texts: Sequence[str], dimension: int = 256, window: int = 5) ->
     from sklearn.utils.extmath import randomized_svd
 
     lines = [terms(text) for text in texts]
+    if not any(lines):
+        return _nothing
     counts = CountVectorizer(analyzer=terms, max_features=MOST_WORDS).fit(texts)
     place, width = counts.vocabulary_, len(counts.vocabulary_)
     ids = np.array([place.get(word, -1) for line in lines for word in line], np.int64)
@@ -87,6 +91,11 @@ def word_vectors(texts: Sequence[str], dimension: int = 256, window: int = 5) ->
         return means
 
     return embed
+
+
+def _nothing(texts: list[str], side: Side) -> Floats:
+    """What texts without a word teach."""
+    return np.zeros((len(texts), 1), np.float32)
 
 
 def chance(n: int, ks: Sequence[int] = (1, 10)) -> dict[str, float]:

@@ -17,6 +17,30 @@ class Embed(Protocol):
     def __call__(self, texts: list[str], side: Side) -> Floats: ...
 
 
+def vectors(embed: Embed, texts: list[str], side: Side) -> Floats:
+    """What `embed` gives. UserError for a vector that is not finite: compared with others it could look perfect."""
+    found = embed(texts, side)
+    if found.ndim != 2 or len(found) != len(texts):
+        raise ValueError(f"embed gave {found.shape} for {len(texts)} texts")
+    finite = np.isfinite(found.sum(axis=1, dtype=np.float64))
+    if not finite.all():
+        raise UserError(
+            "a vector is not finite",
+            where=f"{np.count_nonzero(~finite)} of {len(texts)} texts, as {texts[int(np.argmin(finite))][:60]!r}",
+            fix="look for NaN in the model's weights",
+        )
+    return found
+
+
+def checked(embed: Embed) -> Embed:
+    """The same, whose vectors are looked at as by `vectors`."""
+
+    def looked_at(texts: list[str], side: Side) -> Floats:
+        return vectors(embed, texts, side)
+
+    return looked_at
+
+
 def remembered(embed: Embed) -> Embed:
     """The same, which embeds a text of a side once however often it is asked; all that it was asked stays in memory."""
     known: dict[Side, dict[str, int]] = {"x": {}, "y": {}}

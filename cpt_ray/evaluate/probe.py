@@ -8,49 +8,35 @@ The strength of the L2 penalty is chosen on a tenth of the training data (or on 
 fitted again on all of it. Tasks without a split (MR, CR) are measured by 10-fold cross-validation, as SentEval does.
 """
 
-import csv
-from pathlib import Path
-
 import numpy as np
-import numpy.typing as npt
 
 from cpt_ray.errors import UserError
+from cpt_ray.evaluate.labelled import Labels
+from cpt_ray.evaluate.labelled import read_classification as read_classification
+from cpt_ray.evaluate.lines import fields
 from cpt_ray.evaluate.statistics import Figure
 from cpt_ray.ranking import Floats
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # weight of ||W||^2 / 2 beside the mean log loss
 NEWTON = 2048
 """Weights up to which their Hessian is cheap: 32 MiB."""
-Labels = npt.NDArray[np.int64]
-
-
-def read_classification(path: str) -> tuple[list[str], Labels]:
-    """Texts and labels (N,) int64 from a TSV file with the header `label`, `text`."""
-    with Path(path).open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
-    for line, row in enumerate(rows, start=2):
-        if len(row) != 2 or not row[0].isdigit():
-            raise UserError(
-                "not a label and a text",
-                where=f"{path}:{line}",
-                fix="expected two tab-separated fields, the first a number",
-            )
-    return [row[1] for row in rows], np.array([int(row[0]) for row in rows], np.int64)
 
 
 def read_paraphrases(path: str) -> tuple[list[str], list[str], Labels]:
     """Two texts a row and whether they say the same (N,) int64, from a TSV file with the columns `label`, `sentence1`,
     `sentence2`, or from MRPC's own (label, two numbers, two texts), each with a header."""
-    with Path(path).open(encoding="utf-8-sig", newline="") as lines:
-        header, *rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)) or [[]]
-    for line, row in enumerate(rows, start=2):
+    (_, header), *rows = list(fields(path)) or [("", [])]
+    for where, row in rows:
         if len(row) != len(header) or len(row) not in (3, 5) or row[0] not in ("0", "1"):
             raise UserError(
                 "not a label and two texts",
-                where=f"{path}:{line}",
+                where=where,
                 fix="expected tab-separated fields: 0 or 1, maybe two numbers, two texts",
             )
-    return [row[-2] for row in rows], [row[-1] for row in rows], np.array([int(row[0]) for row in rows], np.int64)
+    if not rows:
+        raise UserError("no label and two texts in it", where=path, fix="see docs/analyst.md for the layouts")
+    labels = np.array([int(row[0]) for _, row in rows], np.int64)
+    return [row[-2] for _, row in rows], [row[-1] for _, row in rows], labels
 
 
 def fit(features: Floats, labels: Labels, classes: int, penalty: float) -> Floats:
@@ -105,6 +91,10 @@ def predicted(
 
 def cross_validated(vectors: Floats, labels: Labels, folds: int = 10) -> Figure:
     """Mean accuracy over `folds` parts, each tested by a probe fitted on the others."""
+    if len(vectors) < folds:
+        raise UserError(
+            f"{len(vectors)} rows are too few for {folds} folds", fix="give more, or a train and a test part"
+        )
     part = _fold(len(vectors), folds)
     found = np.empty_like(labels)
     for k in range(folds):

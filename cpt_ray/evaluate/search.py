@@ -6,9 +6,7 @@
 - `BeirTask` is a corpus with queries and judgements in the BEIR layout, each query searched in the whole corpus.
 """
 
-import csv
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,21 +19,28 @@ import pyarrow.parquet as pq
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.baselines import bm25_tiles, chance
 from cpt_ray.evaluate.candidates import Block, draw
-from cpt_ray.evaluate.embed import Embed
+from cpt_ray.evaluate.embed import Embed, vectors
+from cpt_ray.evaluate.lines import either, fields, objects
 from cpt_ray.evaluate.options import CandidateOptions
 from cpt_ray.evaluate.statistics import Figure
 from cpt_ray.ranking import Floats, Judgement, Places, cosine_tiles, per_query, place
 
 DEEPEST = 100
 """The last place that a figure of a corpus looks at."""
+JUDGED = ("query-id", "corpus-id", "score")
+TREC = ("query-id", "iteration", "corpus-id", "score")
+RENAMED = {"id": "_id", "query_id": "query-id", "corpus_id": "corpus-id"}
+"""Names of columns in other layouts."""
+Row = tuple[str, Mapping[str, Any]]
+"""Where it stands, and what it says."""
 
 
 def search_blocks(pairs: pa.Table, blocks: Sequence[Block], embed: Embed) -> dict[str, float]:
     """Metrics of `embed` averaged over the blocks; columns used: x, y. All texts of a side are embedded in one call."""
     rows = np.concatenate([block.rows for block in blocks])
     chosen = pairs.select(["x", "y"]).take(pa.array(rows))
-    queries = _checked(embed(chosen.column("x").to_pylist(), "x"), len(rows))
-    answers = _checked(embed(chosen.column("y").to_pylist(), "y"), len(rows))
+    queries = vectors(embed, chosen.column("x").to_pylist(), "x")
+    answers = vectors(embed, chosen.column("y").to_pylist(), "y")
     results, start = [], 0
     for block in blocks:
         part = slice(start, start + len(block.rows))
@@ -116,14 +121,13 @@ class BeirTask:
 
 
 def read_beir(folder: str, split: str = "test") -> BeirTask:
-    """Read `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`; only queries that the split judges are kept, in
-    the file's order."""
+    """Read `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`, or the same with `.gz`; only queries that the split
+    judges are kept, in the file's order."""
     root = Path(folder)
-    path = root / "qrels" / f"{split}.tsv"
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        judged = [(f"{path}:{line}", row) for line, row in enumerate(rows, start=2)]
-    return _judged(_jsonl(root / "corpus.jsonl"), _jsonl(root / "queries.jsonl"), judged)
+    path = either(root / "qrels" / f"{split}.tsv")
+    return _judged(
+        objects(either(root / "corpus.jsonl")), objects(either(root / "queries.jsonl")), _judgements(path), str(path)
+    )
 
 
 def coir_files(folder: str, split: str) -> dict[str, list[Path]]:
@@ -131,7 +135,10 @@ def coir_files(folder: str, split: str) -> dict[str, list[Path]]:
     `<folder>-queries-corpus` and `<folder>-qrels`, or all in `folder`, as they come from the hub (.parquet) or as .jsonl."""
     roots = [path for path in (Path(f"{folder}-queries-corpus"), Path(f"{folder}-qrels")) if path.is_dir()]
     files = sorted(
-        path for root in roots or [Path(folder)] for path in root.rglob("*") if path.suffix in (".parquet", ".jsonl")
+        path
+        for root in roots or [Path(folder)]
+        for path in root.rglob("*")
+        if path.name.endswith((".parquet", ".jsonl", ".jsonl.gz"))
     )
     return {
         part: [path for path in files if path.name.startswith((f"{part}-", f"{part}."))]
@@ -142,41 +149,76 @@ def coir_files(folder: str, split: str) -> dict[str, list[Path]]:
 def read_coir(folder: str, split: str = "test") -> BeirTask:
     """The same of a task in CoIR's layout (Li et al. 2024): columns `_id`, `title`, `text`; `query_id`, `corpus_id`, `score`,
     or mteb's names of these."""
-    tables = {
-        part: [(f"{path}:{line}", row) for path in paths for line, row in enumerate(_rows(path), start=1)]
-        for part, paths in coir_files(folder, split).items()
-    }
-    renamed = {"id": "_id", "query_id": "query-id", "corpus_id": "corpus-id"}
-    for rows in tables.values():
-        for _, row in rows:
-            row |= {to: row.pop(name) for name, to in renamed.items() if name in row}
-    return _judged([row for _, row in tables["corpus"]], [row for _, row in tables["queries"]], tables[split])
+    files = coir_files(folder, split)
+    corpus, queries, judged = ((row for path in files[part] for row in _rows(path)) for part in files)
+    return _judged(corpus, queries, judged, f"{folder}, split {split}")
 
 
-def _judged(
-    documents: Sequence[Mapping[str, Any]],
-    queries: Sequence[Mapping[str, Any]],
-    judged: Sequence[tuple[str, Mapping[str, Any]]],
-) -> BeirTask:
-    """A task of the rows of a corpus, of queries and, with where each stands, of judgements."""
-    texts = [" ".join(part for part in (row.get("title"), row["text"]) if part) for row in documents]
-    number = {str(row["_id"]): i for i, row in enumerate(documents)}
+def _judgements(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """By the names of the first line; where it has none, three fields are query, document and score, and four are TREC's."""
+    names: list[str] = []
+    for where, row in fields(path):
+        row = row if len(row) > 1 else row[0].split()
+        if not names:
+            named = [RENAMED.get(name, name) for name in row]
+            if set(JUDGED) <= set(named):
+                names = named
+                continue
+            names = list(TREC if len(row) == len(TREC) else JUDGED)
+        yield where, dict(zip(names, row, strict=False))
+
+
+def _judged(documents: Iterable[Row], queries: Iterable[Row], judged: Iterable[Row], where: str) -> BeirTask:
+    """A task of the rows of a corpus, of queries and of judgements, which stand in `where`. What is judged must be there,
+    except for documents that answer nothing."""
+    corpus, asked = _texts(documents, "title", "text"), _texts(queries, "text")
+    number = {key: place for place, key in enumerate(corpus)}
     relevant: dict[str, dict[int, float]] = {}
-    for where, row in judged:
-        if str(row["corpus-id"]) not in number:
-            raise UserError(
-                f"no document {row['corpus-id']!r} in the corpus", where=where, fix="use the matching corpus"
-            )
-        relevant.setdefault(str(row["query-id"]), {})[number[str(row["corpus-id"])]] = float(row["score"])
-    asked = [row for row in queries if str(row["_id"]) in relevant]
-    return BeirTask([row["text"] for row in asked], texts, Judgement.of([relevant[str(row["_id"])] for row in asked]))
+    for line, row in judged:
+        row = _renamed(row)
+        try:
+            query, document, gain = str(row["query-id"]), str(row["corpus-id"]), float(row["score"])
+        except (KeyError, TypeError, ValueError):
+            gain = np.nan
+        if np.isnan(gain):
+            raise UserError("not a judgement", where=line, fix=f"expected {', '.join(JUDGED)}, the last a number")
+        if query not in asked:
+            raise UserError(f"no query {query!r}", where=line, fix="use the matching queries")
+        of = relevant.setdefault(query, {})
+        if document in number:
+            of[number[document]] = gain
+        elif gain > 0:
+            raise UserError(f"no document {document!r} in the corpus", where=line, fix="use the matching corpus")
+    if not any(gain > 0 for of in relevant.values() for gain in of.values()):
+        raise UserError("no query has a relevant document", where=where, fix="a score above 0 is one")
+    kept = [query for query in asked if query in relevant]
+    return BeirTask(
+        [asked[query] for query in kept], list(corpus.values()), Judgement.of([relevant[query] for query in kept])
+    )
+
+
+def _texts(rows: Iterable[Row], *parts: str) -> dict[str, str]:
+    """{id: the parts of its text that are there}, in order. UserError for a row that is none, or whose id was there."""
+    found: dict[str, str] = {}
+    for where, row in rows:
+        row = _renamed(row)
+        values = [row.get(part) or "" for part in parts]
+        if row.get("_id") is None or "text" not in row or not all(isinstance(value, str) for value in values):
+            raise UserError("not a text with an id", where=where, fix="expected _id and text")
+        key = str(row["_id"])
+        if key in found:
+            raise UserError(f"a second text has the id {key!r}", where=where, fix="give each an id of its own")
+        found[key] = " ".join(value for value in values if value)
+    return found
+
+
+def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {RENAMED.get(name, name): value for name, value in row.items()}
 
 
 def search_beir(task: BeirTask, embed: Embed) -> dict[str, float]:
     """MRR (also at 10), recall and nDCG at 1, 10, 20 and 100 over the whole corpus."""
-    tiles = cosine_tiles(
-        _checked(embed(task.queries, "x"), len(task.queries)), _checked(embed(task.corpus, "y"), len(task.corpus))
-    )
+    tiles = cosine_tiles(vectors(embed, task.queries, "x"), vectors(embed, task.corpus, "y"))
     return _beir_metrics(tiles, task)
 
 
@@ -185,8 +227,8 @@ def graph_beir(task: BeirTask, embed: Embed, breadth: int) -> dict[str, float]:
     `found_at_10` is the share of the true ten nearest among its ten. Built by one thread: others would make another."""
     from usearch.index import Index
 
-    queries = np.ascontiguousarray(_checked(embed(task.queries, "x"), len(task.queries)), np.float32)
-    corpus = np.ascontiguousarray(_checked(embed(task.corpus, "y"), len(task.corpus)), np.float32)
+    queries = np.ascontiguousarray(vectors(embed, task.queries, "x"), np.float32)
+    corpus = np.ascontiguousarray(vectors(embed, task.corpus, "y"), np.float32)
     graph = Index(ndim=corpus.shape[1], metric="ip", dtype="f32", expansion_add=max(128, breadth))
     graph.expansion_search = max(breadth, DEEPEST)  # type: ignore[misc]
     graph.add(np.arange(len(corpus)), corpus, threads=1)
@@ -226,22 +268,13 @@ def _depths(places: Places) -> dict[str, npt.NDArray[np.float64]]:
     return per_query(places, ks=(1, 10, 20, DEEPEST), ndcg=True, mrr=(10,))
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".jsonl":
-        return _jsonl(path)
-    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return found
-
-
-def _jsonl(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def _checked(vectors: Floats, rows: int) -> Floats:
-    if vectors.ndim != 2 or len(vectors) != rows:
-        raise ValueError(f"embed gave {vectors.shape} for {rows} texts")
-    return vectors
+def _rows(path: Path) -> Iterator[Row]:
+    """With where each stands."""
+    if path.suffix != ".parquet":
+        yield from objects(path)
+        return
+    for line, row in enumerate(pq.read_table(path).to_pylist(), start=1):
+        yield f"{path}:{line}", row
 
 
 def _pooled(blocks: Sequence[Places], answers: Sequence[str]) -> dict[str, float]:

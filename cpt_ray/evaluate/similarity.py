@@ -3,7 +3,6 @@ SICK-R, STS 12-16)."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,13 @@ import numpy as np
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.embed import Embed
+from cpt_ray.evaluate.lines import fields
 from cpt_ray.evaluate.statistics import Figure
 
 COLUMNS = ("score", "sentence1", "sentence2"), ("relatedness_score", "sentence_A", "sentence_B")
 """Of a file of ours, and of SICK's."""
+STSB = [4, 5, 6]
+"""The same columns of `sts-test.csv`, which has no header."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,41 @@ class SimilarityTask:
 
 
 def read_similarity(path: str) -> SimilarityTask:
-    """A TSV file with the columns `score`, `sentence1`, `sentence2`, or those of SICK; quotes are characters like any
-    other."""
-    with Path(path).open(encoding="utf-8", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        rows = list(reader)
-    names = next((names for names in COLUMNS if set(names) <= set(reader.fieldnames or ())), COLUMNS[0])
-    scores = []
-    for line, row in enumerate(rows, start=2):
-        try:
-            scores.append(float(row.get(names[0]) or ""))
-        except ValueError:
-            scores.append(np.nan)
-        if None in row.values() or None in row or np.isnan(scores[-1]):
+    """A TSV file with the columns `score`, `sentence1`, `sentence2`, or those of SICK, or STS-B's own without a header."""
+    first, second, scores, at = [], [], [], None
+    for where, row in fields(path):
+        if at is None:
+            names = next((names for names in COLUMNS if set(names) <= set(row)), None)
+            at = [row.index(name) for name in names] if names else STSB
+            if names:
+                width = len(row)
+                continue
+            width = 0
+        if len(row) <= max(at) or (width and len(row) != width) or not _is_number(row[at[0]]):
             raise UserError(
-                "not three tab-separated fields", where=f"{path}:{line}", fix="expected score, sentence1, sentence2"
+                "not a score and two tab-separated sentences",
+                where=where,
+                fix="expected the columns score, sentence1, sentence2",
             )
-    return SimilarityTask([row[names[1]] for row in rows], [row[names[2]] for row in rows], np.array(scores))
+        scores.append(float(row[at[0]]))
+        first.append(row[at[1]])
+        second.append(row[at[2]])
+    return _task(first, second, scores, path)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def _task(
+    first: list[str], second: list[str], scores: list[float], where: str, parts: Sequence[str] = ()
+) -> SimilarityTask:
+    if not scores:
+        raise UserError("no pair of sentences with a score", where=where, fix="see docs/analyst.md for the layouts")
+    return SimilarityTask(first, second, np.array(scores), parts)
 
 
 def year_files(folder: str) -> dict[str, tuple[Path, Path]]:
@@ -78,11 +98,13 @@ def read_year(folder: str) -> SimilarityTask:
             sentences = pair.split("\t")
             if len(sentences) < 2:
                 raise UserError("not two tab-separated sentences", where=f"{inputs}:{line}", fix="see docs/analyst.md")
+            if not _is_number(value):
+                raise UserError(f"{value!r} is no score", where=f"{gold}:{line}", fix="see docs/analyst.md")
             first.append(sentences[0])
             second.append(sentences[1])
             scores.append(float(value))
             parts.append(name)
-    return SimilarityTask(first, second, np.array(scores), parts)
+    return _task(first, second, scores, folder, parts)
 
 
 def similarity(task: SimilarityTask, embed: Embed) -> Figure:

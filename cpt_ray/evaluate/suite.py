@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.evaluate.baselines import tfidf_svd, word_vectors
-from cpt_ray.evaluate.embed import Embed
+from cpt_ray.evaluate.embed import Embed, checked
 from cpt_ray.evaluate.statistics import Figure, interval
 from cpt_ray.evaluate.tasks import Task, digest
 
@@ -129,7 +129,7 @@ def _methods(task: Task, models: Mapping[str, Embed]) -> Iterator[tuple[str, flo
     """(method, seconds, scores): the models first."""
     for name, embed in models.items():
         started = time.monotonic()
-        scores = task.scores(embed)
+        scores = task.scores(checked(embed))
         yield name, time.monotonic() - started, scores
     for method, learn in UNLABELLED.items():
         started = time.monotonic()

@@ -38,6 +38,9 @@ class Watch:
         return found
 
     def __call__(self, embed: Embed) -> dict[str, float]:
+        from cpt_ray.evaluate.embed import checked
+
+        embed = checked(embed)
         placed = map(self._placed, self.tasks)
         return {name: float(task.scores(embed)[task.metric]) for name, task in zip(self.names, placed, strict=True)}
 

@@ -40,8 +40,10 @@ class Beir(Options):
         return name_of(self.folder)
 
     def files(self) -> list[Path]:
-        root = self._root()
-        return [root / "corpus.jsonl", root / "queries.jsonl", root / "qrels" / f"{self.split}.tsv"]
+        from cpt_ray.evaluate.lines import either
+
+        names = ("corpus.jsonl", "queries.jsonl", f"qrels/{self.split}.tsv")
+        return [either(self._root() / name) for name in names]
 
     @field_validator("language")
     @classmethod

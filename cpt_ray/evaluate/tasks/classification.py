@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 class Classification(Options):
-    """Linear probe: train.tsv, test.tsv and maybe dev.tsv; or all.tsv alone, in ten folds."""
+    """Linear probe: train.tsv, test.tsv and maybe dev.tsv; or all.tsv alone, in ten folds; or SentEval's own files."""
 
     metric: ClassVar[str] = "accuracy"
     kind: Literal["classification"] = "classification"
     folder: str = Field(
-        description="folder of .tsv files with the columns label, text; or a name, as datasets:SetFit/subj"
+        description="folder of .tsv files with the columns label, text, or as SentEval has them; or a name, as"
+        " datasets:SetFit/subj"
     )
 
     @property
@@ -30,10 +31,7 @@ class Classification(Options):
         return name_of(self.folder)
 
     def files(self) -> list[Path]:
-        root = local(self.folder, "classification")
-        if (root / "all.tsv").exists():
-            return [root / "all.tsv"]
-        return [root / "train.tsv", root / "test.tsv", *([root / "dev.tsv"] if (root / "dev.tsv").exists() else [])]
+        return [path for part in self._parts() for path in part]
 
     def texts(self) -> list[str]:
         return self._read(0)[0]
@@ -42,7 +40,7 @@ class Classification(Options):
         from cpt_ray.evaluate.probe import accuracy, cross_validated
 
         parts = []
-        for number in range(len(self.files())):
+        for number in range(len(self._parts())):
             texts, labels = self._read(number)
             parts.append((embed(texts, "x"), labels))
         if len(parts) == 1:
@@ -53,14 +51,19 @@ class Classification(Options):
         """The share of the commonest class of the test part: what one answer to everything scores."""
         import numpy as np
 
-        labels = self._read(min(1, len(self.files()) - 1))[1]
+        labels = self._read(min(1, len(self._parts()) - 1))[1]
         return {"chance": {"accuracy": float(np.bincount(labels).max() / len(labels))}}
 
     def items(self) -> list[tuple[str, str]]:
-        texts, labels = self._read(min(1, len(self.files()) - 1))
+        texts, labels = self._read(min(1, len(self._parts()) - 1))
         return [(text, str(label)) for text, label in zip(texts, labels.tolist(), strict=True)]
 
-    def _read(self, number: int) -> tuple[list[str], np.ndarray]:
-        from cpt_ray.evaluate.probe import read_classification
+    def _parts(self) -> list[tuple[Path, ...]]:
+        from cpt_ray.evaluate.labelled import parts
 
-        return read_classification(str(self.files()[number]))
+        return parts(local(self.folder, "classification"))
+
+    def _read(self, number: int) -> tuple[list[str], np.ndarray]:
+        from cpt_ray.evaluate.labelled import read_part
+
+        return read_part(self._parts()[number])

@@ -31,11 +31,13 @@ class Paraphrase(Options):
         return name_of(self.folder)
 
     def files(self) -> list[Path]:
+        from cpt_ray.evaluate.lines import either
+
         root = local(self.folder, "paraphrase")
-        published = [root / f"msr_paraphrase_{part}.txt" for part in ("train", "test")]
+        published = [either(root / f"msr_paraphrase_{part}.txt") for part in ("train", "test")]
         if published[0].exists():
             return published
-        return [root / f"{part}.tsv" for part in ("train", "test")]
+        return [either(root / f"{part}.tsv") for part in ("train", "test")]
 
     def texts(self) -> list[str]:
         first, second, _ = self._read(0)

@@ -35,8 +35,13 @@ class Sentiment(Options):
         return f"{name_of(self.folder)} untrained"
 
     def files(self) -> list[Path]:
+        from cpt_ray.evaluate.labelled import parts
+
         root = local(self.folder, "classification")
-        return [root / "train.tsv", root / "test.tsv"]
+        found = parts(root)
+        if len(found) < 2:
+            return [root / "train.tsv", root / "test.tsv"]
+        return [found[0][0], found[1][0]]
 
     def texts(self) -> list[str]:
         return self._read(0)[0]
@@ -44,10 +49,17 @@ class Sentiment(Options):
     def scores(self, embed: Embed) -> dict[str, float]:
         import numpy as np
 
+        from cpt_ray.errors import UserError
         from cpt_ray.evaluate.probe import vote
         from cpt_ray.evaluate.statistics import Figure
 
         (known, classes), (texts, labels) = self._read(0), self._read(1)
+        if max(classes.max(), labels.max()) >= len(self.prompts):
+            raise UserError(
+                f"labels up to {max(classes.max(), labels.max())} and {len(self.prompts)} prompts",
+                where=self.folder,
+                fix="give prompts=[...], one for each label from 0",
+            )
         wanted, prompts = embed(texts, "x"), embed(list(self.prompts), "x")
         found = {
             "zero_shot": np.argmax(wanted @ prompts.T, axis=1),
@@ -67,6 +79,6 @@ class Sentiment(Options):
         return [(text, str(label)) for text, label in zip(texts, labels.tolist(), strict=True)]
 
     def _read(self, number: int) -> tuple[list[str], np.ndarray]:
-        from cpt_ray.evaluate.probe import read_classification
+        from cpt_ray.evaluate.labelled import read_classification
 
         return read_classification(str(self.files()[number]))
