@@ -41,7 +41,7 @@ bench-env: ## the peers, in an environment of their own
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	.venv-bench/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/requirements.txt
-	.venv-bench/bin/python -m pip install -q --disable-pip-version-check --no-deps text-dedup==0.4.0
+	.venv-bench/bin/python -m pip install -q --disable-pip-version-check --no-deps text-dedup==0.4.0 function_parser==0.0.4
 
 bench-%: $(READY) ## one area against its peers: bench-dedup, bench-train, ...
 	$(BIN)/python benchmarks/$*.py

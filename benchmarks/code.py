@@ -5,18 +5,20 @@ Python installed here and what `npm pack` and `apt-get download` give for the pa
 folder; a package that cannot be had is left out. One process, one thread, CPU time, the best of RUNS over the same bytes
 in memory; `git` is the same files from a repository of one commit to a Parquet file, CPU time of git included, and
 `2 processes` how much sooner two processes are through with its two halves than one is (a quiet machine has to be given),
-and `CPU of 2` what they take together of what one takes.
+and `CPU of 2` what they take together of what one takes. `function_parser` is how many times as fast mining from memory is as
+CodeSearchNet's parser, over the first megabyte of the same files or what it gets through in half a minute; it runs in its own
+environment (`make bench-env`), or in that of `--peers PYTHON`.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import os
 import platform
 import random
 import subprocess
-import sys
 import sysconfig
 import tarfile
 import tempfile
@@ -29,6 +31,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from processes import in_own_process
 from rich.console import Console
 from rich.table import Table
 
@@ -38,7 +41,8 @@ from cpt_ray.code.options import MineOptions
 from cpt_ray.code.repositories import mine_repository_shard
 from cpt_ray.code.syntax import TooSlow, definitions, parse, parser_of
 
-RESULT = Path(__file__).parent / "results" / "code.json"
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "code.json"
 NPM = ("lodash", "express", "mocha", "rxjs", "three", "vue", "react-dom", "react-native")
 DEBIAN = [
     "ruby-activesupport",
@@ -57,6 +61,9 @@ DEBIAN = [
 ]
 MOST_BYTES = int(os.environ.get("MOST_BYTES", 20_000_000))
 RUNS = 2
+BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
+PEER_BYTES = 1_000_000
+PEER_LANGUAGES = ("python", "java", "go", "javascript", "php", "ruby")
 OPTIONS = MineOptions(languages=tuple(GRAMMARS))
 
 
@@ -83,7 +90,7 @@ def sources(folders: list[Path]) -> dict[str, list[Source]]:
     found: dict[str, list[Source]] = defaultdict(list)
     for folder in folders:
         for file in sorted(folder.rglob("*")):
-            language = language_of(file.suffix.lower())
+            language = language_of(file.name)
             if language and file.is_file() and not file.is_symlink() and "site-packages" not in file.parts:
                 found[language].append(Source(str(file.relative_to(folder)), file.read_bytes()))
     for language, files in found.items():
@@ -163,7 +170,34 @@ def _ast(files: list[bytes]) -> None:
                 ast.get_docstring(node)
 
 
-def run(folders: list[Path]) -> list[dict[str, object]]:
+def _beside_peer(language: str, files: list[Source], peers: Path) -> dict[str, object]:
+    """How many times as fast we are as function_parser over the files it got through, and what it found in them."""
+    size, some = 0, []
+    for source in files:
+        if size < PEER_BYTES:
+            some.append(source)
+            size += len(source.data or b"")
+    with tempfile.TemporaryDirectory() as folder:
+        names = [Path(folder, f"f{i}{os.path.splitext(source.path)[1]}") for i, source in enumerate(some)]
+        for name, source in zip(names, some, strict=True):
+            name.write_bytes(source.data or b"")
+        listed = Path(folder, "files.json")
+        listed.write_text(json.dumps([str(name) for name in names]))
+        grammar = GRAMMARS[language]
+        script = str(HERE / "code_peers" / "peers.py")
+        found = in_own_process(str(peers), script, language, grammar.module, grammar.entry, str(listed))
+    done = some[: found["files"]]
+    ours = fastest(lambda: mine(done, Origin("g", "", ""), OPTIONS))
+    peer_size = sum(len(source.data or b"") for source in done) / 1e6
+    return {
+        "function_parser": round(found["seconds"] / max(ours, 0.01), 1),
+        "function_parser MB/s": round(peer_size / max(found["seconds"], 0.01), 3),
+        "function_parser documented": found["documented"],
+        "documented there": mine(done, Origin("g", "", ""), OPTIONS)[0].num_rows,
+    }
+
+
+def run(folders: list[Path], peers: Path) -> list[dict[str, object]]:
     rows = []
     for language, files in sorted(sources(folders).items()):
         data = [source.data or b"" for source in files]
@@ -186,6 +220,8 @@ def run(folders: list[Path]) -> list[dict[str, object]]:
             row["git MB/s"] = round(size / fastest(lambda folder=temporary: _mine_git(folder, 0, 1)), 2)
             (alone, spent), (together, both) = _seconds(temporary, 1), _seconds(temporary, 2)
             row["2 processes"], row["CPU of 2"] = round(alone / together, 2), round(both / spent, 3)
+        if language in PEER_LANGUAGES and peers.exists():
+            row |= _beside_peer(language, files, peers)
         if language == "python":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -195,8 +231,14 @@ def run(folders: list[Path]) -> list[dict[str, object]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--peers", default=BENCH_PYTHON, type=Path, metavar="PYTHON", help="of the peers' environment")
+    given = parser.parse_args()
+    if not given.peers.exists():
+        print(f"no peers: {given.peers} is not there (make bench-env)")
     with tempfile.TemporaryDirectory() as temporary:
-        rows = run([Path(folder) for folder in sys.argv[1:]] or packages(Path(temporary)))
+        rows = run(given.folders or packages(Path(temporary)), given.peers)
     names = (
         "language",
         "MB",
@@ -207,10 +249,13 @@ def main() -> None:
         "parse MB/s",
         "parse and count MB/s",
         "ast MB/s",
+        "2 processes",
+        "CPU of 2",
+        "function_parser",
     )
-    shown = Table(*names, "2 processes", "CPU of 2")
+    shown = Table(*names)
     for row in rows:
-        shown.add_row(*(str(row.get(name, "")) for name in (*names, "2 processes", "CPU of 2")))
+        shown.add_row(*(str(row.get(name, "")) for name in names))
     Console().print(shown)
     versions = {grammar.module: metadata.version(grammar.module.replace("_", "-")) for grammar in GRAMMARS.values()}
     about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "versions": versions}

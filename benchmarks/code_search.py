@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ def by_language(pairs: pa.Table) -> dict[str, pa.Table]:
     """The pairs of each language, by the endings of their paths."""
     rows: dict[str, list[int]] = defaultdict(list)
     for i, path in enumerate(pairs["path"].to_pylist()):
-        rows[language_of(os.path.splitext(path or "")[1].lower()) or ""].append(i)
+        rows[language_of(path or "") or ""].append(i)
     return {language: pairs.take(pa.array(rows[language])) for language in GRAMMARS if len(rows[language]) >= FEWEST}
 
 

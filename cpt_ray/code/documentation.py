@@ -80,8 +80,9 @@ def without_markers(parts: tuple[Node, ...], source: bytes) -> str:
                 lines += [first.strip(), *_dedented(rest)]
         elif text.startswith("=begin"):
             lines += text.split("\n")[1:-1]
-        elif text.startswith("#[") and (attribute := _DOC_ATTRIBUTE.match(text)):
-            lines += attribute[1].replace('\\"', '"').replace("\\n", "\n").split("\n")
+        elif text.startswith("#["):  # what is not a literal (`include_str!`) stands elsewhere
+            attribute = _DOC_ATTRIBUTE.match(text)
+            lines += [] if attribute is None else attribute[1].replace('\\"', '"').replace("\\n", "\n").split("\n")
         else:
             lines.append(_LINE_MARKER.sub("", text, count=1).rstrip())
     return "\n".join(lines)

@@ -168,8 +168,7 @@ def path_reason(path: str, options: MineOptions) -> str | None:
 def is_test_path(path: str) -> bool:
     """Whether a file lies in a folder of tests or is named as a test in its language."""
     *folders, name = path.split("/")
-    stem, _, extension = name.rpartition(".")
-    language = language_of(f".{extension.lower()}") or ""
+    stem, language = name.rpartition(".")[0], language_of(name) or ""
     if any(folder.lower() in _TEST_FOLDERS for folder in folders):
         return True
     if (folders and folders[0] in _TOP_TEST_FOLDERS) or ("spec" in folders and language in _SPEC_LANGUAGES):
@@ -185,7 +184,7 @@ def is_vendored_path(path: str) -> bool:
     *folders, name = path.split("/")
     if any(folder in _VENDORED for folder in folders):
         return True
-    language = language_of(f".{name.rpartition('.')[2].lower()}")
+    language = language_of(name)
     return "vendor" in (folders if language in _VENDOR_LANGUAGES else folders[:1])
 
 
@@ -194,7 +193,7 @@ def is_built_path(path: str) -> bool:
     *folders, name = path.split("/")
     if _BUILT.fullmatch(name):
         return True
-    return "dist" in folders and language_of(f".{name.rpartition('.')[2].lower()}") in ("javascript", "typescript")
+    return "dist" in folders and language_of(name) in ("javascript", "typescript")
 
 
 def is_test_name(name: str, language: str) -> bool:

@@ -198,7 +198,7 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
     """The functions of one file."""
     if source.data is None and source.reason is not None:
         return Mined(source.reason, [], [])
-    language = language_of(os.path.splitext(source.path)[1].lower())
+    language = language_of(source.path)
     if language is None or language not in options.languages:
         return Mined("other_language", [], [])
     reason = filters.path_reason(source.path, options)
@@ -509,4 +509,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=9, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=10, gives=FUNCTIONS, unit="files", run=mine_shard)

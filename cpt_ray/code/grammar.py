@@ -52,7 +52,8 @@ class Grammar:
     - `bindings` give their name to the value in them (`a = function ...`);
     - `wrappers` begin before their definition and belong to it (decorators, `export`, the statement of a binding);
     - `carries` stand between wrapper, binding and function; any other node ends their reach;
-    - `leads`: whether a sibling before a definition belongs to it (attributes, signatures).
+    - `leads`: whether a sibling before a definition belongs to it (attributes, signatures);
+    - `passed` may stand between a documentation and its definition, and belong to neither (`#pragma`, `#region`).
     `names` is the qualified name where the field "name" is not enough. `body` names the field or the kinds without which a
     function is a mere declaration; empty: there are none. `inner`: documented functions inside functions count.
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
@@ -78,6 +79,7 @@ class Grammar:
     wrappers: frozenset[str] = frozenset()
     carries: frozenset[str] = frozenset()
     leads: Callable[[Node, bytes], bool] | None = None
+    passed: frozenset[str] = frozenset()
     names: Callable[[Node, bytes], tuple[str, ...]] | None = None
     binds: Callable[[Node, Node, bytes], bool] | None = None
     tolerates: Callable[[Node], bool] | None = None
@@ -90,6 +92,10 @@ class Grammar:
     any_case: bool = False
     spills: bool = False
     dialect: tuple[re.Pattern[bytes], str] | None = None
+
+
+CONDITIONS = re.compile(rb"(?:\s*#[ \t]*if[^\n\\]*\n)+\s*")
+"""Preprocessor conditions between a comment and what it documents."""
 
 
 @cache

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from functools import cache
 
 from cpt_ray.code.grammar import Grammar
@@ -46,7 +47,11 @@ def _dialect(language: str, read_by: str) -> Grammar:
     return dataclasses.replace(GRAMMARS[read_by], language=language)
 
 
+def language_of(path: str) -> str | None:
+    """The language of a file by how its name ends, or None where no grammar reads it."""
+    return _language(os.path.splitext(path)[1].lower())
+
+
 @cache
-def language_of(extension: str) -> str | None:
-    """The language of a file name's extension (".py"), or None where no grammar reads it."""
+def _language(extension: str) -> str | None:
     return next((grammar.language for grammar in GRAMMARS.values() if extension in grammar.extensions), None)

@@ -164,7 +164,7 @@ _HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
 def _language(path: bytes) -> str:
-    return language_of(os.path.splitext(os.fsdecode(path))[1].lower()) or ""
+    return language_of(os.fsdecode(path)) or ""
 
 
 def _new_lines(first: str, count: str | None) -> range:

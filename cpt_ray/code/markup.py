@@ -274,6 +274,8 @@ def scaladoc(text: str) -> str | None:
 _COMMAND = re.compile(r"\s*[@\\]([A-Za-z]+)(?:\[[\w, ]*\])?(?=\s|$)(.*)")
 _WORD_COMMAND = re.compile(r"[@\\](?:c|p|a|e|em|b|ref|link)\s+(\S+)")
 _KERNEL = re.compile(r"\s*(\w+(?:\(\))?)\s+--?\s+")
+_GROUPS = re.compile(r"^[ \t]*[@\\][{}][ \t]*$", re.MULTILINE)
+"""Where the members of a group begin and end."""
 _DESCRIBING = frozenset({"brief", "short", "details", "description"})
 
 
@@ -282,7 +284,7 @@ def doxygen(text: str) -> str | None:
 
     A comment that begins with `@returns` says so what the function does.
     """
-    lines = _lines(text)
+    lines = _lines(_GROUPS.sub("", text))
     if lines is None:
         return None
     prose: list[str] = []

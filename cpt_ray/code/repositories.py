@@ -158,7 +158,7 @@ def _reason(entry: Entry, options: MineOptions) -> str | None:
     """Why a file need not be read at all; the same names as in `mine_source`."""
     if entry.reason is not None:
         return entry.reason
-    if language_of(os.path.splitext(entry.path)[1].lower()) not in options.languages:
+    if language_of(entry.path) not in options.languages:
         return "other_language"
     reason = filters.path_reason(entry.path, options)
     if reason is not None:

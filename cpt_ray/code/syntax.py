@@ -263,7 +263,7 @@ def _run(children: list[Node], i: int, source: bytes, grammar: Grammar) -> tuple
                 break
         elif grammar.leads is not None and grammar.leads(sibling, source):
             lead = sibling
-        else:
+        elif sibling.type not in grammar.passed:
             break
         nodes.append(sibling)
         j -= 1
@@ -356,7 +356,9 @@ def _documenting(comments: Comments, follows: int, source: bytes, style: Style) 
         while end > start and source[end - 1] in b"\r\n":  # some grammars count the line end to the comment
             end -= 1
         gap = source[end:follows]
-        if gap.strip():
+        if gap.strip() and (
+            node.type.endswith("comment") or gap.strip() != b";"
+        ):  # a signature's semicolon is no part of it
             break
         lines = gap.count(b"\n")
         is_doc = style.opens.match(source, start) is not None

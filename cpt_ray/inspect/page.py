@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.compute as pc
 
@@ -88,7 +88,7 @@ def page(path: str) -> str:
     """The page about the artifact at `path`; UserError where it holds no documents, functions or pairs."""
     kind = kind_of(path)
     made = lineage(path)
-    found = survey(path, kind)
+    found, told = survey(path, kind), examples.rows_of(path)
     return template("page.html.j2").render(
         made=made,
         kind=kind,
@@ -101,7 +101,7 @@ def page(path: str) -> str:
         shares={name: _shares(counts.most_common(MOST_SHARES), found.rows) for name, counts in found.shares.items()},
         several={name: len(counts) for name, counts in found.shares.items()},
         sample=found.sample if kind.name == "pairs" else found.sample[:KEPT],
-        each={name: parts for name in kind.each if (parts := _parts(name, found, made))},
+        each={name: parts for name in kind.each if (parts := _parts(name, found, told))},
         origins=_origins(made, found) if kind.name == "pairs" else {},
         version=__version__,
     )
@@ -185,12 +185,12 @@ def drawn(histogram: Histogram) -> Drawn:
     return Drawn(histogram.name, f"mean {form.format(histogram.mean)}; {said}", bars)
 
 
-def _parts(column: str, found: Survey, made: Made) -> list[Part]:
-    """The values of a column that most rows had, when the step that made them began."""
-    counts = {value: one for (_, of, value), one in parts_of_rows(examples.rows_of(made.path)).items() if of == column}
+def _parts(column: str, found: Survey, told: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """The values of a column that most rows had, when the step that made them began, by what is `told` beside its parts."""
+    counts = {value: one for (_, of, value), one in parts_of_rows(told).items() if of == column}
     shown: dict[str, list[Example]] = defaultdict(list)
     place = examples.having(column, "")
-    for (_, reason), held in examples.read(made.path).items():
+    for (_, reason), held in examples.from_rows(row for row in told if "shown" in row).items():
         if reason.startswith(place):
             shown[reason.removeprefix(place)] += held
     kept = found.shares.get(column, Counter())

@@ -6,7 +6,6 @@ those whose ids' hashes are the smallest, which are random among the rows and th
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -176,7 +175,7 @@ def survey(path: str, kind: Kind) -> Survey:
 
 
 def _language(path: str | None) -> str | None:
-    return language_of(os.path.splitext(path)[1].lower()) if path else None
+    return language_of(path) if path else None
 
 
 Held = list[tuple[int, dict[str, Any]]]

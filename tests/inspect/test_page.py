@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cpt_ray.artifacts import examples, read_manifest, read_table
+from cpt_ray.artifacts.examples import rows_of
 from cpt_ray.artifacts.store import build
 from cpt_ray.code.functions import Origin, Source, mine
 from cpt_ray.code.options import MineOptions
@@ -114,19 +115,19 @@ def test_functions_are_shown_by_language_and_licence(tmp_path: Path) -> None:
     assert {value: len(rows) for value, rows in found["language"].items()} == {"python": 20, "ruby": 1}
     assert {row["language"] for row in found["language"]["python"]} == {"python"}
     assert {value: len(rows) for value, rows in found["licence"].items()} == {"unknown": 20, "MIT": 1}
-    made = lineage(path)
-    python, ruby = _parts("language", survey(path, kind_of(path)), made)
+    told = rows_of(path)
+    python, ruby = _parts("language", survey(path, kind_of(path)), told)
     assert (python.value, python.kept, python.dropped, len(python.examples)) == ("python", 30, {"no_docstring": 30}, 20)
     assert (ruby.value, ruby.kept, ruby.dropped, len(ruby.rows)) == ("ruby", 1, {"no_docstring": 1}, 1)
     assert ["def g(x)" in one.texts["text"] for one in ruby.examples] == [True]
     assert {one.texts["path"].partition(".")[2][:2] for one in python.examples} == {"py"}
-    assert [one.value for one in _parts("licence", survey(path, kind_of(path)), made)] == ["unknown", "MIT"]
+    assert [one.value for one in _parts("licence", survey(path, kind_of(path)), told)] == ["unknown", "MIT"]
     pairs, ledger = code_pairs(table, None, DocstringOptions(further=("signature", "name")))
     path = str(tmp_path / "pairs")
     with build(path, step="code_pairs", version=1, params={}, inputs={}) as work:
         work.write_parts(pairs, 7)
         work.publish(ledger, rows=pairs.num_rows, schema=pairs.schema)
-    python, ruby = _parts("language", survey(path, kind_of(path)), lineage(path))
+    python, ruby = _parts("language", survey(path, kind_of(path)), rows_of(path))
     assert [(one.value, len(one.rows), len(one.examples)) for one in (python, ruby)] == [
         ("python", 20, 20),
         ("ruby", 2, 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
+from cpt_ray.code.grammar import CONDITIONS, Example, Grammar, Node, Style, fields, kinds, text_of
 from cpt_ray.code.markup import doxygen
 
 # A macro in the head of a function (`API int f(int x) NOEXCEPT {`) is no word of the language: the grammar takes the
@@ -71,15 +71,27 @@ def names(node: Node, source: bytes) -> tuple[str, ...]:
     return _qualified(named or _declared(node), source)
 
 
+_DECLARED = frozenset(["function_declarator", "operator_cast", "qualified_identifier"])
+
+
 def _declared(node: Node) -> Node | None:
     declarator = node.child_by_field_name("declarator")
-    while declarator is not None and declarator.type != "function_declarator":
+    while declarator is not None and declarator.type not in _DECLARED:
         inner = declarator.child_by_field_name("declarator")
         declarator = inner or next((c for c in declarator.named_children if c.type.endswith("declarator")), None)
-    while declarator is not None and declarator.type in ("function_declarator", "parenthesized_declarator"):
+    while declarator is not None and declarator.type.endswith("_declarator"):  # `int (*f(int x))(int)` is f
         inner = declarator.child_by_field_name("declarator")
         declarator = inner or next(iter(declarator.named_children), None)
     return declarator
+
+
+def _parameters(cast: Node) -> int:
+    """The byte at which the parameters of an `operator T()` begin."""
+    inner = cast.child_by_field_name("declarator")
+    while inner is not None and inner.child_by_field_name("parameters") is None:
+        inner = inner.child_by_field_name("declarator")
+    parameters = inner.child_by_field_name("parameters") if inner is not None else None
+    return parameters.start_byte if parameters is not None else cast.end_byte
 
 
 def _qualified(named: Node | None, source: bytes) -> tuple[str, ...]:
@@ -89,6 +101,8 @@ def _qualified(named: Node | None, source: bytes) -> tuple[str, ...]:
         if scope is not None:
             found.append(text_of(scope, source).partition("<")[0].strip())
         named = named.child_by_field_name("name")
+    if named is not None and named.type == "operator_cast":
+        return (*found, " ".join(source[named.start_byte : _parameters(named)].decode().split()))
     name = "".join(text_of(named, source).split()) if named is not None else ""
     return (*found, name if name.startswith("operator") else name.partition("<")[0])
 
@@ -100,11 +114,12 @@ C = Grammar(
     functions=kinds("function_definition"),
     names=names,
     tolerates=tolerates,
+    passed=kinds("preproc_call"),
     style=Style(
         re.compile(rb"/\*[*!](?![*/<])|//[/!](?![/<])"),
         doxygen,
         above=True,
-        between=re.compile(rb"(?:\s*#[ \t]*if[^\n\\]*\n)+\s*"),
+        between=CONDITIONS,
     ),
     examples=(
         Example(
@@ -130,6 +145,11 @@ C = Grammar(
                 "k": "Doc of k.",
             },
         ),
+        Example(
+            "/** @name Group\n * @{ */\nint none(void) { return 1; }\n/** @} */\nint none2(void) { return 1; }\n///@{\n"
+            "/** Doc of f. */\n#pragma GCC push_options\nint (*f(int x))(int) { return 0; }\n",
+            {"f": "Doc of f."},
+        ),
     ),
 )
 
@@ -139,7 +159,7 @@ CPP = dataclasses.replace(
     extensions=(".cc", ".cpp", ".cxx", ".c++", ".hpp", ".hh", ".hxx", ".h", ".cu", ".cuh"),
     module="tree_sitter_cpp",
     scopes=fields("namespace_definition=name class_specifier=name struct_specifier=name union_specifier=name"),
-    wrappers=kinds("template_declaration"),
+    wrappers=kinds("template_declaration friend_declaration"),
     examples=(
         *C.examples,
         Example(
@@ -161,6 +181,16 @@ CPP = dataclasses.replace(
             "  /** Doc of A. */\n  API A(const B& b) : C(b) {}\n  /** A prototype. */\n  int none() const;\n};\n"
             "/** Doc of h. */\ntemplate <> STRONG_INLINE T h<T>(const T& a) { return a; }\n",
             {"A.f": "Doc of f.", "A.g": "Doc of g.", "A.A": "Doc of A.", "h": "Doc of h."},
+        ),
+        Example(
+            "struct A {\n  /// Doc of a friend.\n  friend bool operator==(const A& a, const A& b) { return true; }\n"
+            "  /// Doc of bool.\n  explicit operator bool() const { return true; }\n};\n"
+            "/// Doc of a pointer.\nA::operator const  char*() { return 0; }\n",
+            {
+                "A.operator==": "Doc of a friend.",
+                "A.operator bool": "Doc of bool.",
+                "A.operator const char*": "Doc of a pointer.",
+            },
         ),
     ),
 )

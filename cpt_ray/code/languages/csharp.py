@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
+from cpt_ray.code.grammar import CONDITIONS, Example, Grammar, Node, Style, fields, kinds, text_of
 from cpt_ray.code.markup import xmldoc
 
 
@@ -30,7 +30,8 @@ CSHARP = Grammar(
         " interface_declaration=name enum_declaration=name"
     ),
     names=names,
-    style=Style(re.compile(rb"///(?!/)|/\*\*(?![*/])"), xmldoc, joins=True),
+    passed=kinds("preproc_region preproc_endregion preproc_pragma preproc_nullable"),
+    style=Style(re.compile(rb"///(?!/)|/\*\*(?![*/])"), xmldoc, joins=True, between=CONDITIONS),
     examples=(
         Example(
             'namespace A.B {\n  public class C<T> {\n    /// <summary>\n    /// Doc of <see cref="T:X"/> <c>F</c>.\n    /// </summary>\n'
@@ -40,6 +41,12 @@ CSHARP = Grammar(
             "    public static C operator +(C a, C b) { return a; }\n  }\n"
             "  interface I {\n    /// <summary>No body.</summary>\n    void M();\n  }\n}\n",
             {"A.B.C.F": "Doc of X F.", "A.B.C.C": "Doc of C.", "A.B.C.operator+": "Doc of plus."},
+        ),
+        Example(
+            "class C {\n  /// <summary>Doc of F.</summary>\n  #region R\n  void F() {}\n  #endregion\n"
+            "  /// <summary>Doc of G.</summary>\n#pragma warning disable X\n#nullable enable\n  [Y]\n  void G() {}\n"
+            "  /// <summary>Doc of H.</summary>\n#if A\n  void I.H() {}\n#endif\n}\n",
+            {"C.F": "Doc of F.", "C.G": "Doc of G.", "C.H": "Doc of H."},
         ),
     ),
 )

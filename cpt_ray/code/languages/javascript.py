@@ -151,6 +151,11 @@ TYPESCRIPT = dataclasses.replace(
             "namespace N {\n  /** Doc of {@link j}. */\n  export const j = <T,>(x: T) => x;\n}\n",
             {"f": "Doc of f.", "A.g": "Doc of g. @internal", "A.i": "Doc of i.", "N.j": "Doc of j."},
         ),
+        Example(
+            "class A {\n  /** Doc of f. */\n  f(x: string): void;\n  f(x: number): void\n  f(x: any) {}\n"
+            "  x = 1; /** Doc of g. */\n  public g(x: string): void; // why\n\n  public g(x: any) {}\n}\n",
+            {"A.f": "Doc of f.", "A.g": "Doc of g."},
+        ),
     ),
 )
 

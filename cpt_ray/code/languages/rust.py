@@ -22,13 +22,15 @@ RUST = Grammar(
             'impl<T> A<T> {\n    #[doc = "Doc of g."]\n    pub fn g(&self) {}\n    /** Doc of h. */\n\n    fn h() {}\n'
             "    // Plain.\n    fn none() {}\n    //// None.\n    fn none2() {}\n}\n"
             "trait T {\n    /// No body.\n    fn s(&self);\n    /// Doc of t.\n    ///\n    /// # Errors\n    fn t(&self) {}\n}\n"
-            "mod m {\n    /// Doc of z.\n    fn z() {}\n}\n",
+            "mod m {\n    /// Doc of z.\n    fn z() {}\n}\n"
+            '#[doc = include_str!("x.md")]\nfn none3() {}\n/// Doc of y.\n#[doc = concat!("a", "b")]\nfn y() {}\n',
             {
                 "f": "Doc of `f`. More of f.",
                 "A.g": "Doc of g.",
                 "A.h": "Doc of h.",
                 "T.t": "Doc of t.",
                 "m.z": "Doc of z.",
+                "y": "Doc of y.",
             },
         ),
     ),

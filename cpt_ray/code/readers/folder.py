@@ -31,7 +31,7 @@ class Folder:
         """xxh3_128 of the paths and bytes of what could be mined."""
         digest = xxhash.xxh3_128()
         for entry in self.entries():
-            if language_of(os.path.splitext(entry.path)[1].lower()) or is_licence_file(entry.path):
+            if language_of(entry.path) or is_licence_file(entry.path):
                 digest.update(f"{entry.path}\0{_digest(entry)}\0".encode())
         return digest.hexdigest()
 
