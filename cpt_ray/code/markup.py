@@ -274,8 +274,13 @@ def scaladoc(text: str) -> str | None:
 _COMMAND = re.compile(r"\s*[@\\]([A-Za-z]+)(?:\[[\w, ]*\])?(?=\s|$)(.*)")
 _WORD_COMMAND = re.compile(r"[@\\](?:c|p|a|e|em|b|ref|link)\s+(\S+)")
 _KERNEL = re.compile(r"\s*(\w+(?:\(\))?)\s+--?\s+")
+_PARAMETER = re.compile(r"\s*@[\w.]+:")
+"""Of kernel-doc and GTK-Doc."""
+_GTK = re.compile(r"\s*\w+_\w+:(?:\s*\([^()]*\))*\s*")
+"""GTK-Doc begins with the name, annotations behind it; the text comes after the parameters."""
 _GROUPS = re.compile(r"^[ \t]*[@\\][{}][ \t]*$", re.MULTILINE)
 """Where the members of a group begin and end."""
+_OF_A_LINE = frozenset({"ingroup", "fn", "relates", "related", "relatesalso", "memberof"})
 _DESCRIBING = frozenset({"brief", "short", "details", "description"})
 
 
@@ -292,13 +297,18 @@ def doxygen(text: str) -> str | None:
     into = prose
     for line in lines:
         command = _COMMAND.match(line)
-        if command is None or command[1] in ("c", "p", "a", "e", "em", "b", "ref", "link"):
+        if command is None and _PARAMETER.match(line):
+            into = rest
+            rest.append(line)
+        elif command is None or command[1] in ("c", "p", "a", "e", "em", "b", "ref", "link"):
             if not line.strip():
                 into = prose  # a paragraph ends what a command governs
             into.append(line)
         elif command[1] in _DESCRIBING:
             into = prose
             prose += ["", command[2].strip()] if any(map(str.strip, prose)) else [command[2].strip()]
+        elif command[1] in _OF_A_LINE:
+            rest.append(line)  # the next line is no more of it
         elif command[1] in ("return", "returns") and not rest and not any(map(str.strip, prose)):
             prose.append(f"Returns {command[2].strip()}")
         else:
@@ -309,13 +319,16 @@ def doxygen(text: str) -> str | None:
         named = _KERNEL.match(prose[first])
         if named is not None and ("_" in named[1] or named[1].endswith(")")):
             prose[first] = prose[first][named.end() :]
+        elif _GTK.fullmatch(prose[first]):
+            prose[first] = ""
     return _joined(*(_WORD_COMMAND.sub(r"\1", _of_html("\n".join(part))) for part in (prose, rest)))
 
 
 # --- C#
 
 _SEE = re.compile(
-    r"<(?:see|seealso|paramref|typeparamref)\s+(?:cref|name|langword|href)\s*=\s*[\"'](?:[A-Z]:)?([^\"'<>]*)[\"']\s*/?>"
+    r"<(?:see|seealso|paramref|typeparamref)\s+(?:cref|name|langword|href)\s*=\s*[\"'](?:[A-Z]:)?([^\"'<>]*)[\"']\s*"
+    r"(?:/?>(?![^<>]+</see)|>([^<>]+)</see(?:also)?>)"
 )
 _FIELD = re.compile(r"<(param|typeparam|exception)\s+(?:name|cref)=\"([^\"<>]*)\"\s*>")
 _XML_TAG = re.compile(r"</?(?:[a-z]\w*)(?:\s[^<>]*)?/?>")
@@ -326,7 +339,7 @@ def xmldoc(text: str) -> str | None:
     lines = _lines(text)
     if lines is None:
         return None
-    text = _SEE.sub(lambda see: see[1].replace("{", "<").replace("}", ">"), "\n".join(lines))
+    text = _SEE.sub(lambda see: see[2] or see[1].replace("{", "<").replace("}", ">"), "\n".join(lines))
     summary, rest = _element(text, "summary")
     remarks, rest = _element(rest, "remarks")
     rest = _FIELD.sub(r"\n@\1 \2 ", rest).replace("<returns>", "\n@returns ").replace("<example>", "\n@example ")

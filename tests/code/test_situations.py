@@ -297,6 +297,65 @@ SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
         {"O.a": "Opens a.", "b": "Opens b."},
     ),
     "encodings": ("A.java", JAVA.format("Gives the menu of the café."), {"A.f": "Gives the menu of the café."}),
+    # what stands between a documentation and its function
+    "overloads of a class": (
+        "a.ts",
+        "class A {\n  /** Adds one to it. */\n  f(x: string): void;\n  f(x: number): void\n  f(x: any) {\n    x;\n  }\n}\n",
+        {"A.f": "Adds one to it."},
+    ),
+    "a statement of nothing is no overload": ("a.js", "/** Adds one to it. */;\n" + JS, {}),
+    "region and pragma": (
+        "a.cs",
+        "class A {\n  /// <summary>Adds one to it.</summary>\n  #region B\n#pragma warning disable C\n  void F() {}\n  #endregion\n"
+        "  void G() {}\n}\n",
+        {"A.F": "Adds one to it."},
+    ),
+    "a condition": (
+        "a.cs",
+        "class A {\n  /// <summary>Adds one to it.</summary>\n#if B\n  void F() {}\n#endif\n}\n",
+        {"A.F": "Adds one to it."},
+    ),
+    "pragma": ("a.c", "/** Adds one to it. */\n#pragma B\nint f(void) { return 1; }\n", {"f": "Adds one to it."}),
+    # who is documented
+    "a friend": (
+        "a.cpp",
+        "struct A {\n  /// Adds one to it.\n  friend A f(A a) { return a; }\n};\n",
+        {"A.f": "Adds one to it."},
+    ),
+    "a conversion": (
+        "a.cpp",
+        "struct A {\n  /// Adds one to it.\n  operator std::function<int(int)>() const { return b; }\n};\n"
+        "/// Adds two to it.\nA::B::operator C *() { return 0; }\n",
+        {"A.operator std::function<int(int)>": "Adds one to it.", "A.B.operator C *": "Adds two to it."},
+    ),
+    "a function that gives one": (
+        "a.c",
+        "/** Adds one to it. */\nint (*f(int x))(int) { return 0; }\n",
+        {"f": "Adds one to it."},
+    ),
+    # markup
+    "groups": (
+        "a.c",
+        "/** @{ */\nint f(void) { return 1; }\n/*! \\} */\nint g(void) { return 1; }\n"
+        "/** @ingroup a\n * Adds one to it.\n * @{\n */\nint h(void) { return 1; }\n",
+        {"h": "Adds one to it."},
+    ),
+    "GTK-Doc": (
+        "a.c",
+        "/**\n * g_f: (skip)\n * @x: (nullable): what is\n *   added\n *\n * Adds one to it.\n *\n * Returns: more\n */\n"
+        "int g_f(int x) { return x; }\n",
+        {"g_f": "Adds one to it."},
+    ),
+    "documentation that stands elsewhere": (
+        "a.rs",
+        '#[doc = include_str!("a.md")]\nfn f() {}\n/// Adds one to it.\n#[doc = concat!("a", "b")]\nfn g() {}\n',
+        {"g": "Adds one to it."},
+    ),
+    "a label": (
+        "a.cs",
+        'class A {\n  /// <summary>Adds <see href="b">one</see> to <see cref="T:C"/>.</summary>\n  void F() {}\n}\n',
+        {"A.F": "Adds one to C."},
+    ),
 }
 
 
