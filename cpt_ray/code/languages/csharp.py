@@ -45,7 +45,7 @@ CSHARP = Grammar(
         Example(
             "class C {\n  /// <summary>Doc of F.</summary>\n  #region R\n  void F() {}\n  #endregion\n"
             "  /// <summary>Doc of G.</summary>\n#pragma warning disable X\n#nullable enable\n  [Y]\n  void G() {}\n"
-            "  /// <summary>Doc of H.</summary>\n#if A\n  void I.H() {}\n#endif\n}\n",
+            "  /// <summary>Doc of H.</summary>\n#if A\n  void H() {}\n#endif\n}\n",
             {"C.F": "Doc of F.", "C.G": "Doc of G.", "C.H": "Doc of H."},
         ),
     ),
