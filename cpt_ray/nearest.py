@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from cpt_ray.errors import UserError
 
-QUERIES_AT_ONCE, BLOCKS_AT_ONCE = 256, 2
+QUERIES_AT_ONCE = 256
 TILE_SCORES, TILE_BYTES = 1 << 22, 32 << 20
 """Scores of one tile, and bytes of its vectors in float32 where they have to be copied to become that."""
 RESCORED_AT_ONCE = 1 << 14
@@ -47,21 +46,13 @@ def top_k(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray,
     k = min(k, len(vectors))
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
 
-    def search(start: int) -> None:
+    # One block after another: a product has all cores, and another block's work beside it makes both slower.
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
         block = np.ascontiguousarray(queries[start : start + QUERIES_AT_ONCE], np.float32)
         for i, candidates in enumerate(_in_the_running(block, vectors, k)):
             exact = rescored(block[i], vectors, candidates)
             best = np.lexsort((candidates, -exact))[:k]
             scores[start + i], rows[start + i] = exact[best], candidates[best]
-
-    # A product has all cores, what comes after it one: another block's product goes on beside it.
-    starts = range(0, len(queries), QUERIES_AT_ONCE)
-    if len(starts) < 2:
-        for start in starts:
-            search(start)
-    else:
-        with ThreadPoolExecutor(min(len(starts), BLOCKS_AT_ONCE), "nearest") as pool:
-            list(pool.map(search, starts))
     return scores, rows
 
 
