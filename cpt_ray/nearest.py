@@ -36,13 +36,7 @@ LANES = 64
 def top_k(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of `vectors` (N, D) nearest to each of `queries` (Q, D), both L2-normalised: scores (Q, k) float32 and
     rows (Q, k) int64, ties by row. Raises UserError when the widths differ or a query is not finite."""
-    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
-        raise UserError(
-            f"queries {queries.shape} do not fit vectors of dimension {vectors.shape[1]}",
-            fix="search with the model that made the index",
-        )
-    if not np.isfinite(queries).all():
-        raise UserError("a query's vector is not finite", fix="look for NaN in the model's weights")
+    check(queries, vectors.shape[1])
     k = min(k, len(vectors))
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
 
@@ -54,6 +48,17 @@ def top_k(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray,
             best = np.lexsort((candidates, -exact))[:k]
             scores[start + i], rows[start + i] = exact[best], candidates[best]
     return scores, rows
+
+
+def check(queries: np.ndarray, dimension: int) -> None:
+    """UserError unless `queries` (Q, D) fit vectors of that dimension, and are finite."""
+    if queries.ndim != 2 or queries.shape[1] != dimension:
+        raise UserError(
+            f"queries {queries.shape} do not fit vectors of dimension {dimension}",
+            fix="search with the model that made the index",
+        )
+    if not np.isfinite(queries).all():
+        raise UserError("a query's vector is not finite", fix="look for NaN in the model's weights")
 
 
 def best_of(

@@ -22,7 +22,7 @@ import numpy as np
 from usearch.index import Index as Graph
 
 from cpt_ray.errors import UserError
-from cpt_ray.nearest import rescored, top_k
+from cpt_ray.nearest import check, rescored, top_k
 from cpt_ray.serve.indexes import Index
 
 GRAPH = "graph.usearch"
@@ -63,7 +63,7 @@ class GraphIndex(Index):
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As of Index; ties by row. UserError where the widths differ or a query is not finite."""
         k = min(k, len(self.vectors))
-        top_k(queries, self.vectors[:1], 1)  # the same refusals
+        check(queries, self.vectors.shape[1])
         graph, wanted = self.graph, min(max(self.breadth, k), len(self.vectors))
         values = next(name for name, short in SHORT.items() if short == graph.dtype.name.lower())
         asked = _narrow(queries, values, None)
