@@ -81,7 +81,7 @@ def test_a_replica_that_dies_while_others_start_is_waited_for(monkeypatch: pytes
             replicas.running()
 
 
-def test_an_index_of_another_model_is_refused_before_anything_starts(
+def test_an_index_that_is_not_there_is_refused_before_anything_starts(
     tmp_path: Path, model_folder: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = [f"trained={model_folder}", f"index={tmp_path / 'none'}", "replicas=2"]
