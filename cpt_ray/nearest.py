@@ -28,7 +28,6 @@ TILE_SCORES, TILE_BYTES = 1 << 22, 32 << 20
 RESCORED_AT_ONCE = 1 << 14
 MANY = 1 << 14
 """Rows beyond k in the running for a query before they are cut to its exact k best: a collapsed model ties all."""
-VALUES_WIDENED_AT_ONCE = 1 << 15
 LANES = 64
 """Scores of one block, of which first only the maximum is looked at."""
 
@@ -76,6 +75,8 @@ def best_of(
 
 def _in_the_running(queries: np.ndarray, vectors: np.ndarray, k: int) -> list[np.ndarray]:
     """For each query, ascending, every row whose float32 score is not surely below the k-th best."""
+    from cpt_ray.compat.torch import product_of_arrays
+
     margin = np.float32(2 * vectors.shape[1] * 2.0**-24)
     count = len(queries)
     owner, row, score = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
@@ -87,7 +88,7 @@ def _in_the_running(queries: np.ndarray, vectors: np.ndarray, k: int) -> list[np
         wide = np.empty((min(height, len(vectors)), vectors.shape[1]), np.float32)
     for start in range(0, len(vectors), height):
         part = vectors[start : start + height]
-        tile = queries @ (part if wide is None else _widen(part, wide)).T
+        tile = product_of_arrays(queries, part if wide is None else _widen(part, wide))
         whole = tile.shape[1] // LANES * LANES
         for offset, lanes, part in ((0, LANES, tile[:, :whole]), (whole, 1, tile[:, whole:])):
             if part.shape[1]:
@@ -120,8 +121,10 @@ def _above(
     Columns b, b + B, b + 2B ... form a block. One pass takes each block's maximum; the k-th largest maximum of a
     query is a bound from below on its k-th best score, so only blocks that reach it are looked into.
     """
+    import torch  # by the threads that multiplied: beside numpy's, which wait busily, any others take ten times as long
+
     blocks = tile.reshape(len(tile), lanes, -1)
-    highest = blocks.max(axis=1)  # (Q, B)
+    highest = torch.from_numpy(blocks).amax(1).numpy()  # (Q, B)
     bound = floor
     if highest.shape[1] >= k:
         bound = np.maximum(floor, np.partition(highest, -k, axis=1)[:, -k] - margin)
@@ -135,12 +138,9 @@ def _widen(vectors: np.ndarray, wide: np.ndarray) -> np.ndarray:
     """(n, D) float32 copy in the memory of `wide`."""
     import torch  # converts half precision several times faster than numpy
 
-    # Pieces so small that torch does not wake its threads: two pools of spinning threads would slow the product down.
-    rows = max(1, VALUES_WIDENED_AT_ONCE // vectors.shape[1])
-    for start in range(0, len(vectors), rows):
-        part = np.array(vectors[start : start + rows])
-        torch.from_numpy(wide[start : start + len(part)]).copy_(torch.from_numpy(part))
-    return wide[: len(vectors)]
+    there = wide[: len(vectors)]
+    torch.from_numpy(there).copy_(torch.from_numpy(vectors))
+    return there
 
 
 def rescored(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 VERSION = "2.13.0"
+# It is said of a matrix that is mapped from disk, to which nobody writes here.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 
 def move_buffers(module: nn.Module, device: torch.device) -> None:
@@ -54,6 +58,12 @@ def product(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         return F.linear(hidden, weight, bias)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, weight, bias, "none", [], "")
     return found
+
+
+def product_of_arrays(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """`left` (M, K) by the transpose of `right` (N, K), both float32: (M, N), by `product`."""
+    with torch.inference_mode():
+        return product(torch.from_numpy(left), torch.from_numpy(right)).numpy()
 
 
 @functools.cache
