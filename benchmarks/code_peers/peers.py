@@ -33,9 +33,8 @@ def main(language: str, module: str, entry: str, listed: str) -> None:
             break
         files += 1
         blob = Path(path).read_text(errors="replace")
-        with contextlib.suppress(
-            ValueError, IndexError, AttributeError, TypeError
-        ):  # what it does not foresee in a file
+        # What it does not foresee in a file ends the file.
+        with contextlib.suppress(ValueError, IndexError, AttributeError, TypeError):
             for found in rules.get_definition(parser.parse(blob.encode()), blob):
                 tokenize_docstring(found["docstring_summary"])
                 functions += 1

@@ -99,10 +99,10 @@ def shards_of(files: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def is_small(files: Sequence[str], rows: int, texts: Sequence[str]) -> bool:
-    """Whether these are at most so many rows, and TABLE_BYTES of text in these columns: to be held as one table. A function
-    of the rows, however they are cut into files."""
-    shards, left = shards_of(files), TABLE_BYTES
+def is_small(shards: Sequence[Mapping[str, Any]], rows: int, texts: Sequence[str]) -> bool:
+    """Whether these (`shards_of`) are at most so many rows, and TABLE_BYTES of text in these columns: to be held as one
+    table. A function of the rows, however they are cut into files."""
+    left = TABLE_BYTES
     if sum(shard["rows"] for shard in shards) > rows:
         return False
     for batch in itertools.chain.from_iterable(read_batches(shard, texts) for shard in shards):

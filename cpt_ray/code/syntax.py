@@ -356,9 +356,9 @@ def _documenting(comments: Comments, follows: int, source: bytes, style: Style) 
         while end > start and source[end - 1] in b"\r\n":  # some grammars count the line end to the comment
             end -= 1
         gap = source[end:follows]
-        if gap.strip() and (
-            node.type.endswith("comment") or gap.strip() != b";"
-        ):  # a signature's semicolon is no part of it
+        between = gap.strip()
+        # The semicolon of a signature is no part of it.
+        if between and (between != b";" or node.type.endswith("comment")):
             break
         lines = gap.count(b"\n")
         is_doc = style.opens.match(source, start) is not None

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 VERSION = "2.13.0"
-# It is said of a matrix that is mapped from disk, to which nobody writes here.
+# torch says so of any array that is mapped from disk; tensors over such are only read here.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 

@@ -97,7 +97,7 @@ def clean_documents(
     shards = [{**shard, "number": n} for n, shard in enumerate(parquet.shards_of(files))]
     columns: dict[str, Any] = {"separator": options.separator, "text_column": text_column, "host_column": host_column}
     rows = sum(shard["rows"] for shard in shards)
-    across = not parquet.is_small(files, ONE_TABLE, [text_column])
+    across = not parquet.is_small(shards, ONE_TABLE, [text_column])
     seen: dict[str, str | Manifest] = {**source, "clean": fingerprint(params)}
     older: Told = OLDER.empty_table()
     furniture: Told = FURNITURE.empty_table()

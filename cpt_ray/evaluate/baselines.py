@@ -94,7 +94,7 @@ def word_vectors(texts: Sequence[str], dimension: int = 256, window: int = 5) ->
 
 
 def _nothing(texts: list[str], side: Side) -> Floats:
-    """What texts without a word teach."""
+    """What texts without a word teach: a vector of one 0 for each, (N, 1) float32."""
     return np.zeros((len(texts), 1), np.float32)
 
 

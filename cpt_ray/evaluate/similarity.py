@@ -38,7 +38,7 @@ class SimilarityTask:
 
 def read_similarity(path: str) -> SimilarityTask:
     """A TSV file with the columns `score`, `sentence1`, `sentence2`, or those of SICK, or STS-B's own without a header."""
-    first, second, scores, at = [], [], [], None
+    first, second, scores, at, width = [], [], [], None, 0
     for where, row in fields(path):
         if at is None:
             names = next((names for names in COLUMNS if set(names) <= set(row)), None)
@@ -46,7 +46,6 @@ def read_similarity(path: str) -> SimilarityTask:
             if names:
                 width = len(row)
                 continue
-            width = 0
         if len(row) <= max(at) or (width and len(row) != width) or not _is_number(row[at[0]]):
             raise UserError(
                 "not a score and two tab-separated sentences",

@@ -100,8 +100,8 @@ def _across(
     told = None
     if neighbours is not None:
         lines = partial(_lines, known=known, options=neighbours)
-        count = sum(shard["bytes"] for shard in shards) // LINE_BYTES
-        counted = phases.ask("lines", lines, LINES, shards, ("group", "line"), count)
+        about = sum(shard["bytes"] for shard in shards) // LINE_BYTES
+        counted = phases.ask("lines", lines, LINES, shards, ("group", "line"), about)
         told = phases.answer("repeated", partial(_repeated, options=neighbours), LINES, counted, len(shards))
     cut, made = phases.map("candidates", make, CANDIDATES, shards, known=known, told=told)
     phases.params, phases.inputs = dict(params), {**inputs, "candidates": made}

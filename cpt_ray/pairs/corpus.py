@@ -57,7 +57,7 @@ def make_corpus(path: str, sources: Mapping[str, Source], *, split: SplitOptions
         **options.result(),
     }
     rows = sum(manifest.rows for manifest in inputs.values() if isinstance(manifest, Manifest))
-    texts = ((parts(source.rows), ONE_TABLE, source.text_columns) for source in sources.values())
+    texts = ((parquet.shards_of(parts(one.rows)), ONE_TABLE, one.text_columns) for one in sources.values())
     done = GATHER.begun(path, params=params, inputs=inputs) == "done"
     if not done and (rows > ONE_TABLE or not all(parquet.is_small(*one) for one in texts)):
         return _across(path, sources, split, options, params, inputs)

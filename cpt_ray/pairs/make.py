@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ CODE_PAIRS = Stage("code_pairs", version=5, gives=PAIRS, unit="functions", reads
 ONE_TABLE = {"text_pairs": 10_000, "code_pairs": 50_000}
 """Documents and functions that are made into pairs as one table, in memory. More, or longer ones (`parquet.is_small`), go
 through exchanges, to the same rows."""
-_TEXT = {"text_pairs": ("text",), "code_pairs": ("code",)}
+_TEXT: Mapping[str, Sequence[str]] = {"text_pairs": ("text",), "code_pairs": ("code",)}
 
 Maker = Callable[[pa.Table, pa.Table], tuple[pa.Table, Ledger]]
 
@@ -87,8 +87,8 @@ def _make(
     if evaluation is not None:
         inputs["evaluation"] = fingerprint([sorted(map(list, evaluation.files)), sorted(evaluation.hashes)])
     params = {**options, "split": split.result()}
-    small = partial(parquet.is_small, parts(rows), ONE_TABLE[stage.name], _TEXT[stage.name])
-    if stage.begun(path, params=params, inputs=inputs) != "done" and not small():
+    done = stage.begun(path, params=params, inputs=inputs) == "done"
+    if not done and not parquet.is_small(parquet.shards_of(parts(rows)), ONE_TABLE[stage.name], _TEXT[stage.name]):
         last = {"params": params, "inputs": inputs, "split": split, "evaluation": evaluation}
         return across(path, stage, rows, clusters, **last)
     with stage.build(path, params=params, inputs=inputs) as work:

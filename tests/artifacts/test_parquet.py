@@ -27,11 +27,10 @@ def cut(folder: Path, files: int, row_group: int) -> list[str]:
 def test_small_is_what_has_few_rows_and_little_text_however_it_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, row_group: int
 ) -> None:
-    names = cut(tmp_path, files, row_group)
+    shards = parquet.shards_of(cut(tmp_path, files, row_group))
     for most, size, small in ((100, 150, True), (99, 150, False), (100, 149, False), (0, 0, False)):
         monkeypatch.setattr(parquet, "TABLE_BYTES", size)
-        assert parquet.is_small(names, most, ["text"]) is small
+        assert parquet.is_small(shards, most, ["text"]) is small
     assert parquet.is_small([], 0, ["text"])
-    shards = parquet.shards_of(names)
     assert sum(shard["rows"] for shard in shards) == 100
     assert sum(shard["bytes"] for shard in shards) > 800  # the numbers, at least

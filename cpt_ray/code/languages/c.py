@@ -85,8 +85,8 @@ def _declared(node: Node) -> Node | None:
     return declarator
 
 
-def _parameters(cast: Node) -> int:
-    """The byte at which the parameters of an `operator T()` begin."""
+def _name_end(cast: Node) -> int:
+    """The byte at which the name of an `operator T()` ends, and its parameters begin."""
     inner = cast.child_by_field_name("declarator")
     while inner is not None and inner.child_by_field_name("parameters") is None:
         inner = inner.child_by_field_name("declarator")
@@ -102,7 +102,7 @@ def _qualified(named: Node | None, source: bytes) -> tuple[str, ...]:
             found.append(text_of(scope, source).partition("<")[0].strip())
         named = named.child_by_field_name("name")
     if named is not None and named.type == "operator_cast":
-        return (*found, " ".join(source[named.start_byte : _parameters(named)].decode().split()))
+        return (*found, " ".join(source[named.start_byte : _name_end(named)].decode().split()))
     name = "".join(text_of(named, source).split()) if named is not None else ""
     return (*found, name if name.startswith("operator") else name.partition("<")[0])
 
