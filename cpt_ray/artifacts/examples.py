@@ -57,7 +57,7 @@ class Sampler:
     def wants(self, unit: str, reason: str, key: str, parts: Sequence[str] = (), /) -> bool:
         """Whether `add` would keep it: to be asked where what is to be shown is dear to make."""
         order = _order(key)
-        return any(self._has_room((unit, name), order) for name in (reason, *parts))
+        return self._has_room((unit, reason), order) or any(self._has_room((unit, part), order) for part in parts)
 
     def add(self, unit: str, reason: str, key: str, parts: Sequence[str] = (), /, **shown: str) -> None:
         """One more of what was dropped for `reason`; kept if it is among the first of the order, of this reason or of one of

@@ -7,7 +7,9 @@ docstrings); all of them look at one file alone, so that no order or worker coun
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 from cpt_ray.code.grammars import language_of
 from cpt_ray.code.options import MineOptions
@@ -132,6 +134,7 @@ MINIFIED_LINE_BYTES = 110
 """GitHub's linguist takes JavaScript with longer lines on the average for minified."""
 
 _WORD = re.compile(r"[^\W\d_]+")
+_OTHER_THAN_LETTERS = bytes(code if chr(code).isascii() and chr(code).isalpha() else ord(" ") for code in range(256))
 _URL = re.compile(r"\]\([^()\s]*\)|\b\w+://[^\s<>]*")
 _REFERENCE = re.compile(
     r"(?i)\W*(?:(?:please )?(?:see|same as|refer to|cf|alias (?:for|of|to)|inherit(?:ed|s|doc)?|overrid(?:es?|den)"
@@ -165,15 +168,34 @@ def path_reason(path: str, options: MineOptions) -> str | None:
     return "generated" if options.skip_generated and is_built_path(path) else None
 
 
+class _Folders(NamedTuple):
+    """What the folders that a file lies in say of it, in any language."""
+
+    names: tuple[str, ...]
+    of_tests: bool
+    vendored: bool
+
+
+@lru_cache(maxsize=4096)
+def _folders(path: str) -> _Folders:
+    """Of the path of a folder, in which there are mostly many files."""
+    names = tuple(path.split("/")) if path else ()
+    of_tests = (
+        any(name.lower() in _TEST_FOLDERS for name in names)
+        or (names[:1] and names[0] in _TOP_TEST_FOLDERS)
+        or any(before == "src" and _TEST_SOURCE_SET.fullmatch(name) for before, name in pairwise(names))
+    )
+    return _Folders(names, bool(of_tests), not _VENDORED.isdisjoint(names))
+
+
 def is_test_path(path: str) -> bool:
     """Whether a file lies in a folder of tests or is named as a test in its language."""
-    *folders, name = path.split("/")
+    folder, _, name = path.rpartition("/")
+    folders = _folders(folder)
+    if folders.of_tests:
+        return True
     stem, language = name.rpartition(".")[0], language_of(name) or ""
-    if any(folder.lower() in _TEST_FOLDERS for folder in folders):
-        return True
-    if (folders and folders[0] in _TOP_TEST_FOLDERS) or ("spec" in folders and language in _SPEC_LANGUAGES):
-        return True
-    if any(before == "src" and _TEST_SOURCE_SET.fullmatch(folder) for before, folder in pairwise(folders)):
+    if "spec" in folders.names and language in _SPEC_LANGUAGES:
         return True
     own = _TEST_FILE_OF.get(language)
     return _TEST_FILE.fullmatch(stem) is not None or (own is not None and own.fullmatch(stem) is not None)
@@ -181,19 +203,19 @@ def is_test_path(path: str) -> bool:
 
 def is_vendored_path(path: str) -> bool:
     """Whether a file is another project's, copied into this one."""
-    *folders, name = path.split("/")
-    if any(folder in _VENDORED for folder in folders):
+    folder, _, name = path.rpartition("/")
+    folders = _folders(folder)
+    if folders.vendored or folders.names[:1] == ("vendor",):
         return True
-    language = language_of(name)
-    return "vendor" in (folders if language in _VENDOR_LANGUAGES else folders[:1])
+    return "vendor" in folders.names and language_of(name) in _VENDOR_LANGUAGES
 
 
 def is_built_path(path: str) -> bool:
     """Whether a file is what a build or a compiler of protocols wrote."""
-    *folders, name = path.split("/")
+    folder, _, name = path.rpartition("/")
     if _BUILT.fullmatch(name):
         return True
-    return "dist" in folders and language_of(name) in ("javascript", "typescript")
+    return "dist" in _folders(folder).names and language_of(name) in ("javascript", "typescript")
 
 
 def is_test_name(name: str, language: str) -> bool:
@@ -228,7 +250,7 @@ def prose_reason(docstring: str, summary: str, *, min_words: int) -> str | None:
     if _REFERENCE.match(summary) and len(summary.split()) <= REFERENCE_WORDS:
         return "docstring_refers"
     prose = _URL.sub("", summary) if "://" in summary or "](" in summary else summary
-    words = _WORD.findall(prose)
+    words = _letters(prose)
     if len(words) < min_words:
         return "docstring_too_short"
     visible = len(prose) - prose.count(" ")
@@ -237,6 +259,11 @@ def prose_reason(docstring: str, summary: str, *, min_words: int) -> str | None:
     if not _is_english(docstring, words):
         return "not_english"
     return None
+
+
+def _letters(text: str) -> list[str]:
+    """The runs of letters in a text; six times as fast where it is ASCII, which most is."""
+    return text.encode().translate(_OTHER_THAN_LETTERS).decode().split() if text.isascii() else _WORD.findall(text)
 
 
 def is_code(docstring: str) -> bool:

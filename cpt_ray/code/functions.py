@@ -18,7 +18,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -119,12 +119,10 @@ def mine_shard(shard: Mapping[str, Any], options: MineOptions) -> tuple[pa.Table
 
 
 class LeftOut(NamedTuple):
-    """A function that is no row: why, the line it begins in, and its bytes."""
+    """A function that is no row, and why."""
 
     reason: str
-    line: int
-    start: int
-    end: int
+    definition: Definition
 
 
 class Mined(NamedTuple):
@@ -186,12 +184,14 @@ def _show(dropped: Sampler, mined: Mined, group: str, path: str, options: MineOp
     if mined.reason is not None:
         dropped.add("files", mined.reason, f"{group}/{path}", group=group, path=path)
     parts = [having(*one) for one in mined.of.items()]
-    for reason, line, start, end in mined.left_out:
-        at = f"{path}:{line}"
-        if dropped.wants("functions", reason, f"{group}/{at}", parts):
-            text = mined.data[start : min(end, start + 4 * LONGEST)].decode("utf-8", "replace")
+    for reason, (_, first, last, *_) in mined.left_out:
+        start = first.start_byte
+        key = f"{group}/{path}@{start}"
+        if dropped.wants("functions", reason, key, parts):
+            at = f"{path}:{first.start_point.row + 1}"
+            text = mined.data[start : min(last.end_byte, start + 4 * LONGEST)].decode("utf-8", "replace")
             text = masked(text, options.mask)[0]
-            dropped.add("functions", reason, f"{group}/{at}", parts, group=group, path=at, text=text)
+            dropped.add("functions", reason, key, parts, group=group, path=at, text=text)
 
 
 def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
@@ -241,13 +241,12 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
             text = _function(definition, data, grammar, options)
         if isinstance(text, str):
             reasons.append(text)
-            first = definition.first
-            left_out.append(LeftOut(text, first.start_point.row + 1, first.start_byte, definition.last.end_byte))
+            left_out.append(LeftOut(text, definition))
             continue
         reasons.append(None)
-        text, places = _masked(text, definition, data, grammar, options) if options.mask else (text, Counter())
-        hidden += places
-        rows.append(_row(definition, text, source.path, grammar, origin, licence, places.total()))
+        text, places = _masked(text, definition, data, grammar, options)
+        hidden.update(places)
+        rows.append(_row(definition, text, source.path, grammar, origin, licence, sum(places.values())))
     unread = damage(tree, [one.node for one, damaged in zip(found, lost, strict=True) if damaged]) if broken else 0
     about = {"language": language, "licence": licence}
     return Mined(None, rows, reasons, len(data), unread, tuple(left_out), data, hidden, about)
@@ -298,7 +297,7 @@ def _function(definition: Definition, source: bytes, grammar: Grammar, options: 
     code = code_without(definition, found, source)
     if len(code) > options.max_code_chars:
         return "code_too_long"
-    if sum(1 for _ in islice(_WRITTEN_LINE.finditer(code), options.min_code_lines)) < options.min_code_lines:
+    if _written_lines(options.min_code_lines).match(code) is None:
         return "code_too_short"
     return Text(docstring, summary, code, _signature(definition, found, code, source, grammar))
 
@@ -316,8 +315,10 @@ def _signature(definition: Definition, found: Documentation, code: str, source: 
 
 def _masked(
     text: Text, definition: Definition, source: bytes, grammar: Grammar, options: MineOptions
-) -> tuple[Text, Counter[str]]:
+) -> tuple[Text, Mapping[str, int]]:
     """The text with what `options.mask` names masked, and how often. What is kept is decided before, on the file's words."""
+    if not options.mask:
+        return text, {}
     docstring, counts = masked(text.docstring, options.mask)
     code, more = masked(text.code, options.mask, spared=_code_like_addresses(definition, source))
     summary = doc.summary(docstring, tags=grammar.style is not None) if counts else text.summary
@@ -399,21 +400,40 @@ def undocumented(code: str, language: str) -> str:
     return code
 
 
-_WRITTEN_LINE = re.compile(r"\S[^\n]*")
+@cache
+def _written_lines(count: int) -> re.Pattern[str]:
+    """What begins with that many lines with something on them."""
+    return re.compile(rf"(?:\s*+\S[^\n]*+){{{count}}}")
+
+
 _REST_OF_LINE = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?(?:#[^\n]*)?(?:\r?\n|$)")
 _SEMICOLON = re.compile(rb"[ \t\x0c]*(?:;[ \t\x0c]*)?")
 _BLANK_LINES = re.compile(rb"(?:[ \t\x0c]*\r?\n)*[ \t\x0c]*")
 _REST_AND_BLANK = re.compile(rb"\s*")
-_LONG_STRINGS = (b'"""', b"'''", b"`", b"\\\n", b"\\\r\n", b"<<", b"%q", b"%Q", b"%(", b"%w", b"%i")
+_LONG_STRINGS = (
+    (b'"', (b'"""',)),
+    (b"'", (b"'''",)),
+    (b"`", (b"`",)),
+    (b"\\", (b"\\\n", b"\\\r\n")),
+    (b"<<", (b"<<",)),
+    (b"%", (b"%q", b"%Q", b"%(", b"%w", b"%i")),
+)
 """What a string of several lines may begin with in any language, or what ends its line; else a quote is left open."""
 
 
 def _may_hold_long_strings(code: bytes) -> bool:
-    return any(mark in code for mark in _LONG_STRINGS) or _has_open_quote(code, b'"') or _has_open_quote(code, b"'")
+    for begins, marks in _LONG_STRINGS:
+        if begins in code:
+            for mark in marks:
+                if mark in code:
+                    return True
+    return _has_open_quote(code, b'"') or _has_open_quote(code, b"'")
 
 
 def _has_open_quote(code: bytes, quote: bytes) -> bool:
     """Whether a line has an odd number of quotes: then what stands between two of them reaches over its end."""
+    if quote not in code:
+        return False
     pieces = code.split(quote)
     return len(pieces) % 2 == 0 or b"\n" in b"".join(pieces[1::2])
 

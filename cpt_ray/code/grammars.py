@@ -47,11 +47,9 @@ def _dialect(language: str, read_by: str) -> Grammar:
     return dataclasses.replace(GRAMMARS[read_by], language=language)
 
 
+_LANGUAGES = {ending: grammar.language for grammar in reversed(GRAMMARS.values()) for ending in grammar.extensions}
+
+
 def language_of(path: str) -> str | None:
     """The language of a file by how its name ends, or None where no grammar reads it."""
-    return _language(os.path.splitext(path)[1].lower())
-
-
-@cache
-def _language(extension: str) -> str | None:
-    return next((grammar.language for grammar in GRAMMARS.values() if extension in grammar.extensions), None)
+    return _LANGUAGES.get(os.path.splitext(path)[1].lower())

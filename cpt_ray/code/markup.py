@@ -159,15 +159,18 @@ def javadoc(text: str) -> str | None:
     return _joined(_inline("\n".join(prose)), _inline("\n".join(rest)))
 
 
+_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
+
+
 def _joined(prose: str, rest: str) -> str:
-    prose = re.sub(r"\n[ \t]*(?:\n[ \t]*){2,}", "\n\n", prose).strip("\n")
+    prose = _BLANK_LINES.sub("\n\n", prose).strip("\n")
     return f"{prose}\n\n{rest}" if prose.strip() and rest.strip() else prose + rest
 
 
 # --- Go
 
 _GO_DIRECTIVE = re.compile(r"(?:line |extern |export |[a-z0-9]+:[a-z0-9])")
-_GO_LINK = re.compile(r"(?<![\w\]\)])\[(\*?[A-Za-z_][\w./]*)\](?![\w(\[:])")
+_GO_LINK = re.compile(r"\[(?<![\w\]\)]\[)(\*?[A-Za-z_][\w./]*)\](?![\w(\[:])")
 
 
 def godoc(text: str) -> str | None:
@@ -244,7 +247,8 @@ def _yard_words(line: str) -> str:
 # --- Rust, Kotlin, Scala, Swift: Markdown or wiki text with links to names
 
 _CODE_LINK = re.compile(r"\[(`[^`\]]*`)\](?:\([^()]*\)|\[[^\[\]]*\])?")
-_NAME_LINK = re.compile(r"(?<![\w\]\)])\[([A-Za-z_][\w.:]*)\](?![\w(\[:])")
+_NAME_LINK = re.compile(r"\[(?<![\w\]\)]\[)([A-Za-z_][\w.:]*)\](?![\w(\[:])")
+_SWIFT_FIELD = re.compile(r"\s*[-*+] (?:Parameters?\b[^:]*|Returns|Throws|Complexity|Precondition|Postcondition)\s*:")
 _WIKI_LINK = re.compile(r"\[\[([^\[\]\s]+)(?:[ \t]([^\[\]]+))?\]\]")
 
 
@@ -255,7 +259,7 @@ def markdown(text: str) -> str | None:
         return None
     prose, rest = _tagged("\n".join(lines), frozenset())
     for i, line in enumerate(prose):
-        if re.match(r"\s*[-*+] (?:Parameters?\b[^:]*|Returns|Throws|Complexity|Precondition|Postcondition)\s*:", line):
+        if _SWIFT_FIELD.match(line):
             prose, rest = prose[:i], prose[i:] + rest
             break
     return _joined(*(_NAME_LINK.sub(r"\1", _CODE_LINK.sub(r"\1", "\n".join(part))) for part in (prose, rest)))
@@ -331,6 +335,7 @@ _SEE = re.compile(
     r"(?:/?>(?![^<>]+</see)|>([^<>]+)</see(?:also)?>)"
 )
 _FIELD = re.compile(r"<(param|typeparam|exception)\s+(?:name|cref)=\"([^\"<>]*)\"\s*>")
+_XML_BREAK = re.compile(r"</?(?:para|code|list)(?:\s[^<>]*)?/?>")
 _XML_TAG = re.compile(r"</?(?:[a-z]\w*)(?:\s[^<>]*)?/?>")
 
 
@@ -355,5 +360,5 @@ def _element(text: str, name: str) -> tuple[str, str]:
 
 
 def _of_xml(text: str) -> str:
-    text = re.sub(r"</?(?:para|code|list)(?:\s[^<>]*)?/?>", "\n\n", text)
+    text = _XML_BREAK.sub("\n\n", text)
     return html.unescape(_XML_TAG.sub("", text))

@@ -300,7 +300,9 @@ def _names(node: Node, bound: str, source: bytes, grammar: Grammar) -> tuple[str
 def _bound(node: Node | None, source: bytes) -> str:
     """A name as it is written, of one line, without the quotes of a string."""
     text = text_of(node, source)
-    return " ".join(text.split()).strip("'\"") if len(text) < 200 else ""
+    if len(text) >= 200:
+        return ""
+    return text if text.isidentifier() else " ".join(text.split()).strip("'\"")
 
 
 def has_body(node: Node, grammar: Grammar) -> bool:
@@ -337,8 +339,10 @@ def documentation(definition: Definition, source: bytes, grammar: Grammar) -> Do
 
 def _within(definition: Definition, style: Style, source: bytes) -> list[Comments]:
     """Comments between an attribute and the name of a function, where the grammar puts them inside the function."""
-    name = definition.node.child_by_field_name("name")
-    if name is None or b"/*" not in source[definition.node.start_byte : name.start_byte]:
+    node = definition.node
+    opening = source.find(b"/*", node.start_byte, node.end_byte)
+    name = node.child_by_field_name("name") if opening >= 0 else None
+    if name is None or opening >= name.start_byte:
         return []
     inner = [c for c in definition.node.children if c.end_byte <= name.start_byte]
     for i in range(len(inner) - 1, 0, -1):
