@@ -18,8 +18,8 @@ _SECTION = re.compile(
     # reST and epydoc fields, Javadoc tags
     r"\s*(?:[:@](?:param|parameter|arg|args|argument|keyword|kwarg|type|returns?|rtype|raises?|throws?|yields?|var|ivar|cvar"
     r"|see|since|author|deprecated|example|template|api|public|private|internal|ignore|access|static|todo)\b"
-    # doctests, reST directives
-    r"|>>>|\.\. \w[\w:-]*::"
+    # doctests, reST directives, Markdown's blocks of code
+    r"|>>>|\.\. \w[\w:-]*::|```|~~~"
     # Google and NumPy headings
     r"|(?:Args|Arguments|Parameters?|Params|Returns?|Raises|Yields|Keyword Args|Keyword Arguments|Examples?|Notes?"
     r"|See Also|Attributes|Usage|References|Inputs?|Outputs?|Shape|Warnings?|Todo)\s*:?\s*$"
@@ -27,12 +27,14 @@ _SECTION = re.compile(
     r"|[`*]*\w+[`*]* \([^()]*(?:\([^()]*\)[^()]*)*\)\s*:)"
 )
 _TAG = re.compile(r"\s*[@\\][A-Za-z]")
+_HEADING = re.compile(r"\s*(?:#{1,6} \S|={1,6} ?\w)")
+"""Of Markdown and RDoc."""
 _UNDERLINE = re.compile(r"\s*([=\-~^\"*#+])\1{2,}\s*$")
 _STAR = re.compile(r"\n[ \t]*\*(?: |(?=\n)|\Z)?")
 _STARLESS = re.compile(r"\n(?![ \t]*(?:\*|\n|\Z))")
 _AT_MARGIN = re.compile(r"\n\S")
 """A further line that is not indented: no indentation is common to all of them."""
-_LINE_MARKER = re.compile(r"(?:///?[/!]?|#+)<?(?: |$)?")
+_LINE_MARKER = re.compile(r"(?:///?[/!]?|#+)(?:<(?![\w/!]))?(?: |$)?")
 _LINE_MARKERS = re.compile(r"^[ \t\x0b\x0c]*" + _LINE_MARKER.pattern, re.MULTILINE)
 _DOC_ATTRIBUTE = re.compile(r'#!?\[\s*doc\s*=\s*r?#*"(.*)"#*\s*\]\Z', re.DOTALL)
 
@@ -80,7 +82,7 @@ def without_markers(parts: tuple[Node, ...], source: bytes) -> str:
                 lines += [first.strip(), *_dedented(rest)]
         elif text.startswith("=begin"):
             lines += text.split("\n")[1:-1]
-        elif text.startswith("#["):  # what is not a literal (`include_str!`) stands elsewhere
+        elif text.startswith(("#[", "#![")):  # what is not a literal (`include_str!`) stands elsewhere
             attribute = _DOC_ATTRIBUTE.match(text)
             lines += [] if attribute is None else attribute[1].replace('\\"', '"').replace("\\n", "\n").split("\n")
         else:
@@ -106,7 +108,9 @@ def clean(text: str) -> str:
 
 
 def summary(docstring: str, *, tags: bool = False) -> str:
-    """The first paragraph on one line: up to a blank line, a section, a field list, a doctest or an underline.
+    """The first paragraph on one line: up to a blank line, a section, a field list, a doctest, a block of code, an underline.
+
+    A heading before it is no part of it.
 
     With `tags`, any `@word` at a line's beginning ends it too, as every tool that reads such comments has it.
     """
@@ -118,7 +122,10 @@ def summary(docstring: str, *, tags: bool = False) -> str:
             continue
         if _SECTION.match(line) or (tags and _TAG.match(line)):
             break
-        if not _UNDERLINE.match(line):
+        if _HEADING.match(line):
+            if kept:
+                break
+        elif not _UNDERLINE.match(line):
             kept.append(line)
         elif kept:
             break

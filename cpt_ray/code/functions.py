@@ -529,4 +529,4 @@ def _read(files: Iterable[tuple[str, str]], options: MineOptions) -> Iterator[So
             yield Source(path, None, "unreadable")
 
 
-MINE = Stage("functions", version=10, gives=FUNCTIONS, unit="files", run=mine_shard)
+MINE = Stage("functions", version=11, gives=FUNCTIONS, unit="files", run=mine_shard)

@@ -29,7 +29,8 @@ class Style:
     `blank_lines` may stand between the documentation and its definition (None: any number). `joins`: all documenting
     comments before a definition are one text, otherwise the nearest block or run of lines. `own_line`: a comment that
     ends a line of code is none. `between`: what else may stand before the definition.
-    `above`: lines directly above a block are the beginning of its text. `read` makes text of what is left
+    `above`: lines directly above a block are the beginning of its text. `inner` is how a body begins that documents its
+    function, where nothing before it does. `read` makes text of what is left
     without markers, None where it documents no function.
     """
 
@@ -40,6 +41,7 @@ class Style:
     own_line: bool = False
     above: bool = False
     between: re.Pattern[bytes] | None = None
+    inner: re.Pattern[bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Grammar:
     - `passed` may stand between a documentation and its definition, and belong to neither (`#pragma`, `#region`).
     `names` is the qualified name where the field "name" is not enough. `body` names the field or the kinds without which a
     function is a mere declaration; empty: there are none. `inner`: documented functions inside functions count.
+    `around` is the scope that a file declares for all that stands in it. `divides` parts the names in one scope's name.
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
     in it, is called as its binding.
     `tolerates`: whether a function with a place that the grammar cannot read is whole all the same, its name too.
@@ -81,6 +84,8 @@ class Grammar:
     leads: Callable[[Node, bytes], bool] | None = None
     passed: frozenset[str] = frozenset()
     names: Callable[[Node, bytes], tuple[str, ...]] | None = None
+    around: Callable[[Node, bytes], tuple[str, ...]] | None = None
+    divides: re.Pattern[str] | None = None
     binds: Callable[[Node, Node, bytes], bool] | None = None
     tolerates: Callable[[Node], bool] | None = None
     body: str = "body"

@@ -90,7 +90,9 @@ def _inline(text: str) -> str:
         out.append(_of_html(text[at : tag.start()]))
         body = text[tag.end() : end]
         name = tag[1]
-        if name in ("code", "literal", "snippet", "index", "systemProperty", "summary", "return"):
+        if name == "snippet":
+            out.append(body.partition(":\n")[2].strip("\n"))  # before it stand attributes
+        elif name in ("code", "literal", "index", "systemProperty", "summary", "return"):
             out.append(f"Returns {body.strip()}." if name == "return" else body.strip())
         elif name in ("link", "linkplain", "linkcode", "see", "tutorial", "value"):
             shown = _of_html(_shown(body.strip()))
@@ -170,19 +172,31 @@ def _joined(prose: str, rest: str) -> str:
 # --- Go
 
 _GO_DIRECTIVE = re.compile(r"(?:line |extern |export |[a-z0-9]+:[a-z0-9])")
+_GO_TARGET = re.compile(r"^\[([^\[\]\n]+)\]: \S+\n?", re.MULTILINE)
 _GO_LINK = re.compile(r"\[(?<![\w\]\)]\[)(\*?[A-Za-z_][\w./]*)\](?![\w(\[:])")
 
 
 def godoc(text: str) -> str | None:
-    """Go: directives such as `//go:noinline` are no text; `[Name]` is a link."""
+    """Go: directives such as `//go:noinline` are no text; `[Name]` is a link, and so is `[words]` with `[words]: url`."""
     kept = [line for line in text.split("\n") if not (line[:1].strip() and _GO_DIRECTIVE.match(line))]
     lines = _lines("\n".join(kept))
-    return None if lines is None else _GO_LINK.sub(r"\1", "\n".join(lines))
+    if lines is None:
+        return None
+    text = "\n".join(lines)
+    if "]: " in text:
+        linked = _GO_TARGET.findall(text)
+        text = _GO_TARGET.sub("", text).rstrip("\n")
+        for words in linked:
+            text = text.replace(f"[{words}]", words)
+    return _GO_LINK.sub(r"\1", text)
 
 
 # --- Ruby
 
 _TOMDOC = re.compile(r"\s*(?:Public|Internal|Private|Deprecated): ?")
+_RDOC_TITLE = re.compile(r"={1,6} ?\w")
+_RBS = re.compile(r"^(?::[ (].*|\| ?\(.*)$", re.MULTILINE)
+"""A type of rbs-inline: `#: (Integer) -> String`."""
 _RDOC_CODE = re.compile(r"(?<![\w+])\+([\w:#.?!@=\[\]]+)\+(?![\w+])")
 _RDOC_TAG = re.compile(r"</?(?:tt|code|b|i|em)>")
 _RDOC_LINK = re.compile(r"\{([^{}\[\]]+)\]?\}\[[^\[\]]*\]|(?<!\S)(\w+)\[(?:https?:|rdoc-ref:|link:)[^\[\]]*\]")
@@ -190,9 +204,12 @@ _YARD_LINK = re.compile(r"\{((?:[A-Z]|[#.]\w|::)[\w:#.?!=]*(?:\([^(){}]*\))?)(?:
 
 
 def rdoc(text: str) -> str | None:
-    """RDoc and YARD: `#--` to `#++` is hidden, `call-seq:` no prose, tags may stand before the text."""
+    """RDoc and YARD: `#--` to `#++` is hidden, `call-seq:` no prose, tags may stand before the text, directives (`@!method`)
+    say something of another thing, and a title above the text is none of it."""
     if "--" in text or "++" in text:
         text = _without_hidden(text)
+    if "-> " in text:
+        text = _RBS.sub("", text)
     lines = _lines(text)
     if lines is None:
         return None
@@ -206,6 +223,10 @@ def rdoc(text: str) -> str | None:
         indented = line[:1] in (" ", "\t")
         if "call-seq:" in line and line.lstrip(" \t:").startswith("call-seq:"):
             state = "call"
+        elif line.startswith("@!"):
+            state = "directive"
+        elif state == "directive" and indented:
+            continue
         elif "@" in line and _BLOCK_TAG.match(line) and not line.startswith("  "):
             state = "tag"
             rest.append(line)
@@ -216,7 +237,7 @@ def rdoc(text: str) -> str | None:
         else:
             state = "prose"
             prose.append(line)
-    while prose and not prose[0].strip():
+    while prose and (not prose[0].strip() or _RDOC_TITLE.match(prose[0])):
         prose.pop(0)
     if prose:
         prose[0] = _TOMDOC.sub("", prose[0], count=1)
@@ -246,23 +267,62 @@ def _yard_words(line: str) -> str:
 
 # --- Rust, Kotlin, Scala, Swift: Markdown or wiki text with links to names
 
-_CODE_LINK = re.compile(r"\[(`[^`\]]*`)\](?:\([^()]*\)|\[[^\[\]]*\])?")
-_NAME_LINK = re.compile(r"\[(?<![\w\]\)]\[)([A-Za-z_][\w.:]*)\](?![\w(\[:])")
+_CODE_OR_LINK = re.compile(
+    r"(?P<code>^[ \t]*(?P<fence>```|~~~).*?(?:^[ \t]*(?P=fence)|\Z)|`[^`\n]+`)"
+    r"|\[(?<![\w\]\)!#&]\[)(?P<words>(?:`[^`\n]*`|[^`\[\]\n]){1,200})\]"
+    r"(?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*)?\)|\[[^\[\]\n]*\]|(?P<alone>(?![\w(\[:])))",
+    re.MULTILINE | re.DOTALL,
+)
+_TARGET = re.compile(r"^[ \t]*\[[^\[\]\n]+\]:[ \t]+\S.*\n?", re.MULTILINE)
+_NAME = re.compile(r"(?:\w+@)?([A-Za-z_][\w.:]*(?:\(\)|!)?)\Z")
+"""Of a link that has no target; rustdoc shows it without its kind (`struct@Name`)."""
 _SWIFT_FIELD = re.compile(r"\s*[-*+] (?:Parameters?\b[^:]*|Returns|Throws|Complexity|Precondition|Postcondition)\s*:")
 _WIKI_LINK = re.compile(r"\[\[([^\[\]\s]+)(?:[ \t]([^\[\]]+))?\]\]")
 
 
 def markdown(text: str) -> str | None:
-    """rustdoc, KDoc and Swift's markup: `[Name]` is a link; KDoc's tags and Swift's fields come after the prose."""
+    """KDoc and Swift's markup: `[Name]` is a link; KDoc's tags and Swift's fields come after the prose."""
     lines = _lines(text)
     if lines is None:
         return None
-    prose, rest = _tagged("\n".join(lines), frozenset())
+    text = "\n".join(lines)
+    if "[" in text:
+        text = _CODE_OR_LINK.sub(_unlinked, _TARGET.sub("", text))
+    prose, rest = _tagged(text, frozenset())
     for i, line in enumerate(prose):
         if _SWIFT_FIELD.match(line):
             prose, rest = prose[:i], prose[i:] + rest
             break
-    return _joined(*(_NAME_LINK.sub(r"\1", _CODE_LINK.sub(r"\1", "\n".join(part))) for part in (prose, rest)))
+    return _joined("\n".join(prose), "\n".join(rest))
+
+
+def _unlinked(found: re.Match[str]) -> str:
+    """Code as it is, a link as its words; alone in brackets they are a link if they are code or a name."""
+    words = found["words"]
+    if words is None:
+        return found[0]
+    if found["alone"] is None or (words[0] == words[-1] == "`"):
+        return words
+    named = _NAME.match(words)
+    return named[1] if named else found[0]
+
+
+_RUST_CODE = re.compile(r"(^[ \t]*(?:```|~~~)([^\n]*)\n)(.*?)(^[ \t]*(?:```|~~~)[^\n]*|\Z)", re.MULTILINE | re.DOTALL)
+_RUST_WORD = re.compile(r"rust|should_panic|no_run|ignore.*|compile_fail|edition\d+|E\d{4}|")
+_HIDDEN = re.compile(r"^[ \t]*#(?: [^\n]*)?(?:\n|\Z)", re.MULTILINE)
+
+
+def rustdoc(text: str) -> str | None:
+    """rustdoc: lines of an example that begin with `# ` are not shown."""
+    if "# " in text and ("```" in text or "~~~" in text):
+        text = _RUST_CODE.sub(_shown_code, text)
+    return markdown(text)
+
+
+def _shown_code(found: re.Match[str]) -> str:
+    if not all(_RUST_WORD.fullmatch(word) for word in re.split(r"[\s,{}]+", found[2])):
+        return found[0]  # another language's
+    return found[1] + _HIDDEN.sub("", found[3]) + found[4]
 
 
 def scaladoc(text: str) -> str | None:
@@ -335,7 +395,9 @@ _SEE = re.compile(
     r"(?:/?>(?![^<>]+</see)|>([^<>]+)</see(?:also)?>)"
 )
 _FIELD = re.compile(r"<(param|typeparam|exception)\s+(?:name|cref)=\"([^\"<>]*)\"\s*>")
-_XML_BREAK = re.compile(r"</?(?:para|code|list)(?:\s[^<>]*)?/?>")
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+_XML_PARAGRAPH = re.compile(r"</?(?:para|code|list|p)(?:\s[^<>]*)?/?>")
+_XML_LINE = re.compile(r"</?(?:item|listheader|term|description|br)(?:\s[^<>]*)?/?>")
 _XML_TAG = re.compile(r"</?(?:[a-z]\w*)(?:\s[^<>]*)?/?>")
 
 
@@ -344,7 +406,10 @@ def xmldoc(text: str) -> str | None:
     lines = _lines(text)
     if lines is None:
         return None
-    text = _SEE.sub(lambda see: see[2] or see[1].replace("{", "<").replace("}", ">"), "\n".join(lines))
+    text = "\n".join(lines)
+    if "<![" in text:
+        text = _CDATA.sub(lambda data: html.escape(data[1]), text)
+    text = _SEE.sub(lambda see: see[2] or see[1].replace("{", "<").replace("}", ">"), text)
     summary, rest = _element(text, "summary")
     remarks, rest = _element(rest, "remarks")
     rest = _FIELD.sub(r"\n@\1 \2 ", rest).replace("<returns>", "\n@returns ").replace("<example>", "\n@example ")
@@ -360,5 +425,5 @@ def _element(text: str, name: str) -> tuple[str, str]:
 
 
 def _of_xml(text: str) -> str:
-    text = _XML_BREAK.sub("\n\n", text)
+    text = _XML_LINE.sub("\n", _XML_PARAGRAPH.sub("\n\n", text))
     return html.unescape(_XML_TAG.sub("", text))

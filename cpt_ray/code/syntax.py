@@ -7,9 +7,11 @@ those are), so that none is lost uncounted and parsing alone decides the speed.
 from __future__ import annotations
 
 import importlib
+import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from functools import cache
+from itertools import takewhile
 from typing import NamedTuple
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
@@ -186,7 +188,8 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
     out: list[Definition] = []
     taken: set[int] = set()  # reaches whose first definition has been met: the next begins for itself
     # A list and not recursion, because hostile sources nest deeper than Python's stack.
-    todo = [_Frame(tree.root_node, (), "", None, (), False)]
+    around = () if grammar.around is None else grammar.around(tree.root_node, source)
+    todo = [_Frame(tree.root_node, around, "", None, (), False)]
     while todo:
         frame = todo.pop()
         children = frame.node.named_children
@@ -227,10 +230,15 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
             elif kind in grammar.scopes:
                 name = _bound(child.child_by_field_name(grammar.scopes[kind]), source).partition("<")[0]
                 name = name or ("" if frame.bound in grammar.unnamed else frame.bound)
-                scope = (*frame.scope, name) if name else frame.scope
+                parts = (name,) if grammar.divides is None else grammar.divides.split(name)
+                scope = (*frame.scope, *parts) if name else frame.scope
                 inside.append(_Frame(child, scope, "", None, before, frame.nested))
             elif kind in grammar.bindings:
                 bound = frame.bound or _bound(child.child_by_field_name(grammar.bindings[kind]), source)
+                if reach is not None and any(
+                    one.type == kind for one in children[:i]
+                ):  # of `let a, b = ...` the second
+                    own = (lead or child, child)
                 inside.append(_Frame(child, frame.scope, bound, own, before, frame.nested))
             elif kind in grammar.wrappers:
                 inside.append(_Frame(child, frame.scope, frame.bound, own, before, frame.nested))
@@ -334,7 +342,16 @@ def documentation(definition: Definition, source: bytes, grammar: Grammar) -> Do
             parts = _documenting(comments, follows, source, grammar.style)
             if parts:
                 return Documentation(parts, None)
-    return None
+    parts = () if grammar.style.inner is None else _inner(definition.node, grammar.style.inner, source)
+    return Documentation(parts, None) if parts else None
+
+
+def _inner(function: Node, style: re.Pattern[bytes], source: bytes) -> tuple[Node, ...]:
+    """The comments at the beginning of a body that `style` matches."""
+    body = function.child_by_field_name("body")
+    if body is None or style.match(source[body.start_byte + 1 : body.end_byte].lstrip()) is None:
+        return ()
+    return tuple(takewhile(lambda node: style.match(source, node.start_byte) is not None, body.named_children))
 
 
 def _within(definition: Definition, style: Style, source: bytes) -> list[Comments]:

@@ -356,6 +356,106 @@ SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
         'class A {\n  /// <summary>Adds <see href="b">one</see> to <see cref="T:C"/>.</summary>\n  void F() {}\n}\n',
         {"A.F": "Adds one to C."},
     ),
+    # who is it that is documented
+    "the second of a list": (
+        "a.js",
+        "/** The first of both. */\nlet a, b = function () {};\n/** The third of all. */\nlet c = () => 1, d = () => 2;\n",
+        {"c": "The third of all."},
+    ),
+    "a choice of functions": (
+        "a.js",
+        "/** Trims the text. */\nvar trim = native || function (s) {};\n/** Adds one. */\nexports.f = exports.f ?? ((x) => x);\n"
+        "/** Adds two. */\nconst g = native ? (x) => native(x) : (x) => x + 2;\n/** The sum of it. */\nconst s = 1 + (() => 1);\n",
+        {"trim": "Trims the text.", "exports.f": "Adds one.", "g": "Adds two."},
+    ),
+    "an assertion of a type": ("a.ts", "/** Adds one. */\nexport const f = <F>function (x) {};\n", {"f": "Adds one."}),
+    "a value of several": (
+        "a.go",
+        GO + "// Adds one.\nvar a, b = 1, func() { return }\n",
+        {"b": "Adds one."},
+    ),
+    "members of an array": (
+        "a.php",
+        "<?php\n$a = [\n  /** Adds one. */\n  'f' => function ($x) { return $x; },\n  /** Adds two. */\n  B::class => fn($x) => $x,\n"
+        "  function ($x) { return $x; },\n];\n",
+        {"$a.f": "Adds one.", "$a.B::class": "Adds two."},
+    ),
+    "a singleton's method": (
+        "a.rb",
+        "# Doubles it.\ndefine_singleton_method(:twice) { |x| x }\n# Halves it.\na.define_singleton_method(:half) { |x| x }\n",
+        {"twice": "Doubles it.", "half": "Halves it."},
+    ),
+    "linkage": (
+        "a.cpp",
+        'extern "C" {\n}\n/** Adds one. */\nextern "C" int f(int x) { return x; }\n',
+        {"f": "Adds one."},
+    ),
+    "namespaces in one": (
+        "a.cpp",
+        "namespace a::inline b {\n/// Adds one.\nint f() { return 1; }\nclass c::d { /** Adds two. */ int g() { return 2; } };\n}\n",
+        {"a.b.f": "Adds one.", "a.b.c.d.g": "Adds two."},
+    ),
+    "a namespace of a file": (
+        "a.cs",
+        "using B;\nnamespace N.M;\n\nclass A {\n  /// <summary>Adds one.</summary>\n  void F() { G(); }\n}\n",
+        {"N.M.A.F": "Adds one."},
+    ),
+    "conversions and signs": (
+        "a.cs",
+        "class A {\n  /// <summary>Gives a number.</summary>\n  public static explicit operator int(A a) { return 1; }\n"
+        "  /// <summary>Says whether.</summary>\n  public static bool operator true(A a) => true;\n}\n",
+        {"A.operator int": "Gives a number.", "A.operator true": "Says whether."},
+    ),
+    "a context": ("a.kt", "/** Adds one. */\ncontext(A, B)\nfun f() { x() }\n", {"f": "Adds one."}),
+    "an object on a line": (
+        "a.kt",
+        "/** Adds one. */\nfun f() = object : X { override fun g() { x() } }\n",
+        {"f": "Adds one."},
+    ),
+    # documentation inside
+    "inside": (
+        "a.rs",
+        'fn f(x: i32) -> i32 {\n    //! Adds one to\n    //! the number.\n    x + 1\n}\nfn g() {\n    #![doc = "Adds two."]\n    1;\n}\n'
+        "fn h() { /*! Adds three. */ 1; }\nmod m {\n    //! Of the module.\n    fn z() { 1; }\n}\n",
+        {"f": "Adds one to the number.", "g": "Adds two.", "h": "Adds three."},
+    ),
+    # markup
+    "no space before a summary": (
+        "a.cs",
+        "class A {\n  ///<summary>Adds one.</summary>\n  void F() {}\n}\n",
+        {"A.F": "Adds one."},
+    ),
+    "a heading above": (
+        "a.rs",
+        "/// # Safety\n///\n/// It must be valid.\nunsafe fn f() {}\n/// Adds one.\n/// # Panics\n/// Never.\nfn g() {}\n"
+        "/// Adds two:\n/// ```\n/// h();\n/// ```\nfn h() {}\n",
+        {"f": "It must be valid.", "g": "Adds one.", "h": "Adds two:"},
+    ),
+    "a title above": (
+        "a.rb",
+        "# = Adding\n#\n# Adds one.\ndef f\n  1\nend\n# ==Adding\n# Adds two.\ndef g; 2; end\n",
+        {"f": "Adds one.", "g": "Adds two."},
+    ),
+    "directives": (
+        "a.rb",
+        "# @!visibility private\n# Adds one.\ndef f\n  1\nend\n# @!attribute [r] g\n#   @return [String] not of g\ndef g\n  1\nend\n",
+        {"f": "Adds one."},
+    ),
+    "types": (
+        "a.rb",
+        "# Adds one.\n#: (Integer) -> Integer\ndef f(x) = x\n#: (Integer) -> Integer\ndef g(x) = x\n",
+        {"f": "Adds one."},
+    ),
+    "links": (
+        "a.rs",
+        "/// Adds [`a`][b] and [c d](e) and [f][g] to [struct@H], [`i`] and `&[u8]`, not x[1].\n///\n/// [b]: crate::b\nfn f() {}\n",
+        {"f": "Adds `a` and c d and f to H, `i` and `&[u8]`, not x[1]."},
+    ),
+    "targets": (
+        "a.go",
+        GO + "// F adds as [RFC 1] has it.\n//\n// [RFC 1]: https://example.org/1\nfunc F() { return }\n",
+        {"F": "F adds as RFC 1 has it."},
+    ),
 }
 
 
@@ -365,6 +465,32 @@ def test_situation(name: str) -> None:
     found, ledger = mined(path, source)
     assert found == expected
     assert ledger["functions"]["read"] >= max(1, len(expected))
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "docstring"),
+    [
+        (
+            "a.rs",
+            "/// Adds one.\n///\n/// ```\n/// # use a::b;\n/// #[test]\n/// b([c](d));\n/// ```\n///\n/// ```sh\n/// # shown\n/// ```\nfn f() {}\n",
+            "Adds one.\n\n```\n#[test]\nb([c](d));\n```\n\n```sh\n# shown\n```",
+        ),
+        (
+            "A.java",
+            'class A {\n  /**\n   * Adds one:\n   * {@snippet lang="java" :\n   *   f();\n   * }\n   */\n  void f() {}\n}\n',
+            "Adds one:\nf();",
+        ),
+        (
+            "a.cs",
+            "class A {\n  /// <summary>Adds<list><item>one</item><item>two</item></list><![CDATA[x < y]]></summary>\n  void F() {}\n}\n",
+            "Adds\n\none\n\ntwo\n\nx < y",
+        ),
+        ("a.go", GO + "// F adds [A b].\n//\n// [A b]: https://example.org/1\nfunc F() { return }\n", "F adds A b."),
+    ],
+)
+def test_the_whole_documentation(path: str, source: str, docstring: str) -> None:
+    table, _ = mine([Source(path, source.encode())], Origin("g", "1", "MIT"), OPTIONS)
+    assert table["docstring"].to_pylist() == [docstring]
 
 
 def test_code_ends_before_what_documents_the_next() -> None:

@@ -158,8 +158,9 @@ CPP = dataclasses.replace(
     language="cpp",
     extensions=(".cc", ".cpp", ".cxx", ".c++", ".hpp", ".hh", ".hxx", ".h", ".cu", ".cuh"),
     module="tree_sitter_cpp",
+    divides=re.compile(r"::(?:\s*inline\s+)?"),
     scopes=fields("namespace_definition=name class_specifier=name struct_specifier=name union_specifier=name"),
-    wrappers=kinds("template_declaration friend_declaration"),
+    wrappers=kinds("template_declaration friend_declaration linkage_specification"),
     examples=(
         *C.examples,
         Example(

@@ -9,12 +9,22 @@ from cpt_ray.code.markup import xmldoc
 
 
 def names(node: Node, source: bytes) -> tuple[str, ...]:
-    """Operators and indexers have no name of their own, and a destructor has its class's."""
+    """Operators have no name of their own, and a destructor has its class's."""
     if node.type == "destructor_declaration":
         return (f"~{text_of(node.child_by_field_name('name'), source)}",)
+    if node.type == "conversion_operator_declaration":
+        return (f"operator {text_of(node.child_by_field_name('type'), source)}",)
     if node.type == "operator_declaration":
-        return (f"operator{text_of(node.child_by_field_name('operator'), source)}",)
-    return {"indexer_declaration": ("this[]",), "conversion_operator_declaration": ("operator",)}.get(node.type, ())
+        sign = text_of(node.child_by_field_name("operator"), source)
+        return (f"operator {sign}" if sign.isalpha() else f"operator{sign}",)
+    return ()
+
+
+def around(root: Node, source: bytes) -> tuple[str, ...]:
+    """`namespace A.B;` holds what follows it."""
+    found = next((one for one in root.named_children if one.type == "file_scoped_namespace_declaration"), None)
+    name = text_of(found.child_by_field_name("name"), source) if found is not None else ""
+    return (name,) if name else ()
 
 
 CSHARP = Grammar(
@@ -30,6 +40,7 @@ CSHARP = Grammar(
         " interface_declaration=name enum_declaration=name"
     ),
     names=names,
+    around=around,
     passed=kinds("preproc_region preproc_endregion preproc_pragma preproc_nullable"),
     style=Style(re.compile(rb"///(?!/)|/\*\*(?![*/])"), xmldoc, joins=True, between=CONDITIONS),
     examples=(

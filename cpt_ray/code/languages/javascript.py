@@ -44,7 +44,13 @@ _RUNS = frozenset(
 
 
 def binds(node: Node, parent: Node, source: bytes) -> bool:
-    """Whether what is bound outside of `node` names the function inside: `memo(() => ...)`, not a call of it."""
+    """Whether what is bound outside of `node` names the function inside: `memo(() => ...)`, not a call of it.
+
+    So does a choice of functions, `native || function () {}`.
+    """
+    if node.type == "binary_expression":
+        operator = node.child_by_field_name("operator")
+        return operator is not None and operator.type in ("||", "??")
     if node.type == "arguments":
         callee = text_of(parent.child_by_field_name("function"), source)
         return re.split(r"\W+", callee)[-1] not in _RUNS
@@ -80,7 +86,7 @@ JAVASCRIPT = Grammar(
         " field_definition=property pair=key"
     ),
     wrappers=kinds("export_statement expression_statement return_statement lexical_declaration variable_declaration"),
-    carries=kinds("parenthesized_expression call_expression arguments"),
+    carries=kinds("parenthesized_expression call_expression arguments binary_expression ternary_expression"),
     leads=leads,
     names=names,
     binds=binds,
@@ -141,7 +147,7 @@ TYPESCRIPT = dataclasses.replace(
         **fields("abstract_class_declaration=name internal_module=name module=name interface_declaration=name"),
     },
     bindings={**JAVASCRIPT.bindings, **fields("public_field_definition=name")},
-    carries=JAVASCRIPT.carries | kinds("as_expression satisfies_expression non_null_expression"),
+    carries=JAVASCRIPT.carries | kinds("as_expression satisfies_expression non_null_expression type_assertion"),
     examples=(
         *JAVASCRIPT.examples,
         Example(

@@ -15,6 +15,22 @@ def names(node: Node, source: bytes) -> tuple[str, ...]:
     return ("constructor",) if node.type == "secondary_constructor" else ()
 
 
+def leads(node: Node, source: bytes) -> bool:
+    """`context(A, B)` before a function, which looks like a call."""
+    return node.type == "call_expression" and source.startswith(b"context(", node.start_byte)
+
+
+def tolerates(node: Node) -> bool:
+    """Whether all that is amiss is the end of a line, which the grammar asks for behind the last member of an object."""
+    todo = [node]
+    while todo:
+        inner = todo.pop()
+        if inner.is_error or (inner.is_missing and inner.type != "_class_member_semi"):
+            return False
+        todo += [child for child in inner.children if child.has_error]
+    return True
+
+
 KOTLIN = Grammar(
     language="kotlin",
     extensions=(".kt", ".kts"),
@@ -22,6 +38,8 @@ KOTLIN = Grammar(
     functions=kinds("function_declaration secondary_constructor"),
     scopes=fields("class_declaration=name object_declaration=name"),
     names=names,
+    leads=leads,
+    tolerates=tolerates,
     body="function_body block",
     keywords=("fun", "constructor"),
     style=Style(_NEAREST, markdown),

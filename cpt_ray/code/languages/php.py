@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import re
 
-from cpt_ray.code.grammar import Example, Grammar, Style, fields, kinds
+from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
 from cpt_ray.code.markup import javadoc
+
+
+def names(node: Node, source: bytes) -> tuple[str, ...]:
+    """What stands in an array is called by its key."""
+    element = node.parent
+    if element is None or element.type != "array_element_initializer" or element.named_child_count < 2:
+        return ()
+    return (text_of(element.named_child(0), source).strip("'\""),)
+
 
 PHP = Grammar(
     language="php",
@@ -19,7 +28,8 @@ PHP = Grammar(
         " anonymous_class=none array_creation_expression=none"
     ),
     bindings=fields("assignment_expression=left const_element=name property_element=name"),
-    wrappers=kinds("expression_statement const_declaration"),
+    wrappers=kinds("expression_statement const_declaration array_element_initializer"),
+    names=names,
     carries=kinds("parenthesized_expression"),
     keywords=("function", "fn"),
     any_case=True,

@@ -7,6 +7,8 @@ import re
 from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
 from cpt_ray.code.markup import rdoc
 
+_DEFINING = ("define_method", "define_singleton_method")
+
 
 def names(node: Node, source: bytes) -> tuple[str, ...]:
     """`define_method(:name) { ... }` is called as its first argument says."""
@@ -18,8 +20,8 @@ def names(node: Node, source: bytes) -> tuple[str, ...]:
 
 
 def defines(node: Node, source: bytes) -> bool:
-    """`define_method(...) { ... }`"""
-    return node.type == "call" and text_of(node.child_by_field_name("method"), source) == "define_method"
+    """`define_method(...) { ... }`, of an object too."""
+    return node.type == "call" and text_of(node.child_by_field_name("method"), source) in _DEFINING
 
 
 def leads(node: Node, source: bytes) -> bool:
@@ -40,7 +42,7 @@ RUBY = Grammar(
     leads=leads,
     names=names,
     body="",
-    keywords=("def", "define_method"),
+    keywords=("def", *_DEFINING),
     style=Style(re.compile(rb"#|=begin"), rdoc, blank_lines=1, own_line=True),
     examples=(
         Example(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cpt_ray.code.grammar import Example, Grammar, Style, fields, kinds, of_kind
-from cpt_ray.code.markup import markdown
+from cpt_ray.code.markup import rustdoc
 
 RUST = Grammar(
     language="rust",
@@ -15,7 +15,12 @@ RUST = Grammar(
     scopes=fields("impl_item=type trait_item=name mod_item=name"),
     leads=of_kind("attribute_item"),
     keywords=("fn",),
-    style=Style(re.compile(rb"///(?!/)|/\*\*(?![*/])|#\[\s*doc\s*="), markdown, joins=True),
+    style=Style(
+        re.compile(rb"///(?!/)|/\*\*(?![*/])|#\[\s*doc\s*="),
+        rustdoc,
+        joins=True,
+        inner=re.compile(rb"//!|/\*!|#!\[\s*doc\s*="),
+    ),
     examples=(
         Example(
             "//! Of the crate.\n\n/// Doc of [`f`].\n// plain\n#[inline]\n/// More of f.\npub fn f<T>(x: T) -> T { x }\n"
