@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field
@@ -43,10 +44,17 @@ class ClusterOptions(Options):
     )
 
     def folder(self, name: str) -> str:
-        """The place `name` below `outputs`; absolute, because Ray's workers have working directories of their own."""
+        """The place `name` below `outputs`; absolute, because Ray's workers have working directories of their own.
+
+        UserError where no folder can be: a file has its name or that of one above it, or nothing may be written there."""
         if "://" in self.outputs:
             return posixpath.join(self.outputs, name)
-        return posixpath.join(os.path.abspath(os.path.expanduser(self.outputs)), name)
+        path = posixpath.join(os.path.abspath(os.path.expanduser(self.outputs)), name)
+        there = next(folder for folder in (Path(path), *Path(path).parents) if os.path.lexists(folder))
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            what = f"{there} is not a folder" if not there.is_dir() else f"nothing may be written to {there}"
+            raise UserError(what, where=f"cluster.outputs={self.outputs}", fix="give a folder of yours")
+        return path
 
     def on_disk(self, name: str) -> str:
         """The same for what is written in files of other libraries. UserError for a bucket."""

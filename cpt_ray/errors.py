@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
@@ -31,6 +32,26 @@ class UserError(Exception):
         if self.fix:
             lines.append(f"  fix: {self.fix}")
         return "\n".join(lines)
+
+
+_ROOM = "make room there, and run the same command again: it goes on"
+_OTHERS = "look at who may read and write there"
+_PLACE = "one of the names in it is a file where a folder is meant, or a folder where a file is"
+_REFUSED = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _ROOM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _OTHERS),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), _PLACE),
+}
+"""What to do where the system refuses a file. That there is none may be a defect of ours, and is not among it."""
+
+
+def refused(error: BaseException) -> UserError | None:
+    """The UserError that is meant by what the system says of a file: no room, no permission, a file where a folder belongs.
+
+    None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSED or error.strerror is None:
+        return None
+    return UserError(error.strerror.lower(), where=str(error.filename or ""), fix=_REFUSED[error.errno])
 
 
 def first_line(error: BaseException) -> str:

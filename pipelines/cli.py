@@ -21,7 +21,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cpt_ray.errors import UserError
+from cpt_ray.compat.ray import unwrapped
+from cpt_ray.errors import UserError, first_line, refused
 from cpt_ray.options import Options
 
 from .stopping import supervised
@@ -60,14 +61,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"there is no pipeline {name!r}", fix=f"{named} {', '.join(map(_word, _pipelines()))}")
         return run(name, _declared(name).PipelineOptions, functools.partial(_start, name), words)
     except UserError as error:
-        if os.environ.get(LOGS) == "json":
-            set_up_logging()
-            logging.getLogger("cpt_ray").error("%s", error)
-            return 2
-        Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 2
+        return _say(error)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if (told := refused(unwrapped(error))) is not None:
+            return _say(told)
+        if not _as_json():
+            raise
+        set_up_logging()
+        logging.getLogger("cpt_ray").exception("%s", first_line(error))
+        return 1
+
+
+def _as_json() -> bool:
+    return os.environ.get(LOGS) == "json"
+
+
+def _say(error: UserError) -> int:
+    """The error as the log has it; returns the exit code."""
+    if _as_json():
+        set_up_logging()
+        logging.getLogger("cpt_ray").error("%s", error)
+    else:
+        Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    return 2
 
 
 def command(*before: str) -> int:
@@ -135,7 +153,7 @@ def set_up_logging() -> None:
     """Our own log lines to standard error, one JSON object each where CPT_RAY_LOGS=json; other packages' only when they
     warn."""
     handler: logging.Handler
-    if os.environ.get(LOGS) == "json":
+    if _as_json():
         handler = logging.StreamHandler()
         handler.setFormatter(JsonLines())
         logging.getLogger().handlers = [handler]  # what others warn of, too

@@ -12,6 +12,7 @@ import os
 from rich.table import Table
 
 from cpt_ray.artifacts import read_manifest, read_table
+from cpt_ray.artifacts.places import make_room
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.compare import SURE, Comparison, Run, compare_runs, html, names_of
 from cpt_ray.evaluate.page import write
@@ -24,13 +25,18 @@ from .summary import console, shown
 
 def run(options: PipelineOptions) -> Comparison:
     """Compare, print and write the page."""
+    make_room(options.page, "page")
     if options.names and len(options.names) != len(options.suites):
         raise UserError(
             f"{len(options.names)} names for {len(options.suites)} folders", where="names", fix="a name for each folder"
         )
     names = options.names or names_of(options.suites)
     if len(set(names)) < len(names):
-        raise UserError("the same suite twice", where=" ".join(names), fix="give different suites, or names=[...]")
+        raise UserError(
+            "the same suite twice",
+            where=" ".join(options.names or options.suites),
+            fix="give different suites, or names=[...]",
+        )
     found = compare_runs([read(*one) for one in zip(names, options.suites, strict=True)], options.examples)
     print_comparison(found)
     write(options.page, html(found))

@@ -12,7 +12,7 @@ import posixpath
 from cpt_ray.artifacts import Manifest, Wanted
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
 from cpt_ray.dedup.index import write_index
-from cpt_ray.dedup.known import INDEX
+from cpt_ray.dedup.known import INDEX, compatible, several
 from cpt_ray.dedup.signatures import parquet_files
 
 from . import flows, reads
@@ -23,6 +23,9 @@ from .options.dedup import READS, PipelineOptions
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the clusters and the index; returns the manifests by path."""
     reads.check_options(READS, options)
+    for index in several(options.index):
+        with at("index", index):
+            compatible(index, options.dedup)
     return flows.make(flow(options.cluster.on_disk(options.output), options), options.cluster)
 
 

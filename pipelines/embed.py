@@ -38,6 +38,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     adopted = [] if is_artifact(options.source) else [_adopted(posixpath.join(out, "source"), options.source)]
     source = adopted[0].path if adopted else options.source
     wanted = adopted + flow(out, source, options.trained, options.embed, options.columns, options.index)
+    check_flow(wanted)
     with connect(options.cluster) as resources, under("embed", EmbedOptions):
         check_flow(wanted, resources)
         made = run_flow(wanted)

@@ -154,8 +154,7 @@ def _settled(
 
     from cpt_ray.model.embedder import device_of, shape_of
     from cpt_ray.model.precision import Choice, measured, settle
-    from cpt_ray.model.weights import config_of, existing
-    from cpt_ray.serve.embed import read_info
+    from cpt_ray.model.weights import config_of, existing, read_info
 
     def measure_here() -> Choice:
         shape = shape_of(config_of(existing(model), 0), read_info(model))

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import json
 import os
 
-from cpt_ray.artifacts.places import locate, write
+from cpt_ray.artifacts.places import locate, make_room, write
 from cpt_ray.inspect.lineage import lineage
 from cpt_ray.inspect.openlineage import events
 
@@ -22,6 +22,7 @@ def run(options: PipelineOptions) -> str:
     """Write the events, a line each, and say where they are."""
     artifact = options.artifact if "://" in options.artifact else os.path.abspath(options.artifact)
     to = options.output or f"{options.artifact.rstrip('/')}.openlineage.ndjson"
+    make_room(to, "output")
     write(*locate(to), "".join(json.dumps(event) + "\n" for event in events(lineage(artifact))).encode())
     console().print(shown(to), highlight=False, soft_wrap=True)
     return to

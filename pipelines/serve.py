@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from cpt_ray.artifacts.places import make_room
 from cpt_ray.cluster import connect
 from cpt_ray.errors import UserError
 from cpt_ray.serve.listen import listen
@@ -20,6 +21,7 @@ from cpt_ray.serve.served import Served, application, opener
 from . import reads
 from .options.serve import PipelineOptions
 from .search import index_at
+from .summary import console, shown
 
 
 def run(options: PipelineOptions) -> None:
@@ -38,7 +40,9 @@ def run(options: PipelineOptions) -> None:
         served=served, replicas=max(options.replicas, 1), cpus=options.cluster.threads, gpus=float(options.cluster.gpu)
     )
     if options.config is not None:
+        make_room(options.config, "config")
         Path(options.config).write_text(yaml.safe_dump(replicas.config(several), sort_keys=False))
+        console().print(shown(os.path.abspath(options.config)), highlight=False, soft_wrap=True)
         return
     if served.index is not None:
         opener(served.trained)(served.index)  # a replica could not say what is wrong with it

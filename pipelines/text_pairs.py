@@ -15,6 +15,7 @@ from cpt_ray.corpus import extract_archives
 from cpt_ray.dedup.clean import CLEAN, clean_documents
 from cpt_ray.dedup.cluster import CLUSTER, deduplicate
 from cpt_ray.pairs.make import TEXT_PAIRS, make_text_pairs
+from cpt_ray.web import filters
 from cpt_ray.web.extract import DOCUMENTS, EXTRACT
 from cpt_ray.web.index import SELECT
 from cpt_ray.web.index import select as make_selected
@@ -32,6 +33,7 @@ SHARD_RECORDS = 1_000
 
 def run(options: PipelineOptions) -> dict[str, Manifest]:
     """Make the pairs and what lies before them; returns the manifests by path."""
+    filters.check(options.extract.filters)
     sources = find_sources(options.archive, options.select.base, Remote(options.network))
     wanted = flow(
         options.cluster.folder(options.output), options.archive, options, options.select, options.network, sources

@@ -55,3 +55,18 @@ def test_models_are_written_to_a_folder_and_pairs_to_a_bucket_too():
         options.on_disk("train")
     assert error.value.where == "cluster.outputs=s3://corpus/runs"
     assert ClusterOptions(outputs="runs").on_disk("train") == os.path.abspath("runs/train")
+
+
+@pytest.mark.parametrize("outputs", ["file", "file/below", "closed", "closed/below"])
+def test_outputs_that_can_be_no_folder_are_said_when_they_are_asked_for(tmp_path, monkeypatch, outputs):
+    """Before Ray is started: a file has the name, or one above it, or nothing may be written there (root may)."""
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(cluster.os, "access", lambda path, mode: "closed" not in str(path))
+    with pytest.raises(UserError) as caught:
+        ClusterOptions(outputs=str(tmp_path / outputs)).folder("train")
+    assert caught.value.where == f"cluster.outputs={tmp_path / outputs}"
+    assert ClusterOptions(outputs=str(tmp_path / "new" / "er")).folder("train") == str(
+        tmp_path / "new" / "er" / "train"
+    )
+    assert not (tmp_path / "new").exists()

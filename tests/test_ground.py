@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import sys
 import pytest
 
 from cpt_ray import memory, progress
-from cpt_ray.errors import UserError
+from cpt_ray.errors import UserError, refused
 
 
 def test_a_user_error_survives_pickling():
@@ -111,3 +113,14 @@ print(alone, peak.bytes)
     alone, together = map(int, done.stdout.split())
     assert alone < 100 << 20
     assert 180 << 20 < together < 400 << 20
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR])
+def test_what_the_system_refuses_of_a_file_is_an_error_with_its_place(number: int) -> None:
+    """Whatever it is wrapped in; that a file is not there may be a defect of ours, and keeps its traceback."""
+    told = refused(OSError(number, os.strerror(number), "/outputs/a"))
+    assert told is not None
+    assert (told.where, told.what) == ("/outputs/a", os.strerror(number).lower())
+    assert told.fix
+    for other in (FileNotFoundError(errno.ENOENT, "none", "/a"), ValueError("a"), OSError("a")):
+        assert refused(other) is None

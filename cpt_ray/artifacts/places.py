@@ -69,7 +69,26 @@ def writing(fs: AbstractFileSystem, name: str) -> Iterator[IO[bytes]]:
     own = f"{name}.{uuid.uuid4().hex[:8]}{CUT}"
     with fs.open(own, "wb") as sink:
         yield sink
-    fs.mv(own, name)
+    os.replace(own, name)  # a move of fsspec's would put it into a folder of that name
+
+
+def make_room(path: str, key: str) -> None:
+    """Make the folders above a file that somebody has named by the option `key`, before the work that ends in it.
+
+    UserError where it is a folder, or where none can be made."""
+    fs, target = locate(path)
+    if not renames(fs):
+        return
+    where, fix = f"{key}={path}", f"name a file in a folder of yours: {key}=<folder>/<file>"
+    if os.path.isdir(target):
+        raise UserError("this is a folder", where=where, fix=fix)
+    folder = os.path.dirname(target)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"there can be no folder {folder}: {error.strerror}", where=where, fix=fix) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"nothing can be written to {folder}", where=where, fix=fix)
 
 
 def clear_cut(path: str) -> None:

@@ -36,6 +36,7 @@ from typing import IO, Any, Literal
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
+from pydantic import ValidationError
 
 from cpt_ray import telemetry
 from cpt_ray.artifacts import examples, parquet
@@ -43,6 +44,7 @@ from cpt_ray.artifacts.lease import Lease, leased
 from cpt_ray.artifacts.ledger import Ledger, parts_to_rows
 from cpt_ray.artifacts.manifest import (
     DIGEST,
+    FORMAT,
     File,
     Manifest,
     canonical,
@@ -253,7 +255,7 @@ def build(
     if not renames(fs):
         with leased(fs, target) as lease:
             there = read(fs, posixpath.join(target, MANIFEST))
-            standing = Manifest.model_validate_json(there[0]) if there else None
+            standing = _manifest_of(there[0], posixpath.join(target, MANIFEST)) if there else None
             if standing is not None and standing.identity == identity:
                 yield Work(path, path, True, standing, step, version, plain, digests, identity, False)
                 return
@@ -323,8 +325,12 @@ def read_manifest(path: str) -> Manifest:
 
 
 def _instead(path: str) -> str:
-    """What to do where no artifact is: name one of those that lie in this folder, or make it."""
-    found = [] if "://" in path else Path(path).expanduser().glob(f"*/{MANIFEST}")
+    """What to do where no artifact is: name the one that this is a file of, or one of those in this folder, or make it."""
+    here = Path(path).expanduser()
+    around = [folder for folder in here.parents if (folder / MANIFEST).is_file()] if here.exists() else []
+    if around:
+        return f"name the artifact, not a file of it: {around[0]}"
+    found = [] if "://" in path else here.glob(f"*/{MANIFEST}")
     inside = sorted(one.parent.name for one in found if BUILDING not in one.parent.name)
     return (
         f"name one of those in it: {', '.join(inside)}" if inside else "check the path, or run the step that makes it"
@@ -332,9 +338,24 @@ def _instead(path: str) -> str:
 
 
 def parts(path: str) -> list[str]:
-    """Paths of the Parquet parts of a published artifact, in the manifest's order."""
+    """Paths of the Parquet parts of a published artifact, in the manifest's order.
+
+    UserError where one is gone or cut in a folder, as in a copy that was broken off."""
     root = path.rstrip("/") if "://" in path else locate(path)[1]
-    return [file.below(root) for file in read_manifest(path).files if file.path.endswith(".parquet")]
+    files = [file for file in read_manifest(path).files if file.path.endswith(".parquet")]
+    for file in files:
+        _whole(file.below(root), file.size)
+    return [file.below(root) for file in files]
+
+
+def _whole(name: str, size: int) -> None:
+    """UserError unless a file of an artifact has its size; in a bucket that would be a request for each."""
+    if "://" in name:
+        return
+    there = os.path.getsize(name) if os.path.isfile(name) else None
+    if there != size:
+        what = "is gone" if there is None else f"is not whole: it has {there:,} bytes of {size:,}"
+        raise UserError(f"a file of an artifact {what}", where=name, fix="copy the artifact again, or make it again")
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
@@ -343,8 +364,22 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def _manifest_or_none(fs: AbstractFileSystem, target: str) -> Manifest | None:
-    there = read(fs, posixpath.join(target, MANIFEST))
-    return Manifest.model_validate_json(there[0]) if there else None
+    name = posixpath.join(target, MANIFEST)
+    there = read(fs, name)
+    return _manifest_of(there[0], name) if there else None
+
+
+def _manifest_of(content: bytes, name: str) -> Manifest:
+    """UserError for what is none of ours, or of a version that is not known here."""
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = " ".join([*map(str, first["loc"]), first["msg"]])
+        raise UserError(f"this is no artifact's manifest: {what}", where=name, fix="give another folder") from None
+    if manifest.format > FORMAT:
+        raise UserError("a later version of cpt-ray made this", where=name, fix="read it with that version")
+    return manifest
 
 
 def _open_building(fs: AbstractFileSystem, building: str, recipe: dict[str, Any]) -> bool:

@@ -46,7 +46,11 @@ def compatible(index: str, options: DedupOptions, signed: Manifest | None = None
     """The manifest of the index; UserError naming both values where it was made with other parameters."""
     manifest = read_manifest(index)
     if manifest.step != INDEX.name:
-        raise UserError("this is no index of deduplicated documents", where=index, fix="make one with write_index")
+        raise UserError(
+            "this is no index of deduplicated documents",
+            where=index,
+            fix="give the `index` of an earlier `cpt-ray dedup`",
+        )
     signatures.check_same({**signatures.scheme(options), **cut(options)}, manifest.params, index)
     if signed is not None:
         ours = {name: kind for name, kind in signed.columns.items() if name.startswith(survivors.PREFIX)}

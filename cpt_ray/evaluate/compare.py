@@ -6,6 +6,7 @@ the others are named. The p's of one model's tasks are corrected for having been
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,7 +159,8 @@ def html(found: Comparison) -> str:
 
 def names_of(folders: Sequence[str]) -> list[str]:
     """A short name for each folder: the parts of its path in which it differs from the others; `a/x/s`, `b/x/s` are a, b."""
-    paths = [[part for part in folder.split("/") if part not in ("", ".")] for folder in folders]
+    whole = [folder if "://" in folder else os.path.abspath(folder) for folder in folders]
+    paths = [[part for part in folder.split("/") if part] or ["/"] for folder in whole]
     if len(folders) == 1:
         return [paths[0][-1]]
     while all(len(path) > 1 for path in paths) and len({path[-1] for path in paths}) == 1:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cpt_ray.artifacts import places
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,10 +34,8 @@ def page(template: str, figures: Mapping[str, Figure], **values: Any) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Write a local file that appears whole."""
-    with open(path + ".tmp", "w", encoding="utf-8") as sink:
-        sink.write(text)
-    os.replace(path + ".tmp", path)
+    """Write a file that appears whole."""
+    places.write(*places.locate(path), text.encode("utf-8", "replace"))
 
 
 def duration(seconds: float) -> str:

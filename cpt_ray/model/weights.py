@@ -20,6 +20,7 @@ from typing import Any, Literal, cast
 
 import torch
 import xxhash
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -190,21 +191,30 @@ def _finish_weights(model: PreTrainedModel, folder: str) -> None:
         weights.chmod(path.stat().st_mode)
 
 
-def load_model(folder: str) -> tuple[Encoder, Any, ModelInfo]:
-    """(encoder, tokenizer, info) of a folder written by `save_model`; fp32, in evaluation mode, by the attention kernel
-    that config.json names, or the fastest that the architecture has. UserError where it is none, or is damaged."""
-    if not Path(folder, INFO).exists():
+def read_info(folder: str) -> ModelInfo:
+    """What the folder of a trained model says of itself. UserError where it says nothing, or what is not known here."""
+    path = Path(folder, INFO)
+    if not path.exists():
         raise UserError(
             f"this is not a trained model: it has no {INFO}", where=folder, fix="give a folder that training wrote"
         )
     try:
-        info = ModelInfo.model_validate_json(Path(folder, INFO).read_text())
+        return ModelInfo.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = " ".join([INFO, *map(str, first["loc"]), first["msg"]])
+        raise UserError(f"this trained model cannot be read: {what}", where=folder, fix=_FIX_TRAINED) from None
+
+
+def load_model(folder: str) -> tuple[Encoder, Any, ModelInfo]:
+    """(encoder, tokenizer, info) of a folder written by `save_model`; fp32, in evaluation mode, by the attention kernel
+    that config.json names, or the fastest that the architecture has. UserError where it is none, or is damaged."""
+    info = read_info(folder)
+    try:
         backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
     except (ImportError, OSError, RuntimeError, SafetensorError, ValueError) as error:
         raise UserError(
-            f"this trained model cannot be read: {first_line(error)}",
-            where=folder,
-            fix="fetch it anew, or train it again",
+            f"this trained model cannot be read: {first_line(error)}", where=folder, fix=_FIX_TRAINED
         ) from error
     encoder = Encoder(backbone, Delimiters.from_dict(info.delimiters))
     return encoder.eval(), load_tokenizer(folder), info
@@ -274,6 +284,7 @@ def _place(init: str) -> dict[str, str]:
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _FIX_INIT = "give a hub id, a folder written by save_pretrained, or init=new"
+_FIX_TRAINED = "fetch it anew, read it with the version of cpt-ray that made it, or train it again"
 
 
 def _pretrained(kind: Any, options: ModelOptions) -> PreTrainedModel:

@@ -9,7 +9,8 @@ import pyarrow as pa
 from cpt_ray.artifacts.shards import actor_pool
 from cpt_ray.corpus import Artifact, as_artifact
 from cpt_ray.errors import UserError
-from cpt_ray.serve.embed import embed_table, embedder_of, gpus_wanted, listed, measure_precision, read_info, texts_of
+from cpt_ray.model.weights import read_info
+from cpt_ray.serve.embed import embed_table, embedder_of, gpus_wanted, listed, measure_precision, texts_of
 from cpt_ray.serve.options import EmbedOptions
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from cpt_ray.errors import UserError
 from cpt_ray.model.embedder import Embedder, shape_of
 from cpt_ray.model.options import Device, Inference
 from cpt_ray.model.precision import Choice, measured, settle
-from cpt_ray.model.weights import INFO, ModelInfo, config_of, existing, weights_identity
+from cpt_ray.model.weights import config_of, existing, read_info, weights_identity
 from cpt_ray.serve.options import EmbedOptions
 
 CUT = "texts cut to the model's limit"
@@ -126,16 +125,6 @@ def _keys(table: pa.Table, column: str, where: str) -> pa.Array:
 def gpus_wanted(device: Device) -> float:
     """What one task asks of Ray: a GPU where it is to be used and the session has one."""
     return 0.0 if device == "cpu" else min(gpus(), 1.0)
-
-
-def read_info(model: str) -> ModelInfo:
-    """What a model folder says of itself."""
-    name = Path(model, INFO)
-    if not name.exists():
-        raise UserError(
-            f"this is not a trained model: it has no {INFO}", where=model, fix="give a folder that training wrote"
-        )
-    return ModelInfo.model_validate_json(name.read_text())
 
 
 def shards_of_source(source: str, rows_per_shard: int) -> list[dict[str, Any]]:

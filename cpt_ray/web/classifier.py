@@ -133,13 +133,14 @@ def train(path: str, *, good: str, bad: str, options: ClassifierOptions) -> Mani
     with TRAIN.build(path, params=options, inputs=inputs) as work:
         if work.manifest is not None:
             return work.manifest
-        texts, labels, ledger = _examples(good, bad, options)
+        texts, labels, ledger = _examples(good, bad)
         starts, buckets, values = features(texts, options.buckets, options.max_chars)
         matrix = csr_array((values, buckets, starts), shape=(len(texts), options.buckets))
-        held = np.array([xxhash.xxh3_64_intdigest(text.encode(), 1) % HELD_OUT == 0 for text in texts])
+        held = np.array([xxhash.xxh3_64_intdigest(text.encode(), 1) % HELD_OUT == 0 for text in texts], bool)
         if min(np.bincount(labels[~held], minlength=2)) == 0 or min(np.bincount(labels[held], minlength=2)) == 0:
-            fix = "give some hundreds of each kind"
-            raise UserError("there are too few examples of one kind to train on and to measure with", fix=fix)
+            found = f"{np.sum(labels == 1):,} good and {np.sum(labels == 0):,} bad examples"
+            what = f"{found} are too few to train on and to measure with"
+            raise UserError(what, fix="give some hundreds of each kind")
         fitted = LogisticRegression(C=options.strength, class_weight="balanced", max_iter=1000)
         fitted.fit(matrix[~held], labels[~held])
         model = _Linear(fitted.coef_[0].astype(np.float32), float(fitted.intercept_[0]), options.max_chars)
@@ -153,7 +154,7 @@ def train(path: str, *, good: str, bad: str, options: ClassifierOptions) -> Mani
         return work.publish(ledger, rows=len(texts), extra=measured)
 
 
-def _examples(good: str, bad: str, options: ClassifierOptions) -> tuple[list[str], np.ndarray, Ledger]:
+def _examples(good: str, bad: str) -> tuple[list[str], np.ndarray, Ledger]:
     """Distinct texts in the order of their hashes, 1 where a text is good, and what became of all."""
     reasons: list[str | None] = []
     kinds: dict[str, set[int]] = {}

@@ -11,7 +11,7 @@ from cpt_ray.cluster import ClusterOptions
 from cpt_ray.dedup.options import DedupOptions
 from cpt_ray.options import Options
 
-READS = {"index": "artifact"}
+READS = {"source": "table", "index": "artifact"}
 
 
 class PipelineOptions(Options):

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from cpt_ray.artifacts import Ledger, LedgerError, build, parts, read_manifest, read_table, run_shards
 from cpt_ray.artifacts.parquet import write_table
-from cpt_ray.artifacts.places import CUT, locate, writing
+from cpt_ray.artifacts.places import CUT, locate, make_room, write, writing
 from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 from cpt_ray.options import How, Options
@@ -362,3 +362,55 @@ def test_files_that_a_dead_writer_left_are_not_published(tmp_path):
             Path(work.path, f"part-00000.parquet.{number}{CUT}").write_bytes(b"PAR1 half")
         work.publish(Ledger.of("numbers", read=1, kept=1), rows=1, schema=SCHEMA)
     assert sorted(os.listdir(tmp_path / "x")) == ["manifest.json", "part-00000.parquet"]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"name": "of a browser", "version": 3}', "[]"])
+def test_a_manifest_that_is_none_of_ours_is_said_with_its_place(tmp_path, content):
+    """Half of one, or another tool's: to read it is the user's mistake, and to build over it would lose what is there."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "manifest.json").write_text(content)
+    for attempt in (lambda: read_manifest(str(tmp_path / "rows")), lambda: _run(tmp_path / "rows")):
+        with pytest.raises(UserError, match="no artifact's manifest") as caught:
+            attempt()
+        assert caught.value.where == str(tmp_path / "rows" / "manifest.json")
+
+
+def test_a_manifest_of_a_later_format_is_not_guessed_at(tmp_path):
+    _run(tmp_path / "squares")
+    file = tmp_path / "squares" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 2}))
+    with pytest.raises(UserError, match="later version"):
+        read_manifest(str(tmp_path / "squares"))
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda part: part.write_bytes(part.read_bytes()[:9])])
+def test_half_of_an_artifact_is_said_before_it_is_read(tmp_path, harm):
+    """A copy that was broken off lacks parts, or the end of one."""
+    _run(tmp_path / "squares")
+    part = tmp_path / "squares" / "part-00003.parquet"
+    harm(part)
+    with pytest.raises(UserError, match="a file of an artifact is") as caught:
+        parts(str(tmp_path / "squares"))
+    assert caught.value.where == str(part)
+
+
+def test_a_file_of_an_artifact_leads_to_it(tmp_path):
+    _run(tmp_path / "squares")
+    for name in ("manifest.json", "part-00000.parquet"):
+        with pytest.raises(UserError) as caught:
+            read_manifest(str(tmp_path / "squares" / name))
+        assert caught.value.fix.endswith(f": {tmp_path / 'squares'}")
+
+
+def test_a_file_that_is_named_has_room_before_the_work_and_never_lands_in_a_folder(tmp_path):
+    """Folders above it are made; a folder is no file, and what is below a file is none."""
+    make_room(str(tmp_path / "new" / "er" / "page.html"), "output")
+    assert (tmp_path / "new" / "er").is_dir()
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "new", tmp_path / "file" / "page.html", tmp_path / "file" / "a" / "page.html"):
+        with pytest.raises(UserError) as caught:
+            make_room(str(wrong), "output")
+        assert caught.value.where == f"output={wrong}"
+    with pytest.raises(OSError, match="directory"):
+        write(*locate(str(tmp_path / "new")), b"")
+    assert not any((tmp_path / "new" / "er").iterdir())

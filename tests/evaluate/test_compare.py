@@ -153,3 +153,6 @@ def test_names_are_what_differs() -> None:
     assert names_of(["one_suite", "two_suite", "./three"]) == ["one_suite", "two_suite", "three"]
     assert names_of(["/o/a/m/s", "/p/a/n/s", "/q/b/n/s"]) == ["a/m", "a/n", "b/n"]
     assert names_of(["out/x_suite"]) == ["x_suite"]
+    assert names_of(["."]) == [Path.cwd().name]
+    assert names_of([".", "../other"]) == [Path.cwd().name, "other"]
+    assert names_of(["/"]) == ["/"]

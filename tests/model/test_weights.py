@@ -25,6 +25,7 @@ from cpt_ray.model.weights import (
     load_language_model,
     load_tokenizer,
     new_language_model,
+    read_info,
     save_language_model,
     weights_identity,
 )
@@ -188,7 +189,7 @@ SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_atten
 MORE: dict[str, dict[str, Any]] = {"codegen": {"rotary_dim": 4}, "qwen2": {"num_key_value_heads": 4}}
 
 
-@pytest.mark.parametrize("damage", ["no weights", "cut short", "configuration", "cpt_ray.json"])
+@pytest.mark.parametrize("damage", ["no weights", "cut short", "configuration", "cpt_ray.json", "another version's"])
 def test_a_damaged_trained_model_is_a_user_error(folder: str, tmp_path: Path, damage: str) -> None:
     """Half copied, or cut off by a full disk: whoever opens it is told which folder it is, and sees no traceback."""
     copy = tmp_path / "copy"
@@ -198,12 +199,17 @@ def test_a_damaged_trained_model_is_a_user_error(folder: str, tmp_path: Path, da
         weights.unlink()
     elif damage == "cut short":
         weights.write_bytes(weights.read_bytes()[:-1000])
+    elif damage == "another version's":
+        (copy / "cpt_ray.json").write_text('{"format": 1, "pooling": "mean"}')
     else:
         (copy / {"configuration": "config.json"}.get(damage, damage)).write_text("{")
     with pytest.raises(UserError, match="cannot be read") as caught:
         Embedder(str(copy))
     assert caught.value.where == str(copy)
     assert caught.value.fix
+    if damage in ("cpt_ray.json", "another version's"):
+        with pytest.raises(UserError, match=r"cannot be read: cpt_ray\.json"):
+            read_info(str(copy))
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "llama", "qwen2", "codegen", "bert", "roberta", "t5"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import operator
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -264,6 +266,20 @@ def test_a_mistake_ends_with_code_2_and_no_traceback(capsys):
     assert "crowl" in shown
     assert "did you mean crawl?" in shown
     assert "Traceback" not in shown
+
+
+def test_what_the_system_refuses_ends_with_code_2_and_its_place(monkeypatch, capsys):
+    """As a full disk; an error of ours keeps its traceback."""
+
+    def full(name, options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/outputs/part")
+
+    monkeypatch.setattr(cli, "_start", full)
+    assert cli.main(["search", "x"]) == 2
+    assert "/outputs/part: no space left on device" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "_start", lambda name, options: Path("/nowhere/at/all").read_text())
+    with pytest.raises(FileNotFoundError):
+        cli.main(["search", "x"])
 
 
 @pytest.mark.parametrize("words", [["-h"], ["help"], ["search", "-h"]])

@@ -34,3 +34,12 @@ def test_lines_are_plain_otherwise(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     cli.set_up_logging()
     logging.getLogger("cpt_ray").info("a line")
     assert capsys.readouterr().err.rstrip().endswith("a line")
+
+
+def test_a_defect_is_a_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever reads lines of JSON gets the traceback in one; the exit code is that of any uncaught error."""
+    monkeypatch.setenv(cli.LOGS, "json")
+    monkeypatch.setattr(cli, "_start", lambda name, options: 1 // 0)
+    assert cli.main(["search", "x"]) == 1
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["level"], "ZeroDivisionError" in line["error"]) == ("ERROR", True)

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import safetensors.numpy
 
-from cpt_ray.artifacts import Ledger, Manifest, build
+from cpt_ray.artifacts import Ledger, Manifest, build, parquet
 from cpt_ray.dedup.explain import check_clusters
 from cpt_ray.errors import UserError
 from pipelines import cli, config, reads, summary
@@ -70,7 +73,7 @@ def test_weights_are_a_folder_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.Mo
     for value in ("new", "gpt2", "owner/name"):
         reads.check("model.init", "weights", value)
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "pytorch_model.bin").touch()
     reads.check("model.init", "weights", str(tmp_path))
 
 
@@ -82,7 +85,7 @@ def test_half_a_model_is_said_at_once(tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match=r"half of a model: no model\.safetensors"):
         reads.check("model", kind, str(tmp_path))
     names = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
-    (tmp_path / names[0]).touch()
+    safetensors.numpy.save_file({"a": np.zeros(9)}, tmp_path / names[0])
     index = json.dumps({"weight_map": {"a": names[0], "b": names[1]}})
     for broken in (index[: len(index) // 2], "", "{}"):
         (tmp_path / "model.safetensors.index.json").write_text(broken)
@@ -92,8 +95,44 @@ def test_half_a_model_is_said_at_once(tmp_path: Path, kind: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(UserError, match=f"half of a model: no {names[1]}"):
         reads.check("model", kind, str(tmp_path))
-    (tmp_path / names[1]).touch()
+    safetensors.numpy.save_file({"b": np.zeros((2, 5), np.float32)}, tmp_path / names[1])
     reads.check("model", kind, str(tmp_path))
+    whole = (tmp_path / names[1]).read_bytes()
+    for end in (0, 5, 30, len(whole) - 1):
+        (tmp_path / names[1]).write_bytes(whole[:end])
+        with pytest.raises(UserError, match=f"half of a model: {names[1]} is not whole"):
+            reads.check("model", kind, str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=r"half of a model: model\.safetensors is not whole"):
+        reads.check("model", kind, str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(whole)
+    reads.check("model", kind, str(tmp_path))
+
+
+def test_a_folder_is_no_file_a_file_no_folder_and_an_artifact_no_folder_of_some(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with build(str(tmp_path / "rows"), step="toy", version=1, params={}) as work:
+        work.publish(Ledger.of("rows", read=0, kept=0), rows=0)
+    for kind, value, what in (
+        ("file", tmp_path, "this is a folder"),
+        ("folder", tmp_path / "file", "this is a file"),
+        ("folder", tmp_path / "rows", "this is an artifact"),
+    ):
+        with pytest.raises(UserError, match=what) as caught:
+            reads.check("key", kind, str(value))
+        assert caught.value.where == f"key={value}"
+    reads.check("key", "folder", str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"text of no table", b"PAR1 cut off"])
+def test_a_table_is_parquet_to_its_end(tmp_path: Path, content: bytes) -> None:
+    """Half a file among whole ones is said before anything is read of those."""
+    parquet.write_table(str(tmp_path / "a.parquet"), pa.table({"n": [1]}))
+    reads.check("source", "table", str(tmp_path))
+    (tmp_path / "b.parquet").write_bytes(content)
+    with pytest.raises(UserError, match="no Parquet, or not whole") as caught:
+        reads.check("source", "table", str(tmp_path))
+    assert caught.value.where == str(tmp_path / "b.parquet")
 
 
 def test_another_artifact_is_no_pairs_artifact(tmp_path: Path) -> None:

@@ -166,11 +166,16 @@ def test_a_file_that_is_no_model_is_said_with_its_path(tmp_path: Path, name: str
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"text": "a"}\n{"body": "b"}\n', "line 2"), ("[1]\n", "line 1"), ('{"text": "a"}\n' * 3, "too few")],
+    [
+        ('{"text": "a"}\n{"body": "b"}\n', "line 2"),
+        ("[1]\n", "line 1"),
+        ('{"text": "a"}\n' * 3, "too few"),
+        ('{"text": "x"}', "too few"),
+    ],
 )
 def test_examples_that_are_none_are_said(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "good.jsonl").write_text(content)
-    (tmp_path / "bad.txt").write_text("x\ny\n")
+    (tmp_path / "bad.txt").write_text("x\n")
     with pytest.raises(UserError, match=message):
         train(str(tmp_path / "m"), good=str(tmp_path / "good.jsonl"), bad=str(tmp_path / "bad.txt"), options=SMALL)
     with pytest.raises(UserError, match="no examples"):

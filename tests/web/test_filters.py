@@ -12,6 +12,7 @@ from pydantic import ValidationError
 import cpt_ray.web.filters
 from cpt_ray.errors import UserError
 from cpt_ray.kinds import kinds, one_of
+from cpt_ray.web import filters
 from cpt_ray.web.extract import extract_shard
 from cpt_ray.web.filters import Document
 from cpt_ray.web.filters.pii import Pii
@@ -268,3 +269,18 @@ def test_lists_are_their_content_and_one_that_is_not_there_is_said(tmp_path: Pat
         Ut1(folder=str(tmp_path / "a"), categories=("malware",)).files()
     with pytest.raises(ValidationError):
         Ut1(folder=str(tmp_path), categories=("../a",))
+
+
+def test_files_of_filters_are_looked_for_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list that is gone, a folder in its place, a category that is not there."""
+    (tmp_path / "list").write_text("term\n")
+    filters.check([Words(file=str(tmp_path / "list"), min_count=1)])
+    for wrong in (Words(file=str(tmp_path / "none"), min_count=1), Words(file=str(tmp_path), min_count=1)):
+        with pytest.raises(UserError, match="cannot be read") as caught:
+            filters.check([wrong])
+        assert caught.value.where == wrong.file
+    words = f"extract.filters=[{{kind: ut1, folder: {tmp_path}, categories: [adult]}}]"
+    assert cli.main(["text-pairs", f"archive={tmp_path}", words, f"cluster.outputs={tmp_path / 'out'}"]) == 2
+    assert "no list 'adult'" in capsys.readouterr().err

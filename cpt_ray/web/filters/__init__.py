@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -49,6 +50,13 @@ def identity(filters: Sequence[Filter]) -> list[dict[str, Any]]:
     return [{**_without_paths(one), "files": [_digest(path) for path in one.files()]} for one in filters]
 
 
+def check(filters: Sequence[Filter]) -> None:
+    """UserError for a file that cannot be read, before anything starts; nothing of it is read."""
+    for path in (path for one in filters for path in one.files()):
+        with _reading(path):
+            pass
+
+
 def state(path: str | Path) -> tuple[int, int]:
     """(time of change in ns, bytes) of a filter's file, by which what is kept of it in memory is known to be of today.
 
@@ -66,9 +74,15 @@ def _without_paths(one: Filter) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
+    with _reading(path) as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
+            yield source
     except OSError as error:
         raise _unreadable(path, error) from None
 
