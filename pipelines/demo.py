@@ -30,6 +30,7 @@ from cpt_ray.model.weights import pinned
 from cpt_ray.options import Options
 from cpt_ray.sweep.options import SweepOptions
 from cpt_ray.sweep.run import SWEEP
+from cpt_ray.train.launch import check_room
 from cpt_ray.web.crawl import CRAWL
 from cpt_ray.web.options import CrawlOptions
 
@@ -57,6 +58,13 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
     with ExitStack() as stack:
         peak = stack.enter_context(memory.watch())
         resources = stack.enter_context(connect(options.cluster))
+        for trained in (
+            options.initial.dealt,
+            options.code_model.train,
+            options.text_model.train,
+            options.sweep.steps.train,
+        ):
+            check_room(trained, resources, here=options.cluster.address is None)
         key = f"demo/{out}/{identity}"
         tracked = stack.enter_context(
             Tracked(options.tracking, options.cluster.folder(""), options.output, key, options)

@@ -26,6 +26,7 @@ from cpt_ray.train.continued import KEPT, Course, goes_on, keep, settled_before,
 from cpt_ray.train.estimate import Load, Training, say, seconds
 from cpt_ray.train.faster import faster
 from cpt_ray.train.flops import weights_of, without_memory
+from cpt_ray.train.launch import check_room
 from cpt_ray.train.metrics import METRICS
 from cpt_ray.train.options import PackOptions, PretrainOptions
 from cpt_ray.train.packing import PACK, build_windows
@@ -65,6 +66,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     ):
         wanted = flow(out, sources, options, options.split, tracked)
         check_flow(wanted, resources)
+        check_room(options.dealt, resources, here=options.cluster.address is None)
         made = run_flow(wanted, ended=tracked.ended)
     print_artifacts(made)
     return made

@@ -33,6 +33,7 @@ from cpt_ray.sweep.trials import Setting, Trial, known_trials, orders, some_tria
 from cpt_ray.tracking.outbox import ReportedRun
 from cpt_ray.train.estimate import say
 from cpt_ray.train.faster import faster
+from cpt_ray.train.launch import check_room
 from cpt_ray.train.options import TrainOptions
 
 from . import reads, train
@@ -54,9 +55,10 @@ def run(options: PipelineOptions) -> Manifest:
     train.open_tokenizer(options.model.init)
     out = options.cluster.on_disk(options.output)
     with (
-        connect(options.cluster),
+        connect(options.cluster) as resources,
         Tracked(options.tracking, options.cluster.folder(""), "sweep", f"sweep/{out}", options) as tracked,
     ):
+        check_room(options.train, resources, here=options.cluster.address is None)
         heldout = posixpath.join(out, "heldout")
         train.make_heldout(heldout, options.pairs, options.model.init, options)
         with under("sweep", SweepOptions):

@@ -29,6 +29,7 @@ from cpt_ray.train.continued import KEPT, Course, goes_on, keep, settled_before,
 from cpt_ray.train.estimate import Load, Training, say, seconds
 from cpt_ray.train.faster import faster
 from cpt_ray.train.flops import weights_of, without_memory
+from cpt_ray.train.launch import check_room
 from cpt_ray.train.loop import TRAIN_MODEL, train_model
 from cpt_ray.train.metrics import METRICS, read_metrics
 from cpt_ray.train.options import TrainOptions
@@ -53,6 +54,7 @@ def run(options: PipelineOptions) -> dict[str, Manifest]:
     ):
         wanted = flow(out, "model", options.pairs, options.model, options, tracked)
         check_flow(wanted, resources)
+        check_room(options.train, resources, here=options.cluster.address is None)
         made = run_flow(wanted, ended=tracked.ended)
         if options.register_as:
             register(made, options.register_as, tracked)

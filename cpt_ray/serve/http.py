@@ -148,7 +148,7 @@ class Endpoint:
         return Response(self.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def description(self, _: Request) -> Response:
-        return _json(document(self.calls, __version__, API_KEY if os.environ.get(API_KEY) else None))
+        return _json(document(self.calls, __version__, API_KEY if api_key() else None))
 
     async def page(self, _: Request) -> Response:
         text = Path(__file__).with_name("page.html").read_bytes()
@@ -204,7 +204,7 @@ class Endpoint:
     async def search(self, request: Request) -> Response:
         body = await self._read(request, openai.SearchRequest)
         self._known(body.model)
-        answers, made, index = await self._search(request, body.query, body.k or self.few)
+        answers, made, index = await self._search(request, body.query, self.few if body.k is None else body.k)
         data = [{"object": "answer", "index": at, **_shown(answer)} for at, answer in enumerate(answers)]
         found = {"object": "list", "data": data, "model": body.model or self.name, "usage": openai.usage(made.tokens)}
         if body.map and (plane := await self._plane(index)) is not None:
@@ -330,7 +330,8 @@ def make_app(
     name: str = "cpt-ray",
     metrics: Metrics | None = None,
 ) -> Starlette:
-    """The application; `index` None leaves searching out (404). `name` is the model's in /v1."""
+    """The application; `index` None leaves searching out (404). `name` is the model's in /v1. UserError for an empty key."""
+    api_key()
     endpoint = Endpoint(model, index, options, name, metrics)
 
     def answered(route: str, handler: Handler) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -412,9 +413,20 @@ def _refusal(path: str, error: Exception) -> Response:
     return _json(body, error.status, headers)
 
 
+def api_key() -> str | None:
+    """The key in the environment, without the end of line that a file of secrets ends with; None where none is set.
+
+    UserError for an empty one: whoever sets it means to have a key, and would serve everybody."""
+    if (key := os.environ.get(API_KEY)) is None:
+        return None
+    if not key.strip():
+        raise UserError("the API key is empty", where=API_KEY, fix="set it to a key, or unset it to ask for none")
+    return key.strip()
+
+
 def _check_key(request: Request) -> None:
     """Refused with 401 unless the request has the key, where there is one."""
-    if not (key := os.environ.get(API_KEY)):
+    if (key := api_key()) is None:
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), key.encode()):

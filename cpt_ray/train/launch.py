@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from cpt_ray.errors import UserError, first_line
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.options import EngineOptions
 
+log = logging.getLogger("cpt_ray")
 Result = TypeVar("Result")
 Train = Callable[[Any, Workers], Result]
 """(job, workers) -> result of rank 0. Runs on every worker; the job must be picklable."""
@@ -72,6 +73,29 @@ def launch(train: Train[Result], job: Any, options: EngineOptions, scratch: str)
     return result.return_value
 
 
+def check_room(options: EngineOptions, has: Mapping[str, float], *, here: bool) -> None:
+    """UserError where the Ray that was started `here` has no room for the workers: Ray itself would wait for ever, without a
+    word. A cluster that was joined may grow, so that is said and waited for. `has` is what cpt_ray.cluster.connect gives."""
+    asked = {"num_cpus": options.workers * options.threads, "num_gpus": options.workers * options.gpu}
+    if all(amount <= has.get(name, 0.0) for name, amount in asked.items()):
+        return
+    cpus, gpus = (has.get(name, 0.0) for name in asked)
+    what = f"{_said(options)} are asked for, and Ray has {cpus:g} CPUs and {gpus:g} GPUs"
+    if here:
+        fix = "ask for what there is (cluster.workers, cluster.threads, cluster.gpu), or join a larger one (cluster.address)"
+        raise UserError(what, where="cluster.workers", fix=fix)
+    log.warning("%s: this waits until it has grown", what)
+
+
+def _said(options: EngineOptions) -> str:
+    return f"{options.workers} workers of {options.threads} CPUs" + (" and a GPU" if options.gpu else "")
+
+
+_FIX_ROOM = (
+    "ask for what there is (cluster.workers, cluster.threads, cluster.gpu), or join a larger cluster (cluster.address)"
+)
+
+
 def _end_at_user_errors() -> Any:
     """A callback of Ray's controller, which may not try again after what it raises."""
     from ray.train import UserCallback
@@ -89,11 +113,10 @@ def _explained(error: Any, options: EngineOptions) -> UserError:
     """What Ray Train's failure means for the user."""
     if (meant := user_error(error)) is not None:
         return meant
-    wanted = f"{options.workers} workers of {options.threads} CPUs" + (" and a GPU" if options.gpu else "")
     failures = worker_failures(error)
     if not failures:
         return UserError(
-            f"Ray could not start {wanted}: {_last_line(error)}",
+            f"Ray could not start {_said(options)}: {_last_line(error)}",
             where="cluster.workers",
             fix="ask for what the cluster has (cluster.workers, cluster.threads, cluster.gpu); `ray status` shows it",
         )

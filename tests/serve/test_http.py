@@ -76,6 +76,7 @@ def test_similarity_is_of_each_with_each() -> None:
         ("GET", "/nowhere", b"", 404, "Not Found"),
         ("GET", "/embed", b"", 405, "Not Allowed"),
         ("POST", "/v1/search", b'{"query": "a", "k": 6}', 400, "from 1 to 5"),
+        ("POST", "/v1/search", b'{"query": "a", "k": 0}', 400, "from 1 to 5"),
         ("POST", "/v1/search", b'{"query": " "}', 400, "empty"),
         ("POST", "/v1/search", b'{"query": "a", "model": "other"}', 404, "other"),
         ("POST", "/v1/embeddings", b'{"input": "a", "model": "toy-query", "input_type": "passage"}', 422, "toy-query"),
@@ -248,9 +249,11 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     ask(steps, body_seconds=0.05)
 
 
-def test_the_key_is_asked_for_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all that tells about the model or the index; a wrong one is a 401 in the API's shape."""
-    monkeypatch.setenv(API_KEY, "sécret")
+@pytest.mark.parametrize("key", ["sécret", "sécret\n", " sécret "])
+def test_the_key_is_asked_for_where_there_is_one(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """Of all that tells about the model or the index; a wrong one is a 401 in the API's shape. A file of secrets ends its key
+    with an end of line, which is none of it."""
+    monkeypatch.setenv(API_KEY, key)
 
     async def steps(client: httpx2.AsyncClient) -> None:
         for path in ("/v1/models", "/search?q=a"):
@@ -267,6 +270,15 @@ def test_the_key_is_asked_for_where_there_is_one(monkeypatch: pytest.MonkeyPatch
         assert (await client.get("/openapi.json")).json()["security"] == [{"key": []}]
 
     ask(steps, INDEX)
+
+
+@pytest.mark.parametrize("key", ["", " ", "\n"])
+def test_an_empty_key_is_no_key_that_was_forgotten(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A variable that is set to nothing, as from a secret that is not there, would open the server to everybody."""
+    monkeypatch.setenv(API_KEY, key)
+    with pytest.raises(UserError, match="empty") as caught:
+        make_app(Toy(), None, HttpOptions())
+    assert caught.value.where == API_KEY
 
 
 def test_a_fault_is_answered_and_logged_without_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import torch
 from cpt_ray.cluster import ClusterOptions, connect
 from cpt_ray.errors import UserError
 from cpt_ray.train.collectives import Workers
-from cpt_ray.train.launch import launch
+from cpt_ray.train.launch import check_room, launch
 from cpt_ray.train.options import EngineOptions
 
 
@@ -55,3 +55,30 @@ def test_out_of_memory_says_which_options_to_lower(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Tried to allocate") as caught:
         launch(greedy, "job", EngineOptions(workers=0, engine="reference"), str(tmp_path))
     assert "chunk_tokens" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("options", "room"),
+    [
+        ({"workers": 2, "threads": 2}, True),
+        ({"workers": 5}, False),
+        ({"workers": 1, "threads": 5}, False),
+        ({"workers": 1, "gpu": True}, True),
+        ({"workers": 2, "gpu": True}, False),
+        ({"workers": 0, "threads": 9, "gpu": True}, True),
+    ],
+)
+def test_no_room_for_the_workers_is_said_before_anything_waits_for_it(
+    caplog: pytest.LogCaptureFixture, options: dict[str, Any], room: bool
+) -> None:
+    """Of a Ray that was started here: it gets no larger. A cluster that was joined may, and is waited for, with a word."""
+    caplog.set_level("WARNING", "cpt_ray")
+    has, asked = {"num_cpus": 4.0, "num_gpus": 1.0}, EngineOptions(**options)
+    check_room(asked, has, here=False)
+    assert bool(caplog.records) == (not room)
+    if room:
+        check_room(asked, has, here=True)
+    else:
+        with pytest.raises(UserError, match="Ray has 4 CPUs and 1 GPUs") as caught:
+            check_room(asked, has, here=True)
+        assert caught.value.where == "cluster.workers"

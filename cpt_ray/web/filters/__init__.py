@@ -10,8 +10,9 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
@@ -79,7 +80,7 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
+def _reading(path: Path) -> Iterator[BufferedReader]:
     try:
         with path.open("rb") as source:
             yield source
