@@ -4,7 +4,7 @@ Run as `make bench-code`, or with folders of sources: `python benchmarks/code.py
 Python installed here and what `npm pack` and `apt-get download` give for the packages below, unpacked into a temporary
 folder; a package that cannot be had is left out. One process, one thread, CPU time, the best of RUNS over the same bytes
 in memory; `git` is the same files from a repository of one commit to a Parquet file, CPU time of git included, and
-`2 processes` how much sooner two processes are through with its two halves than one is (a quiet machine has to be given),
+`2 processes` how much sooner two processes are through with its shards than one is (a quiet machine has to be given),
 and `CPU of 2` what they take together of what one takes. `function_parser` is how many times as fast mining from memory is as
 CodeSearchNet's parser, over the first megabyte of the same files or what it gets through in half a minute; it runs in its own
 environment (`make bench-env`), or in that of `--peers PYTHON`.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import math
 import os
 import platform
 import random
@@ -27,6 +28,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -61,6 +63,9 @@ DEBIAN = [
 ]
 MOST_BYTES = int(os.environ.get("MOST_BYTES", 20_000_000))
 RUNS = 2
+SHARD_BYTES, SHARDS = 3_000_000, 24
+"""What two processes share: so many shards of about that size, the same again where there are fewer, as a build has many.
+Of two halves by the hash of their paths the longer one has up to 55 % of the work."""
 BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 PEER_BYTES = 1_000_000
 PEER_LANGUAGES = ("python", "java", "go", "javascript", "php", "ruby")
@@ -136,13 +141,21 @@ def _mine_git(folder: str, part: int, of: int) -> float:
     return sum(ended[:4]) - sum(begun[:4])
 
 
-def _seconds(folder: str, workers: int) -> tuple[float, float]:
-    """Wall clock and CPU of two halves of a repository, by one process after the other or by two."""
+def _seconds(folder: str, workers: int, of: int, rounds: int) -> tuple[float, float]:
+    """Wall clock and CPU of a repository's shards, `rounds` times, by processes that each take the next one."""
+    mined = partial(_mine_git, folder, of=of)
     with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(_mine_git, [folder] * 2, range(2), [2] * 2))  # they load what they need
+        list(pool.map(mined, [0] * workers))  # they load what they need
         begun = time.perf_counter()
-        cpu = sum(pool.map(_mine_git, [folder] * 2, range(2), [2] * 2))
+        cpu = sum(pool.map(mined, [*range(of)] * rounds))
         return time.perf_counter() - begun, cpu
+
+
+def _of_two(folder: str, size: int) -> dict[str, object]:
+    """How much sooner two processes are through with the shards of `size` bytes than one, and at what CPU."""
+    of = max(1, round(size / SHARD_BYTES))
+    (alone, spent), (together, both) = (_seconds(folder, workers, of, math.ceil(SHARDS / of)) for workers in (1, 2))
+    return {"2 processes": round(alone / together, 2), "CPU of 2": round(both / spent, 3)}
 
 
 def _parse(language: str, files: list[bytes]) -> None:
@@ -218,8 +231,7 @@ def run(folders: list[Path], peers: Path) -> list[dict[str, object]]:
         with tempfile.TemporaryDirectory() as temporary:
             _commit(Path(temporary), files)
             row["git MB/s"] = round(size / fastest(lambda folder=temporary: _mine_git(folder, 0, 1)), 2)
-            (alone, spent), (together, both) = _seconds(temporary, 1), _seconds(temporary, 2)
-            row["2 processes"], row["CPU of 2"] = round(alone / together, 2), round(both / spent, 3)
+            row |= _of_two(temporary, sum(map(len, data)))
         if language in PEER_LANGUAGES and peers.exists():
             row |= _beside_peer(language, files, peers)
         if language == "python":
