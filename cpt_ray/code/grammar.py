@@ -54,9 +54,10 @@ class Grammar:
     - `bindings` give their name to the value in them (`a = function ...`);
     - `wrappers` begin before their definition and belong to it (decorators, `export`, the statement of a binding);
     - `carries` stand between wrapper, binding and function; any other node ends their reach;
-    - `leads`: whether a sibling before a definition belongs to it (attributes, signatures);
+    - `leads`: whether a sibling before a definition, the second node, belongs to it (attributes, signatures);
     - `passed` may stand between a documentation and its definition, and belong to neither (`#pragma`, `#region`).
-    `names` is the qualified name where the field "name" is not enough. `body` names the field or the kinds without which a
+    `names` is, of a node and its parent (a node finds its own from the root), the qualified name where the field "name" is
+    not enough. `body` names the field or the kinds without which a
     function is a mere declaration; empty: there are none. `inner`: documented functions inside functions count.
     `around` is the scope that a file declares for all that stands in it. `divides` parts the names in one scope's name.
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
@@ -81,9 +82,9 @@ class Grammar:
     bindings: Mapping[str, str] = field(default_factory=dict)
     wrappers: frozenset[str] = frozenset()
     carries: frozenset[str] = frozenset()
-    leads: Callable[[Node, bytes], bool] | None = None
+    leads: Callable[[Node, Node, bytes], bool] | None = None
     passed: frozenset[str] = frozenset()
-    names: Callable[[Node, bytes], tuple[str, ...]] | None = None
+    names: Callable[[Node, Node, bytes], tuple[str, ...]] | None = None
     around: Callable[[Node, bytes], tuple[str, ...]] | None = None
     divides: re.Pattern[str] | None = None
     binds: Callable[[Node, Node, bytes], bool] | None = None
@@ -125,10 +126,10 @@ def fields(pairs: str) -> dict[str, str]:
     return dict(pair.split("=") for pair in pairs.split())
 
 
-def of_kind(names: str) -> Callable[[Node, bytes], bool]:
-    """A predicate on nodes: the type is one of these words."""
+def of_kind(names: str) -> Callable[[Node, Node, bytes], bool]:
+    """A predicate for `leads`: the type of the sibling is one of these words."""
     wanted = kinds(names)
-    return lambda node, _: node.type in wanted
+    return lambda node, _of, _source: node.type in wanted
 
 
 def text_of(node: Node | None, source: bytes) -> str:

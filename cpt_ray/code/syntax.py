@@ -220,7 +220,7 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
             own = reach or (lead or child, child)
             if kind in targets or (defines is not None and defines(child, source)):
                 taken.add(own[1].id)
-                names = _names(child, frame.bound, source, grammar)
+                names = _names(child, frame.node, frame.bound, source, grammar)
                 scope = _owner(frame.scope) if frame.bound.startswith(OWN) else frame.scope
                 qualname = ".".join((*scope, *names))
                 last = _end(own[1], child.start_point.column, source)[0] if grammar.spills else own[1]
@@ -259,18 +259,24 @@ def _owner(scope: tuple[str, ...]) -> tuple[str, ...]:
     return scope[:-1] if scope[-1:] == ("constructor",) or scope[-1:] == ("__construct",) else scope
 
 
+MOST_LEADS = 100
+"""Attributes and overloads before a function that are looked at: of a thousand overloads each has all before it."""
+
+
 def _run(children: list[Node], i: int, source: bytes, grammar: Grammar) -> tuple[tuple[Node, ...], Node | None]:
     """The comments and leading siblings directly before child `i`, and the first sibling that is part of it."""
     nodes: list[Node] = []
     lead: Node | None = None
     j = i - 1
-    while j >= 0:
+    leads = 0
+    while j >= 0 and leads < MOST_LEADS:
         sibling = children[j]
         if sibling.type.endswith("comment"):
             if grammar.style is None:
                 break
-        elif grammar.leads is not None and grammar.leads(sibling, source):
+        elif grammar.leads is not None and grammar.leads(sibling, children[i], source):
             lead = sibling
+            leads += 1
         elif sibling.type not in grammar.passed:
             break
         nodes.append(sibling)
@@ -294,9 +300,9 @@ def _end(node: Node, column: int, source: bytes) -> tuple[Node, tuple[Node, ...]
     return end, spilled
 
 
-def _names(node: Node, bound: str, source: bytes, grammar: Grammar) -> tuple[str, ...]:
+def _names(node: Node, parent: Node, bound: str, source: bytes, grammar: Grammar) -> tuple[str, ...]:
     if grammar.names is not None:
-        found = grammar.names(node, source)
+        found = grammar.names(node, parent, source)
         if found:
             return found
     if bound:
@@ -320,9 +326,11 @@ def has_body(node: Node, grammar: Grammar) -> bool:
 
 def body_of(node: Node, grammar: Grammar) -> Node | None:
     """What implements a function, without its head; None where it has none, or its grammar no name for it."""
-    kinds = grammar.body.split() or ["body"]
-    found = node.child_by_field_name(kinds[0])
-    return found if found is not None else next((one for one in node.named_children if one.type in kinds), None)
+    field, *kinds = grammar.body.split() or ["body"]
+    found = node.child_by_field_name(field)
+    if found is not None or not kinds:
+        return found
+    return next((one for one in node.named_children if one.type == field or one.type in kinds), None)
 
 
 def documentation(definition: Definition, source: bytes, grammar: Grammar) -> Documentation | None:

@@ -312,6 +312,52 @@ def test_hostile_comments_take_time_in_proportion(path: str) -> None:
         assert ledger["functions"]["read"] == 1
 
 
+MANY = 10_000
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "functions"),
+    [
+        ("a.js", "const a = p" + "\n.then(function (v) { return v; })" * MANY, MANY),
+        ("a.go", "package p\nfunc m() { p" + ".Then(func(v int) int { return v })" * MANY + " }", MANY + 1),
+        ("a.go", "package p\nvar a" + ", b" * (MANY - 1) + " = f" + ", func() {}" * (MANY - 1), MANY - 1),
+        ("a.php", "<?php\n$a" + "->then(function ($v) { return $v; })" * MANY + ";", MANY),
+        ("a.rb", "a" + ".map do |x| define_method(:f) { 1 } end" * MANY, MANY),
+        ("a.ts", "export function f(a: string): void;\n" * MANY, MANY),
+        ("a.ts", "interface A {" + "/** Doc. */ f(): void;\n" * MANY + "}", MANY),
+    ],
+)
+def test_long_chains_and_lists_take_time_in_proportion(path: str, source: str, functions: int) -> None:
+    """Each of these functions stands in or behind all before it: seconds, where looking through those would be minutes."""
+    _, ledger = one(source, path, MineOptions(languages=tuple(GRAMMARS)))
+    assert ledger["functions"]["read"] == functions
+
+
+def test_an_overload_is_documented_by_its_own_signatures() -> None:
+    source = """
+/** Says what the first one does. */
+export function first(a: string): void;
+function second(a: any) {
+  return a + a;
+}
+class A {
+  /** Says what the third one does. */
+  third?(a: string): void;
+  fourth(a: any) { return a + a; }
+  /** Says what the fifth one does. */
+  fifth(a: string): void;
+  fifth(a: number): void;
+  fifth(a: any) {
+    return a + a;
+  }
+}
+"""
+    rows, ledger = one(source, "a.ts", MineOptions(languages=("typescript",)))
+    assert [row["qualname"] for row in rows] == ["A.fifth"]
+    assert rows[0]["code"].startswith("fifth(a: string): void;")
+    assert ledger["functions"]["dropped"] == {"no_body": 4, "no_docstring": 2}
+
+
 @pytest.mark.parametrize(
     ("docstring", "expected"),
     [

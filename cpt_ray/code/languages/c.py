@@ -65,7 +65,7 @@ def _is_word(error: Node) -> bool:
     return error.is_error and error.child_count == 1 and error.children[0].type in _WORDS
 
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+def names(node: Node, _parent: Node, source: bytes) -> tuple[str, ...]:
     """The name inside of the declarators: `int *A::B<T>::f(int)` is A.B.f."""
     named = _name_in_damage(node) if node.has_error else None
     return _qualified(named or _declared(node), source)

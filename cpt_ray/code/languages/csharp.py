@@ -8,7 +8,7 @@ from cpt_ray.code.grammar import CONDITIONS, Example, Grammar, Node, Style, fiel
 from cpt_ray.code.markup import xmldoc
 
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+def names(node: Node, _parent: Node, source: bytes) -> tuple[str, ...]:
     """Operators have no name of their own, and a destructor has its class's."""
     if node.type == "destructor_declaration":
         return (f"~{text_of(node.child_by_field_name('name'), source)}",)

@@ -7,22 +7,24 @@ import re
 from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
 from cpt_ray.code.markup import godoc
 
+MOST_VALUES = 100
+"""Of one `var`, each of which is looked for among all of them."""
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+
+def names(node: Node, parent: Node, source: bytes) -> tuple[str, ...]:
     """A method's type stands before its name: `func (a *A) F()` is A.F. Of several values each has its own name."""
     if node.type == "func_literal":
-        return _of_values(node, source)
+        return _of_values(node, parent, source)
     name = text_of(node.child_by_field_name("name"), source)
     receiver = text_of(node.child_by_field_name("receiver"), source) if node.type == "method_declaration" else ""
     words = receiver.strip("()").replace("*", " ").partition("[")[0].split()
     return (words[-1], name) if words else ((name,) if name else ())
 
 
-def _of_values(node: Node, source: bytes) -> tuple[str, ...]:
+def _of_values(node: Node, values: Node, source: bytes) -> tuple[str, ...]:
     """`var a, b = 1, func() {}` is b."""
-    values = node.parent
-    spec = values.parent if values is not None and values.type == "expression_list" else None
-    if values is None or spec is None or spec.type != "var_spec":
+    spec = values.parent if values.type == "expression_list" and values.named_child_count <= MOST_VALUES else None
+    if spec is None or spec.type != "var_spec":
         return ()
     names = spec.children_by_field_name("name")
     place = [value.id for value in values.named_children].index(node.id)

@@ -8,6 +8,8 @@ import re
 from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, text_of
 from cpt_ray.code.markup import javadoc
 
+_NO_WORD = re.compile(r"\W+")
+
 # A call of these takes a function to run, not one to return in its place.
 _RUNS = frozenset(
     [
@@ -52,26 +54,34 @@ def binds(node: Node, parent: Node, source: bytes) -> bool:
         operator = node.child_by_field_name("operator")
         return operator is not None and operator.type in ("||", "??")
     if node.type == "arguments":
-        callee = text_of(parent.child_by_field_name("function"), source)
-        return re.split(r"\W+", callee)[-1] not in _RUNS
+        callee = parent.child_by_field_name("function")
+        # Of a chain of calls each callee holds all before it, so that only its end may be looked at.
+        end = b"" if callee is None else source[max(callee.start_byte, callee.end_byte - 40) : callee.end_byte]
+        return _NO_WORD.split(end.decode("utf-8", "ignore"))[-1] not in _RUNS
     called = parent.child_by_field_name("function") if parent.type == "call_expression" else None
     return called is None or called.id != node.id
 
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+def names(node: Node, parent: Node, _source: bytes) -> tuple[str, ...]:
     """A default export without a name is called `default`, as ECMAScript's own `name` property has it."""
-    parent = node.parent if node.type in ("arrow_function", "function_expression", "generator_function") else None
-    if parent is not None and parent.type == "export_statement" and node.child_by_field_name("name") is None:
-        return ("default",)
-    return ()
+    exported = parent.type == "export_statement" and node.type in JAVASCRIPT.values
+    return ("default",) if exported and node.child_by_field_name("name") is None else ()
 
 
-def leads(node: Node, _source: bytes) -> bool:
+def leads(node: Node, of: Node, source: bytes) -> bool:
     """Decorators, and the signatures of an overloaded function before its body."""
-    if node.type == "export_statement":
-        declared = node.child_by_field_name("declaration")
-        return declared is not None and declared.type == "function_signature"
-    return node.type in ("decorator", "function_signature", "method_signature")
+    if node.type == "decorator":
+        return True
+    signature = _declared(node)
+    if signature is None or signature.type not in ("function_signature", "method_signature"):
+        return False
+    function = _declared(of)
+    name = text_of(signature.child_by_field_name("name"), source)
+    return function is not None and text_of(function.child_by_field_name("name"), source) == name
+
+
+def _declared(node: Node) -> Node | None:
+    return node.child_by_field_name("declaration") if node.type == "export_statement" else node
 
 
 JAVASCRIPT = Grammar(

@@ -10,12 +10,12 @@ from cpt_ray.code.markup import markdown, scaladoc
 _NEAREST = re.compile(rb"/\*\*(?!/)")
 
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+def names(node: Node, _parent: Node, source: bytes) -> tuple[str, ...]:
     """A secondary constructor has no name but its word."""
     return ("constructor",) if node.type == "secondary_constructor" else ()
 
 
-def leads(node: Node, source: bytes) -> bool:
+def leads(node: Node, _of: Node, source: bytes) -> bool:
     """`context(A, B)` before a function, which looks like a call."""
     return node.type == "call_expression" and source.startswith(b"context(", node.start_byte)
 

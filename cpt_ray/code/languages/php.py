@@ -8,10 +8,9 @@ from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds, t
 from cpt_ray.code.markup import javadoc
 
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+def names(node: Node, element: Node, source: bytes) -> tuple[str, ...]:
     """What stands in an array is called by its key."""
-    element = node.parent
-    if element is None or element.type != "array_element_initializer" or element.named_child_count < 2:
+    if element.type != "array_element_initializer" or element.named_child_count < 2:
         return ()
     return (text_of(element.named_child(0), source).strip("'\""),)
 

@@ -10,7 +10,7 @@ from cpt_ray.code.markup import rdoc
 _DEFINING = ("define_method", "define_singleton_method")
 
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+def names(node: Node, _parent: Node, source: bytes) -> tuple[str, ...]:
     """`define_method(:name) { ... }` is called as its first argument says."""
     if node.type != "call":
         return ()
@@ -24,7 +24,7 @@ def defines(node: Node, source: bytes) -> bool:
     return node.type == "call" and text_of(node.child_by_field_name("method"), source) in _DEFINING
 
 
-def leads(node: Node, source: bytes) -> bool:
+def leads(node: Node, _of: Node, source: bytes) -> bool:
     """A Sorbet signature."""
     return node.type == "call" and text_of(node.child_by_field_name("method"), source) == "sig"
 

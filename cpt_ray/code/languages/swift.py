@@ -8,7 +8,7 @@ from cpt_ray.code.grammar import Example, Grammar, Node, Style, fields, kinds
 from cpt_ray.code.markup import markdown
 
 
-def names(node: Node, source: bytes) -> tuple[str, ...]:
+def names(node: Node, _parent: Node, source: bytes) -> tuple[str, ...]:
     """`deinit` is all the name there is."""
     return ("deinit",) if node.type == "deinit_declaration" else ()
 
