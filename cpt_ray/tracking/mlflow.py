@@ -53,6 +53,12 @@ SQLITE = "sqlite:///"
 DATABASE_LOCK = 0x6370742D726179
 """Whose number is ours among the advisory locks of a Postgres database: `cpt-ray` in ASCII."""
 DIGEST = "cpt_ray.digest"
+DESCRIPTION = """\
+Text and code embedding models by contrastive pre-training on pairs (cpt-ray). A run is one command; below it are its
+stages and the trials of its sweep. Models are compared by `search_mrr` (among 1,000 held-out candidates), else by
+`heldout_mrr` (as training measures it). Rows read, kept and dropped are metrics of each stage, its data the datasets
+of its run."""
+"""Of an experiment, in Markdown, as the UI shows it."""
 FIGURES = ("search_mrr", "heldout_mrr")
 """What versions of a registered model are compared by, the one that counts first."""
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
@@ -80,8 +86,8 @@ class Tracker:
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 # The kind opens the UI on trainings and models, not on traces of language models.
-                kind = {"mlflow.experimentKind": "custom_model_development"}
-                found = self._client.get_experiment(self._client.create_experiment(experiment, artifacts, kind))
+                about = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": DESCRIPTION}
+                found = self._client.get_experiment(self._client.create_experiment(experiment, artifacts, about))
             elif found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
         self._experiment = found.experiment_id

@@ -359,9 +359,13 @@ def _formula(math: LexborNode) -> str:
     beside = math.parent.next if math.parent is not None else None
     if beside is not None and beside.tag == "span" and beside.attributes.get("aria-hidden") == "true":
         beside.decompose()
-    written = math.css_first("annotation[encoding*=tex]")
-    said = math.attributes.get("alttext") or (written if written is not None else math).text(separator=" ")
-    return " ".join(_visible(said).split())
+    written = math.css_first("annotation[encoding$=tex i]")
+    for said in (math.attributes.get("alttext"), written.text() if written is not None else None):
+        if formula := " ".join(_visible(said or "").split()):
+            return formula
+    for other in math.css("annotation, annotation-xml"):  # the same once more, for another program
+        other.decompose()
+    return " ".join(_visible(math.text(separator=" ")).split())
 
 
 def _prose(text: str, links: int, kind: str) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 
 import pytest
 
-from cpt_ray.tracking.follow import follow
+from cpt_ray.tracking import follow as module
+from cpt_ray.tracking.follow import Growing, follow
 
 
 def _write(path, steps, mode="a", end="\n"):
@@ -43,3 +46,51 @@ def test_what_the_listener_raises_is_not_lost(tmp_path):
 
     with pytest.raises(ValueError, match="no such metric"), follow(str(path), fails, seconds=0.01):
         pass
+
+
+def test_what_is_read_grows_as_the_file_does(tmp_path, monkeypatch):
+    """A long run is looked at every second: each byte is read once, not all of them each time."""
+    path, growing, read = tmp_path / "metrics.jsonl", Growing(str(tmp_path / "metrics.jsonl")), []
+
+    class Counted(io.FileIO):
+        def read(self, size=-1):
+            read.append(len(data := super().read(size)))
+            return data
+
+    monkeypatch.setattr(module, "open", Counted, raising=False)
+    assert growing.lines() == []
+    for step in range(200):
+        _write(path, [step])
+        assert [json.loads(line)["step"] for line in growing.lines()] == [step]
+        assert growing.lines() == []
+    assert sum(read) == path.stat().st_size
+
+
+@pytest.mark.parametrize("rows", [1, 3, 30])
+def test_a_file_in_its_place_is_read_from_its_beginning(tmp_path, rows):
+    """A resumed run puts another file there, shorter or longer than what was read of the first."""
+    path, other = tmp_path / "metrics.jsonl", tmp_path / "metrics.tmp"
+    growing = Growing(str(path))
+    _write(path, range(3))
+    assert len(growing.lines()) == 3
+    _write(other, range(100, 100 + rows))
+    os.replace(other, path)
+    assert [json.loads(line)["step"] for line in growing.lines()] == [*range(100, 100 + rows)]
+
+
+def test_a_file_cut_short_is_read_from_its_beginning(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    growing = Growing(str(path))
+    _write(path, range(3))
+    assert len(growing.lines()) == 3
+    _write(path, [7], mode="w")
+    assert [json.loads(line)["step"] for line in growing.lines()] == [7]
+
+
+def test_a_line_is_read_when_it_has_its_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    growing = Growing(str(path))
+    path.write_bytes(b'{"step": 1}\n{"st')
+    assert growing.lines() == [b'{"step": 1}\n']
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n')
+    assert growing.lines() == [b'{"step": 2}\n']

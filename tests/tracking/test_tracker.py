@@ -240,6 +240,16 @@ def test_times_are_those_that_were_given(tracker: Tracker) -> None:
     assert _client(tracker).get_metric_history(run.id, "loss")[0].timestamp == 1_050_000
 
 
+def test_an_experiment_says_what_it_holds(tracker: Tracker) -> None:
+    """Where it is made; a description that somebody has put there since stays."""
+    client = _client(tracker)
+    made = client.get_experiment_by_name("demo")
+    assert "held-out" in made.tags["mlflow.note.content"]
+    client.set_experiment_tag(made.experiment_id, "mlflow.note.content", "ours")
+    Tracker(tracker.uri, "demo")
+    assert client.get_experiment_by_name("demo").tags["mlflow.note.content"] == "ours"
+
+
 def test_ten_processes_start_on_a_fresh_folder(tmp_path: Path) -> None:
     """A job array: none dies in another's migration, and there is one experiment."""
     uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"

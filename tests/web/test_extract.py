@@ -336,6 +336,10 @@ S = "This is a sentence about the weather, the sea and the boats that go out on 
         (f"<main><p>{S}</p><p>Let <math><mi>x</mi><mo>=</mo><mn>1</mn></math>, so.</p></main>", ["Let x = 1, so."], []),
         (f"<main><p>{S}</p><p>Let <span style='display:none'><math alttext='x^2'><mi>x</mi><mn>2</mn></math></span><img alt=x src=a> be.</p></main>", ["Let x^2 be."], []),
         (f"<main><p>{S}</p><p>Let <span><math><semantics><mi>x</mi><annotation encoding='application/x-tex'>\\frac12</annotation></semantics></math></span><span aria-hidden=true><b>12</b></span> be.</p></main>", ["Let \\frac12 be."], []),
+        *((f"<main><p>{S}</p><p>Let <math><semantics><mi>x</mi><annotation encoding='{name}'>\\frac12</annotation></semantics></math> be.</p></main>", ["Let \\frac12 be."], []) for name in ("TeX", "LaTeX", "application/x-TeX", "application/x-latex")),
+        *((f"<main><p>{S}</p><p>Let <math><semantics><mi>x</mi><{other}>y</{other.split()[0]}></semantics></math> be.</p></main>", ["Let x be."], ["y"]) for other in ("annotation encoding='StarMath 5.0'", "annotation encoding='text/plain'", "annotation", "annotation-xml encoding='MathML-Content'")),
+        (f"<main><p>{S}</p><p>Let <math alttext=' '><semantics><mi>x</mi><annotation encoding=TeX> </annotation></semantics></math> be.</p></main>", ["Let x be."], []),
+        (f"<main><p>{S}</p><p>Let <math><semantics><mi>x</mi><annotation encoding=StarMath>y</annotation><annotation encoding=TeX>\\chi</annotation></semantics></math> be.</p></main>", ["Let \\chi be."], ["y"]),
         # names that say how a box is set, and those of a post's tags
         (f"<div><div class=post><p>One. {S}</p></div><div class='hentry post tag-social category-promo'><p>Two. {S}</p></div><p>{S}</p></div>", ["One.", "Two."], []),
         (f"<div><div class=part><p>One. {S}</p></div><div class='part comments-open'><p>Two. {S}</p></div><div class='no-sidebar'><p>Three. {S}</p></div></div>", ["One.", "Two.", "Three."], []),
