@@ -67,8 +67,15 @@ def writing(fs: AbstractFileSystem, name: str) -> Iterator[IO[bytes]]:
             yield sink
         return
     own = f"{name}.{uuid.uuid4().hex[:8]}{CUT}"
-    with fs.open(own, "wb") as sink:
-        yield sink
+    try:
+        with fs.open(own, "wb") as sink:
+            yield sink
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(own)  # what is half written would only keep a full disk full
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = name
+        raise
     os.replace(own, name)  # a move of fsspec's would put it into a folder of that name
 
 

@@ -17,7 +17,7 @@ from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import File, Manifest
 from cpt_ray.artifacts.places import locate, read, write
 from cpt_ray.artifacts.store import SCRATCH, Place, build, part_name
-from cpt_ray.errors import UserError
+from cpt_ray.errors import UserError, refused
 from cpt_ray.progress import progress
 
 Shard = Mapping[str, Any]
@@ -126,12 +126,7 @@ def _execute(
     import ray.data
 
     def told(row: dict[str, Any]) -> dict[str, Any]:
-        """The user's mistake comes back as a row: Ray Data puts an error of its own around what a task raises, and what
-        that was raised from does not survive the way to here (Ray 2.60)."""
-        try:
-            return run(row)
-        except UserError as error:
-            return {"mistake": json.dumps([error.what, error.where, error.fix])}
+        return _told(run, row)
 
     # Its own progress would fight with ours, and each execution announces itself in three lines.
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -148,6 +143,18 @@ def _execute(
             what, where, fix = json.loads(mistake)
             raise UserError(what, where=where, fix=fix)
         yield row
+
+
+def _told(run: Callable[..., Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run` gives; the user's mistake, and what the system refuses, as a row: Ray Data puts an error of its own around
+    what a task raises, and what that was raised from does not survive the way to the driver (Ray 2.60)."""
+    try:
+        done: dict[str, Any] = run(row)
+        return done
+    except (UserError, OSError) as error:
+        if (mistake := error if isinstance(error, UserError) else refused(error)) is None:
+            raise
+        return {"mistake": json.dumps([mistake.what, mistake.where, mistake.fix])}
 
 
 def actor_pool(most: int | None = None) -> Any:

@@ -29,16 +29,15 @@ def unpack(body: bytes, coding: str, max_bytes: int) -> bytes:
     """Undo a Content-Encoding (RFC 9110 section 8.4). Raises BodyError "bad_encoding", "truncated" or "too_large".
 
     A body that is not packed although the header says so is passed on as it is: archives are full of those, because
-    crawlers unpack and keep the header. So is one whose coding is no coding ("none", "utf-8").
+    crawlers unpack and keep the header. So is one whose coding is no coding ("none", "utf-8"). One that is packed, and not
+    as the header says, is unpacked as its first bytes say.
     """
-    for name in reversed([part.strip().lower() for part in coding.split(",") if part.strip()]):
+    names = [part.partition(";")[0].strip().lower() for part in coding.split(",")]
+    for name in reversed([name for name in names if name]):
         if name in _NO_CODINGS or _codec(name):
             continue
         try:
-            unpacker = _UNPACKERS.get(name)
-            if unpacker is None:
-                raise BodyError("bad_encoding")
-            body = unpacker(body, max_bytes)
+            body = _unpacked(body, name, max_bytes)
         except BodyError as error:
             if error.reason == "too_large" or not _is_markup(body):
                 raise
@@ -47,6 +46,33 @@ def unpack(body: bytes, coding: str, max_bytes: int) -> bytes:
     return body
 
 
+def _unpacked(body: bytes, name: str, max_bytes: int) -> bytes:
+    try:
+        if name not in _UNPACKERS:
+            raise BodyError("bad_encoding")
+        return _UNPACKERS[name](body, max_bytes)
+    except BodyError as error:
+        other = _UNPACKERS.get(_told(body))
+        if error.reason != "bad_encoding" or other is None:
+            raise
+        return other(body, max_bytes)
+
+
+def _told(body: bytes) -> str:
+    """The coding that a body begins as, "" where none tells."""
+    if body.startswith(_GZIP):
+        return "gzip"
+    if body.startswith(_ZSTD):
+        return "zstd"
+    return "deflate" if _is_zlib(body) else ""
+
+
+def _is_zlib(body: bytes) -> bool:
+    """RFC 1950: the method is 8, and the first two bytes are a multiple of 31."""
+    return len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _NO_CODINGS = ("identity", "none", "null", "no", "binary", "7bit", "8bit", "text", "plain")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
@@ -58,10 +84,12 @@ def _is_markup(body: bytes) -> bool:
 
 def _gunzip(body: bytes, max_bytes: int) -> bytes:
     """All members of a gzip body; behind the first, what is none is padding."""
-    if not body.startswith(b"\x1f\x8b"):
+    if not body.startswith(_GZIP):
+        if _CONTROLS.search(body[:4096]) is not None:
+            raise BodyError("bad_encoding")
         return body
     plain = b""
-    while body.startswith(b"\x1f\x8b"):
+    while body.startswith(_GZIP):
         piece, body = _inflate(body, zlib.MAX_WBITS | 16, max_bytes - len(plain))
         plain += piece
     return plain
@@ -69,8 +97,7 @@ def _gunzip(body: bytes, max_bytes: int) -> bytes:
 
 def _deflate(body: bytes, max_bytes: int) -> bytes:
     # "deflate" should be zlib; some servers send it bare.
-    packed = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-    return _inflate(body, zlib.MAX_WBITS if packed else -zlib.MAX_WBITS, max_bytes)[0]
+    return _inflate(body, zlib.MAX_WBITS if _is_zlib(body) else -zlib.MAX_WBITS, max_bytes)[0]
 
 
 def _inflate(body: bytes, window: int, max_bytes: int) -> tuple[bytes, bytes]:
@@ -110,7 +137,7 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
                 raise BodyError("too_large")
             rest = (frame.unused_data if frame.eof else b"") + rest[1024:]
         if not frame.eof:
-            raise BodyError("truncated" if body.startswith(b"\x28\xb5\x2f\xfd") else "bad_encoding")
+            raise BodyError("truncated" if body.startswith(_ZSTD) else "bad_encoding")
     return plain
 
 
@@ -184,6 +211,17 @@ def sniff(body: bytes) -> str:
         return "text/plain"
     binary = _CONTROLS.search(head) or head.startswith((b"%PDF-", b"%!PS-Adobe-"))
     return "application/octet-stream" if binary else "text/plain"
+
+
+HTML = ("text/html", "application/xhtml+xml")
+"""Media types of pages."""
+XML = ("application/xml", "text/xml")
+_XHTML_ROOT = re.compile(rb"""<html\b[^>]*\sxmlns\s*=\s*["']http://www\.w3\.org/1999/xhtml["']""")
+
+
+def is_html(kind: str, body: bytes) -> bool:
+    """Whether a body of this media type is a page: HTML, or XML whose root is XHTML's, which browsers show as one."""
+    return kind in HTML or (kind in XML and _XHTML_ROOT.search(body[:_SNIFFED]) is not None)
 
 
 # --- characters -------------------------------------------------------------------------------------------------------

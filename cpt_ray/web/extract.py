@@ -19,7 +19,7 @@ import xxhash
 
 from cpt_ray.artifacts import Ledger, Sampler, Stage
 from cpt_ray.web.archive import Place, read_archive, read_at
-from cpt_ray.web.content import decode, trap
+from cpt_ray.web.content import decode, is_html, trap
 from cpt_ray.web.filters import Document
 from cpt_ray.web.language import identify
 from cpt_ray.web.options import ExtractOptions, NetworkOptions
@@ -56,7 +56,6 @@ DOCUMENTS = pa.schema(
 (bytes) say where the page stands."""
 
 _NETWORK = NetworkOptions()
-_HTML = ("text/html", "application/xhtml+xml")
 
 
 def extract_shard(
@@ -191,7 +190,7 @@ def _page(record: Record, options: ExtractOptions) -> tuple[str | None, str]:
         return f"record_{record.kind or 'unknown'}", ""
     if not 200 <= record.status < 300:
         return f"status_{record.status}", ""
-    if record.kind != "conversion" and record.content_type not in _HTML:
+    if record.kind != "conversion" and not is_html(record.content_type, record.body):
         return "not_html", ""
     if record.cut and not options.keep_truncated:
         return "cut_by_crawler", ""

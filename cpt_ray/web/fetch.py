@@ -14,6 +14,8 @@ from yarl import URL
 
 from cpt_ray.addresses import Permission, PrivateAddressError, is_address
 from cpt_ray.compat.aiohttp import ask_once
+from cpt_ray.web.content import HTML, XML, BodyError, is_html, media_type, sniff, unpack
+from cpt_ray.web.record import declared_type
 from cpt_ray.web.robots import LONGEST
 from cpt_ray.web.url import origin, path_and_query
 from cpt_ray.web.warc import Exchange
@@ -26,7 +28,6 @@ MAX_HEADER = 64 * 1024
 """Bytes of one header line; MAX_HEADERS of them. Content-Security-Policy and cookies pass the usual 8 KiB."""
 MAX_HEADERS = 256
 _LONG = re.compile(r"Got more than \d+ bytes when reading|Too many headers")  # aiohttp has no type for it
-_PAGES = ("text/html", "application/xhtml+xml")
 _SITEMAPS = ("xml", "text/plain", "gzip", "octet-stream")
 
 
@@ -93,7 +94,8 @@ class Fetcher:
         address = _peer(response)
         version = f"HTTP/{response.version.major}.{response.version.minor}" if response.version else "HTTP/1.1"
         most = {"robots": LONGEST, "sitemap": 10 * self._limits.max_bytes}.get(kind, self._limits.max_bytes)
-        outcome = self._outcome(response, kind, most)
+        declared = declared_type(response.headers.getall("Content-Type", ()))
+        outcome = self._outcome(response, kind, declared, most)
         if outcome in ("content_type", "too_large"):
             response.close()
             return Exchange(url, outcome, started)
@@ -105,7 +107,9 @@ class Fetcher:
             body = b""  # what a redirect or an error says besides is nobody's page
         if len(body) > most and kind != "robots":
             body, outcome = b"", "too_large" if outcome == "fetched" else outcome
-        if outcome == "too_large":
+        if outcome == "fetched" and kind == "page" and not _is_page(response, declared, body, most):
+            outcome = "content_type"
+        if outcome in ("content_type", "too_large"):
             return Exchange(url, outcome, started)
         request = (
             f"GET {path_and_query(url)} HTTP/1.1\r\n"
@@ -126,16 +130,26 @@ class Fetcher:
                 break
         return bytes(body)
 
-    def _outcome(self, response: aiohttp.ClientResponse, kind: str, most: int) -> str:
+    def _outcome(self, response: aiohttp.ClientResponse, kind: str, declared: str, most: int) -> str:
         if response.status in REDIRECTS:
             return "redirect"
         if not 200 <= response.status < 300:
             return f"status_{response.status}"
         if (response.content_length or 0) > most and kind != "robots":
             return "too_large"
-        wanted = {"page": _PAGES, "sitemap": _SITEMAPS, "robots": ("",)}[kind]
-        # content_type is application/octet-stream where the server names none
-        return "fetched" if any(part in response.content_type for part in wanted) else "content_type"
+        wanted = {"page": (*HTML, *XML), "sitemap": _SITEMAPS, "robots": ("",)}[kind]
+        return "fetched" if not declared or any(part in media_type(declared) for part in wanted) else "content_type"
+
+
+def _is_page(response: aiohttp.ClientResponse, declared: str, body: bytes, most: int) -> bool:
+    """Whether a body is a page: its declared media type says so, or without one, or with XML's, the body itself."""
+    if media_type(declared) in HTML:
+        return True
+    try:
+        plain = unpack(body, ",".join(response.headers.getall("Content-Encoding", ())), most)
+    except BodyError:
+        return False
+    return is_html(media_type(declared) or sniff(plain), plain)
 
 
 def session(

@@ -52,7 +52,10 @@ class Damage(Exception):
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _LINE_END = re.compile(rb"\r?\n(?![ \t])")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
+_LISTS = ("x-robots-tag", "transfer-encoding", "content-encoding")
+"""Headers whose values are lists, which may be cut into several (RFC 9110 section 5.3)."""
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?\s+(\d{3})\b")
+_INTERIM = re.compile(rb"HTTP/\d(?:\.\d)?\s+1\d\d\b")
 
 
 def fields(head: bytes, encoding: str) -> list[tuple[str, str]]:
@@ -67,32 +70,38 @@ def response(file: str, offset: int, url: str, block: bytes, fetched_at: datetim
     """The record of an HTTP response as archived.
 
     The first of several headers of one name counts, except for Content-Type (the last that is a media type, as browsers
-    have it) and X-Robots-Tag (all of them). A response without a type gets the one its body shows.
+    have it) and lists (all of them). A response without a type gets the one its body shows. What was said before the
+    answer (1xx, RFC 9110 section 15.2) is none.
     """
-    end = _HEAD_END.search(block)
-    head, body = (block[: end.start()], block[end.end() :]) if end else (block, b"")
+    at, end = 0, _HEAD_END.search(block)
+    while end and _INTERIM.match(block, at) and _STATUS.match(block, end.end()):
+        at = end.end()
+        end = _HEAD_END.search(block, at)
+    head, body = (block[at : end.start()], block[end.end() :]) if end else (block[at:], b"")
     status = _STATUS.match(head)
     headers: dict[str, str] = {}
     types: list[str] = []
     for key, value in fields(head, "latin-1"):
         if key == "content-type":
             types.append(value)
-        elif key == "x-robots-tag" and key in headers:
+        elif key in _LISTS and key in headers:
             headers[key] += f", {value}"
         else:
             headers.setdefault(key, value)
     reason = None if status else "no_http_status"
     try:
-        if "chunked" in headers.get("transfer-encoding", "").lower():
+        transfer = [part.strip().lower() for part in headers.get("transfer-encoding", "").split(",")]
+        if "chunked" in transfer:
             body = dechunk(body)
+        body = unpack(body, ",".join(part for part in transfer if part != "chunked"), max_bytes)
         body = unpack(body, headers.get("content-encoding", ""), max_bytes)
     except BodyError as error:
         reason, body = reason or error.reason, b""
-    headers["content-type"] = _content_type(types) or sniff(body)
+    headers["content-type"] = declared_type(types) or sniff(body)
     return Record(file, offset, "response", url, int(status[1]) if status else 0, headers, body, fetched_at, reason)
 
 
-def _content_type(values: Iterable[str]) -> str:
+def declared_type(values: Iterable[str]) -> str:
     """The media type of a response with its charset (the Fetch Standard's "extract a MIME type"); "" if none is known."""
     found = ""
     for value in (part for one in values for part in one.split(",")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -18,6 +19,7 @@ from pydantic import Field
 from cpt_ray.artifacts import Ledger, LedgerError, build, parts, read_manifest, read_table, run_shards
 from cpt_ray.artifacts.parquet import write_table
 from cpt_ray.artifacts.places import CUT, locate, make_room, write, writing
+from cpt_ray.artifacts.shards import _told
 from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 from cpt_ray.options import How, Options
@@ -414,3 +416,21 @@ def test_a_file_that_is_named_has_room_before_the_work_and_never_lands_in_a_fold
     with pytest.raises(OSError, match="directory"):
         write(*locate(str(tmp_path / "new")), b"")
     assert not any((tmp_path / "new" / "er").iterdir())
+
+
+def test_a_full_disk_has_its_place_and_is_not_kept_full(tmp_path):
+    """What was written of the file goes; a task hands the driver what was refused, as it does a mistake."""
+    name = str(tmp_path / "part")
+
+    def full(row):
+        with writing(*locate(name)) as sink:
+            sink.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space") as caught:
+        full({})
+    assert caught.value.filename == name
+    assert not list(tmp_path.iterdir())
+    assert json.loads(_told(full, {})["mistake"])[:2] == ["no space left on device", name]
+    with pytest.raises(FileNotFoundError):
+        _told(lambda row: (tmp_path / "none").read_bytes(), {})

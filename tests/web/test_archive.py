@@ -7,6 +7,7 @@ import json
 import random
 import re
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -373,6 +374,37 @@ def test_heads(tmp_path: Path, head: bytes, content_type: str, body: bytes) -> N
     nl = b"\n" if b"\r" not in head else b"\r\n"
     (found,) = read(tmp_path / "a.warc", record(1, http=b"HTTP/1.1 200 OK" + nl + head + body))
     assert (found.content_type, found.body, found.reason) == (content_type, body, None)
+
+
+@pytest.mark.parametrize(
+    "before", ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"]
+)
+def test_what_comes_before_the_answer_is_none(tmp_path: Path, before: str) -> None:
+    """Interim answers, one or many; where nothing follows, that was all."""
+    answer = HTTP + b"\r\n" + PAGE
+    http = [before.encode() + answer, before.encode() * 50_000 + answer, before.encode(), before.encode() + b"nothing"]
+    found = read(tmp_path / "a.warc", b"".join(record(i, http=one) for i, one in enumerate(http)))
+    assert [(one.status, one.body) for one in found[:2]] == [(200, PAGE)] * 2
+    assert [one.status // 100 for one in found[2:]] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ("Transfer-Encoding: gzip", gzip.compress(PAGE)),
+        (
+            "Transfer-Encoding: gzip, chunked",
+            b"%x\r\n%s\r\n0\r\n\r\n" % (len(gzip.compress(PAGE)), gzip.compress(PAGE)),
+        ),
+        ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", gzip.compress(PAGE)),
+        ("Content-Encoding: deflate\r\nContent-Encoding: gzip", gzip.compress(zlib.compress(PAGE))),
+        ("Content-Encoding: gzip\r\nContent-Encoding: gzip", gzip.compress(PAGE)),
+    ],
+)
+def test_all_codings_are_undone(tmp_path: Path, headers: str, body: bytes) -> None:
+    """Of the content and of its transfer, in one header or in several."""
+    (found,) = read(tmp_path / "a.warc", record(1, http=HTTP + f"{headers}\r\n\r\n".encode() + body))
+    assert (found.reason, found.body) == (None, PAGE)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gzip
 import re
 import time
 import zlib
+from collections.abc import Callable
 
 import brotli
 import numpy as np
@@ -30,6 +31,19 @@ def test_unpack() -> None:
     assert unpack(bare.compress(PLAIN) + bare.flush(), "deflate", 10_000) == PLAIN
     assert unpack(gzip.compress(zlib.compress(PLAIN)), "deflate, gzip", 10_000) == PLAIN
     assert unpack(PLAIN, "gzip", 10_000) == PLAIN
+    assert unpack(gzip.compress(PLAIN), "gzip;q=1.0", 10_000) == PLAIN
+
+
+@pytest.mark.parametrize("named", ["gzip", "x-gzip", "deflate", "br", "zstd", "exotic"])
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, zstandard.compress])
+def test_a_body_is_unpacked_as_it_is_packed_whatever_the_header_says(
+    named: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """A proxy that packs anew and keeps the header: the first bytes tell gzip, zlib and zstd apart."""
+    assert unpack(pack(PLAIN), named, 10_000) == PLAIN
+    with pytest.raises(BodyError) as caught:
+        unpack(pack(PLAIN * 1000), named, 10_000)
+    assert caught.value.reason == "too_large"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +54,7 @@ def test_unpack() -> None:
         (b"\x1f\x8b\x08" + b"\xff" * 40, "gzip", "bad_encoding"),
         (b"\x00" * 40, "deflate", "bad_encoding"),
         (b"x", "exotic", "bad_encoding"),
+        (bytes(range(256)), "gzip", "bad_encoding"),
         (b"not brotli at all", "br", "bad_encoding"),
         (PLAIN * 100, "", "too_large"),
     ],

@@ -239,6 +239,18 @@ def test_a_worse_capture_costs_no_page(tmp_path: Path) -> None:
         assert dropped == {"records": {}, "documents": {"too_short": 1}}
 
 
+@pytest.mark.parametrize("kind", ["application/xml", "text/xml; charset=utf-8", ""])
+def test_xml_whose_root_is_a_page_is_one(tmp_path: Path, kind: str) -> None:
+    """As browsers have it; a feed that quotes a page is none."""
+    xml, xhtml = '<?xml version="1.0"?>', '<html lang="en" xmlns="http://www.w3.org/1999/xhtml">'
+    headers = f"Content-Type: {kind}" if kind else "Server: x"
+    page = PAGE[PAGE.index("<html>") + len("<html>") :] if "<html>" in PAGE else PAGE
+    assert len(shard(tmp_path, raw(http((xml + xhtml + page).encode(), headers)))[0]) == 1
+    for other in ("<rss><channel/></rss>", '<html xmlns="http://elsewhere.example/">', "<feed><!-- <html> --></feed>"):
+        rows, dropped = shard(tmp_path, raw(http((xml + other + page).encode(), headers)))
+        assert (rows, dropped["records"]) == ([], {"not_html": 1})
+
+
 @pytest.mark.parametrize(
     ("head", "meta", "reason"),
     [
