@@ -31,6 +31,7 @@ from cpt_ray.artifacts.ledger import Ledger, counted
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
 from cpt_ray.code import filters
+from cpt_ray.code.damage import reread
 from cpt_ray.code.grammar import Grammar, keyword_places
 from cpt_ray.code.grammars import grammar_of, language_of
 from cpt_ray.code.licences import file_licence
@@ -45,7 +46,6 @@ from cpt_ray.code.syntax import (
     definitions,
     documentation,
     has_body,
-    is_damaged,
     parse,
     parser_of,
 )
@@ -224,9 +224,11 @@ def mine_source(source: Source, origin: Origin, options: MineOptions) -> Mined:
         return Mined("too_slow", [], [])
     found = definitions(tree, data, grammar)
     broken = tree.root_node.has_error
-    lost = [broken and is_damaged(definition.node, grammar) for definition in found]
-    if broken and all(lost):
-        return Mined("syntax_error", [], [])
+    lost = [False] * len(found)
+    if broken:
+        found, lost = reread(found, tree, data, grammar, parser_of(read_by))
+        if all(lost):
+            return Mined("syntax_error", [], [])
     licence = file_licence(data, origin.licence)
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []

@@ -150,18 +150,23 @@ def is_damaged(node: Node, grammar: Grammar) -> bool:
     return node.has_error and (grammar.tolerates is None or not grammar.tolerates(node))
 
 
-def damage(tree: Tree, lost: Iterable[Node]) -> int:
-    """Bytes that the grammar could not read: error nodes, and the functions `lost` because one is in them."""
-    unread = list(lost)
+def errors(tree: Tree) -> list[Node]:
+    """The nodes of what the grammar could not read, the outermost ones, and of the ends that it missed."""
+    found: list[Node] = []
     todo = [tree.root_node]
     while todo:
         node = todo.pop()
-        if node.is_error:
-            unread.append(node)
+        if node.is_error or (node.is_missing and node.type != ";"):
+            found.append(node)
         else:
             todo += [child for child in node.children if child.has_error]
+    return found
+
+
+def damage(tree: Tree, lost: Iterable[Node]) -> int:
+    """Bytes that the grammar could not read: error nodes, and the functions `lost` because one is in them."""
     total = end = 0
-    for node in sorted(unread, key=lambda node: node.start_byte):
+    for node in sorted([*lost, *errors(tree)], key=lambda node: node.start_byte):
         total += max(0, node.end_byte - max(end, node.start_byte))
         end = max(end, node.end_byte)
     return total

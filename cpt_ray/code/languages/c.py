@@ -16,7 +16,9 @@ _LEFT_OVER = _WORDS | {":", "bitfield_clause", "function_declarator"}
 
 def tolerates(node: Node) -> bool:
     """Whether there is a name for certain, and no error but words in the head, in the type or among the parameters."""
-    body = node.child_by_field_name("body")
+    body, kind = node.child_by_field_name("body"), node.child_by_field_name("type")
+    if kind is not None and kind.child_by_field_name("body") is not None:  # a class that ended too early
+        return False
     return body is not None and not body.has_error and _name_in_damage(node) is not None
 
 
