@@ -21,7 +21,6 @@ import platform
 import random
 import subprocess
 import sysconfig
-import tarfile
 import tempfile
 import time
 import warnings
@@ -33,6 +32,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from code_packages import listed, unpack
 from processes import in_own_process
 from rich.console import Console
 from rich.table import Table
@@ -45,22 +45,29 @@ from cpt_ray.code.syntax import TooSlow, definitions, parse, parser_of
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "code.json"
-NPM = ("lodash", "express", "mocha", "rxjs", "three", "vue", "react-dom", "react-native")
-DEBIAN = [
-    "ruby-activesupport",
-    "ruby-activerecord",
-    "rubocop",
-    "php-symfony-http-kernel",
-    "php-symfony-console",
-    "phpunit",
-    "golang-golang-x-tools-dev",
-    "golang-1.19-src",
-    "librust-syn-dev",
-    "librust-rayon-dev",
-    "libeigen3-dev",
-    "nlohmann-json3-dev",
-    "openjdk-17-source",
-]
+PACKAGES = """
+npm lodash
+npm express
+npm mocha
+npm rxjs
+npm three
+npm vue
+npm react-dom
+npm react-native
+debian ruby-activesupport
+debian ruby-activerecord
+debian rubocop
+debian php-symfony-http-kernel
+debian php-symfony-console
+debian phpunit
+debian golang-golang-x-tools-dev
+debian golang-1.19-src
+debian librust-syn-dev
+debian librust-rayon-dev
+debian libeigen3-dev
+debian nlohmann-json3-dev
+debian openjdk-17-source
+"""
 MOST_BYTES = int(os.environ.get("MOST_BYTES", 20_000_000))
 RUNS = 2
 SHARD_BYTES, SHARDS = 3_000_000, 24
@@ -70,24 +77,6 @@ BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 PEER_BYTES = 1_000_000
 PEER_LANGUAGES = ("python", "java", "go", "javascript", "php", "ruby")
 OPTIONS = MineOptions(languages=tuple(GRAMMARS))
-
-
-def packages(folder: Path) -> list[Path]:
-    """The packages that can be had here, unpacked below `folder`, and the installed Python."""
-    for name in NPM:
-        subprocess.run(["npm", "pack", "-s", name], cwd=folder, capture_output=True, check=False)
-    for archive in folder.glob("*.tgz"):
-        with tarfile.open(archive) as opened:
-            opened.extractall(folder / archive.stem, filter="data")
-    for name in DEBIAN:
-        subprocess.run(["apt-get", "download", name], cwd=folder, capture_output=True, check=False)
-    for archive in folder.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", archive.name, archive.stem], cwd=folder, capture_output=True, check=False)
-    for archive in folder.rglob("src.zip"):
-        if not archive.is_symlink():
-            command = ["unzip", "-q", str(archive), "java.base/java/*", "-d", str(folder / "java")]
-            subprocess.run(command, capture_output=True, check=False)
-    return [folder, Path(sysconfig.get_paths()["stdlib"])]
 
 
 def sources(folders: list[Path]) -> dict[str, list[Source]]:
@@ -250,7 +239,11 @@ def main() -> None:
     if not given.peers.exists():
         print(f"no peers: {given.peers} is not there (make bench-env)")
     with tempfile.TemporaryDirectory() as temporary:
-        rows = run(given.folders or packages(Path(temporary)), given.peers)
+        folders = given.folders
+        if not folders:
+            unpack(listed(PACKAGES), Path(temporary))
+            folders = [Path(temporary), Path(sysconfig.get_paths()["stdlib"])]
+        rows = run(folders, given.peers)
     names = (
         "language",
         "MB",
