@@ -21,6 +21,7 @@ MOST = 20
 """Examples of one reason."""
 LONGEST = 1000
 """Characters of one text of an example."""
+LAST = 2**64 - 1
 FILE = "dropped.jsonl"
 """Beside the parts of an artifact, a line an example."""
 
@@ -56,8 +57,11 @@ class Sampler:
 
     def wants(self, unit: str, reason: str, key: str, parts: Sequence[str] = (), /) -> bool:
         """Whether `add` would keep it: to be asked where what is to be shown is dear to make."""
-        order = _order(key)
-        return self._has_room((unit, reason), order) or any(self._has_room((unit, part), order) for part in parts)
+        return order_of(key) <= self.limit(unit, reason, parts)
+
+    def limit(self, unit: str, reason: str, parts: Sequence[str] = (), /) -> int:
+        """The largest `order_of` a key that `add` would still keep. It only falls: of many keys it may be asked once."""
+        return max(self._limit((unit, name)) for name in (reason, *parts))
 
     def add(self, unit: str, reason: str, key: str, parts: Sequence[str] = (), /, **shown: str) -> None:
         """One more of what was dropped for `reason`; kept if it is among the first of the order, of this reason or of one of
@@ -66,13 +70,13 @@ class Sampler:
         for part in parts:
             self._hold((unit, part), key, {"reason": reason, **shown})
 
-    def _has_room(self, place: tuple[str, str], order: int) -> bool:
+    def _limit(self, place: tuple[str, str]) -> int:
         held = self._of.get(place)
-        return held is None or len(held) < MOST or order <= held[-1].order
+        return LAST if held is None or len(held) < MOST else held[-1].order
 
     def _hold(self, place: tuple[str, str], key: str, shown: Mapping[str, str]) -> None:
-        order = _order(key)
-        if not self._has_room(place, order):
+        order = order_of(key)
+        if order > self._limit(place):
             return
         held = self._of.setdefault(place, [])
         cut = {name: text[:LONGEST] for name, text in shown.items() if text}
@@ -86,7 +90,8 @@ class Sampler:
         return {place: tuple(held) for place, held in self._of.items()}
 
 
-def _order(key: str) -> int:
+def order_of(key: str) -> int:
+    """Where a key stands among all: its hash, 0 to LAST."""
     return xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
 
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 import xxhash
 from tree_sitter import Node
 
-from cpt_ray.artifacts.examples import LONGEST, Sampler, having
+from cpt_ray.artifacts.examples import LONGEST, Sampler, having, order_of
 from cpt_ray.artifacts.ledger import Ledger, counted
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.code import documentation as doc
@@ -184,10 +184,13 @@ def _show(dropped: Sampler, mined: Mined, group: str, path: str, options: MineOp
     if mined.reason is not None:
         dropped.add("files", mined.reason, f"{group}/{path}", group=group, path=path)
     parts = [having(*one) for one in mined.of.items()]
+    limits: dict[str, int] = {}
     for reason, (_, first, last, *_) in mined.left_out:
         start = first.start_byte
         key = f"{group}/{path}@{start}"
-        if dropped.wants("functions", reason, key, parts):
+        if reason not in limits:
+            limits[reason] = dropped.limit("functions", reason, parts)
+        if order_of(key) <= limits[reason]:
             at = f"{path}:{first.start_point.row + 1}"
             text = mined.data[start : min(last.end_byte, start + 4 * LONGEST)].decode("utf-8", "replace")
             text = masked(text, options.mask)[0]
