@@ -29,7 +29,7 @@ _DROPPED = frozenset(
 )
 _INLINE = frozenset(
     """
-    a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr picture q rp rt ruby
+    a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr output picture q rp rt ruby
     s samp small span strike strong sub sup time tt u var wbr img
     """.split()  # noqa: SIM905
 )
@@ -259,7 +259,11 @@ def _walk(body: LexborNode) -> tuple[list[_Block], list[_Box]]:
             parts.append("\n" if pre else "\v")
             node = node.next
             continue
-        if tag in _DROPPED or tag[0] in "!-_" or (tag == "button" and kind not in _SAYS_MORE):
+        if (
+            tag in _DROPPED
+            or tag[0] in "!-_"
+            or (tag == "button" and kind not in _SAYS_MORE and not _asks(node, stack[-1][0] if stack else body))
+        ):
             node = node.next
             continue
         inside = node.child
@@ -290,6 +294,12 @@ def _walk(body: LexborNode) -> tuple[list[_Block], list[_Box]]:
     return blocks, [box for box in boxes if box.last]
 
 
+def _asks(button: LexborNode, above: LexborNode) -> bool:
+    """Whether a button outside of a heading's element heads what it unfolds: by its parent's role, or a question."""
+    return (above.attributes.get("role") or "").lower() == "heading" or button.text().rstrip().endswith(_QUESTION)
+
+
+_QUESTION = ("?", "？", "؟", "՞", "⁇")
 _DEEPEST = 400
 """Levels below which a box is no box of its own: browsers stop at 512, and so few pages come near that none is lost."""
 _KINDS = _SAYS_MORE | {"p", "li", "dd", "pre", "blockquote", "tr", "figcaption", "caption"}

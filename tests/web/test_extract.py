@@ -365,6 +365,12 @@ S = "This is a sentence about the weather, the sea and the boats that go out on 
         (f"<main><p>{S}</p><p><ruby>漢<rp>(</rp><rt>かん</rt><rp>)</rp></ruby>字 super<wbr>long</p></main>", ["漢(かん)字 superlong"], []),
         (f"<main><p>{S}</p><table><caption>Caption</caption><tr><th>A<tr><td>1<tfoot><tr><td>Sum</table></main>", ["Caption", "A\n1\nSum"], []),
         (f"<main><p>{S}</p><div><button>Copy</button><pre>pip install x</pre></div></main>", ["pip install x"], ["Copy"]),
+        # questions that are buttons, outside of a heading's element
+        (f"<main><p>{S}</p><div class=accordion><button aria-expanded=false>When does it close?</button><div>At high tide.</div></div><p>{S}</p></main>", ["close?\n\nAt high tide."], []),
+        (f"<main><p>{S}</p><div role=heading aria-level=3><button>The <b>gate</b></button></div><div>It closes.</div><p>{S}</p></main>", ["The gate\n\nIt closes."], []),
+        (f"<main><p>{S}</p><button>いつ閉まりますか？</button><p>{S}</p></main>", ["いつ閉まりますか？"], []),
+        (f"<main><p>{S}</p><button aria-expanded=false>Show more</button><p>{S}</p></main>", [], ["Show more"]),
+        (f"<main><p>{S}</p><p>Sum is <output>5</output> here.</p></main>", ["Sum is 5 here."], []),
     ],
 )  # fmt: skip
 def test_main_text(html: str, contains: list[str], lacks: list[str]) -> None:
