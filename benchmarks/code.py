@@ -98,6 +98,12 @@ PEER_LANGUAGES = ("python", "java", "go", "javascript", "php", "ruby")
 OPTIONS = MineOptions(languages=tuple(GRAMMARS))
 
 
+def packages(folder: Path) -> list[Path]:
+    """The packages that can be had here, unpacked below `folder`, and the installed Python."""
+    unpack(listed(PACKAGES), folder)
+    return [folder, Path(sysconfig.get_paths()["stdlib"])]
+
+
 def sources(folders: list[Path]) -> dict[str, list[Source]]:
     """Files by language, those that the rules on paths and headers leave, at most MOST_BYTES of each in a fixed order."""
     found: dict[str, list[Source]] = defaultdict(list)
@@ -258,11 +264,7 @@ def main() -> None:
     if not given.peers.exists():
         print(f"no peers: {given.peers} is not there (make bench-env)")
     with tempfile.TemporaryDirectory() as temporary:
-        folders = given.folders
-        if not folders:
-            unpack(listed(PACKAGES), Path(temporary))
-            folders = [Path(temporary), Path(sysconfig.get_paths()["stdlib"])]
-        rows = run(folders, given.peers)
+        rows = run(given.folders or packages(Path(temporary)), given.peers)
     names = (
         "language",
         "MB",
