@@ -636,4 +636,4 @@ def _codec(name: str) -> str:
     return "utf-8" if found.startswith("utf") else found
 
 
-CRAWL = Stage("crawl", version=2, unit="sitemaps")
+CRAWL = Stage("crawl", version=3, unit="sitemaps")

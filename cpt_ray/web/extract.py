@@ -212,4 +212,4 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-EXTRACT = Stage("documents", version=8, gives=DOCUMENTS, unit="records", run=extract_shard)
+EXTRACT = Stage("documents", version=9, gives=DOCUMENTS, unit="records", run=extract_shard)
