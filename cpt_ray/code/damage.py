@@ -8,8 +8,9 @@ heads stand further to the left. Each piece whose function was lost is parsed ag
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from typing import NamedTuple
@@ -17,10 +18,12 @@ from typing import NamedTuple
 from tree_sitter import Parser, Point, Range, Tree
 
 from cpt_ray.code.grammar import Grammar, Style, keyword_places
-from cpt_ray.code.syntax import Definition, TooSlow, definitions, documentation, errors, is_damaged, parse
+from cpt_ray.code.syntax import DEEPEST, Definition, TooSlow, definitions, documentation, errors, is_damaged, parse
 
 MOST_READINGS = 4
 """How often the bytes of a file may be parsed again, all pieces and their heads together: hostile ones nest without end."""
+FAR = 10_000
+"""Bytes behind a piece in which the ends of its blocks are looked for."""
 
 
 class Lines(NamedTuple):
@@ -63,7 +66,7 @@ def reread(
         if sure and (lost[i] or documentation(one, source, grammar) is not None):
             settled[one.node.start_byte] = one
         reach = max(reach, one.node.end_byte) if lost[i] else reach
-    starts = list(settled)
+    starts = sorted(settled)
     outer = 0 if grammar.around is None else sum(name.count(".") + 1 for name in grammar.around(tree.root_node, source))
     shallow = {start for start, one in settled.items() if one.qualname.count(".") <= outer}
     if not any(_may_be_lost(begin, starts, shallow, places) for begin in _begins(source, grammar.style)):
@@ -75,7 +78,7 @@ def reread(
         at = bisect_left(starts, start)
         there = settled[starts[at]] if at < len(starts) and starts[at] < end else None
         if there is None:
-            wanted = any(a < end and start < b for a, b in places) and _may_define(source[start:end], grammar)
+            wanted = _meets(places, start, end) and _may_define(source[start:end], grammar)
         else:  # the block it stands in may have been lost
             wanted = there.node.end_byte > end or there.qualname.count(".") < len(piece.heads)
         if not wanted:
@@ -98,18 +101,36 @@ def reread(
 
 
 def _places(found: Sequence[Definition], lost: Sequence[bool], tree: Tree) -> list[tuple[int, int]]:
-    """Bytes in which a function may be that was not found: those that are lost, and what the grammar could not read outside
-    of any, as far as the functions before and behind it."""
-    places = [(one.node.start_byte + 1, one.node.end_byte) for one, gone in zip(found, lost, strict=True) if gone]
-    starts = [one.node.start_byte for one in found]
+    """Bytes in which a function may be that was not found, in order and apart: those that are lost, and what the grammar
+    could not read outside of them, as far as the functions before and behind it."""
+    places = _apart((one.node.start_byte + 1, one.node.end_byte) for one, gone in zip(found, lost, strict=True) if gone)
+    starts = sorted(one.node.start_byte for one in found)
     ends = sorted(one.node.end_byte for one in found)
+    outside = []
     for error in errors(tree):
         start, end = error.start_byte, error.end_byte
-        if not any(a <= start and end <= b for a, b in places):
+        within = bisect_right(places, (start, sys.maxsize)) - 1
+        if within < 0 or places[within][1] < end:
             before, behind = bisect_right(ends, start), bisect_left(starts, end)
             start = ends[before - 1] if before else 0
-            places.append((start, starts[behind] if behind < len(starts) else tree.root_node.end_byte))
-    return places
+            outside.append((start, starts[behind] if behind < len(starts) else tree.root_node.end_byte))
+    return _apart((*places, *outside))
+
+
+def _apart(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    apart: list[tuple[int, int]] = []
+    for start, end in sorted(places):
+        if apart and start <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(apart[-1][1], end))
+        else:
+            apart.append((start, end))
+    return apart
+
+
+def _meets(places: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether one of the places has a byte in common with these."""
+    before = bisect_left(places, (end, 0)) - 1
+    return before >= 0 and places[before][1] > start
 
 
 def _begins(source: bytes, style: Style) -> Iterator[tuple[int, int]]:
@@ -130,7 +151,7 @@ def _may_be_lost(
     following = bisect_left(starts, at)
     if column and following < len(starts) and starts[following] in shallow:
         return True
-    return any(start <= at < end for start, end in places)
+    return _meets(places, at, at + 1)
 
 
 def _unsure(found: Sequence[Definition], source: bytes) -> set[int]:
@@ -188,7 +209,7 @@ def _range(lines: Lines) -> Range:
 def _closing(piece: Piece, source: bytes) -> Iterator[Range]:
     """Ends from behind a piece, one for each head that opens a block."""
     braces = sum(source[head.start : head.end].rstrip().endswith(b"{") for head in piece.heads)
-    ends = (_BRACE if braces else _END).finditer(source, piece.lines.end)
+    ends = (_BRACE if braces else _END).finditer(source, piece.lines.end, piece.lines.end + FAR)
     at, row = piece.lines.end, piece.lines.end_row
     for end in islice(ends, braces or len(piece.heads)):
         row += source.count(b"\n", at, end.start())
@@ -234,7 +255,7 @@ def pieces(source: bytes, grammar: Grammar) -> Iterator[Piece]:
         while begun and (begun[-1].lines.column > column or (is_doc and begun[-1].lines.column == column)):
             yield _ended(begun.pop(), start, row)
         if is_doc:
-            around = tuple(head for head in heads if head.column < column or head.unindented)
+            around = tuple(head for head in heads[:DEEPEST] if head.column < column or head.unindented)
             begun.append(Piece(Lines(row, row, start, start, column), (*above, *around)))
             continue
         closes = _CLOSES.match(text) is not None
@@ -244,7 +265,7 @@ def pieces(source: bytes, grammar: Grammar) -> Iterator[Piece]:
         while heads and heads[-1].column >= column and not (heads[-1].unindented and heads[-1].column == column):
             last = heads.pop()
         head = Lines(row, row + 1, start, end, column, _UNINDENTED.match(text) is not None)
-        if _OF_FILE.match(text) is not None:
+        if _OF_FILE.match(text) is not None and len(above) < 2:
             above.append(head)
         elif last is not None and last.column == column and _GOES_ON.match(text) is not None:
             heads.append(last._replace(end=end, end_row=row + 1))  # a head of several lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -110,10 +111,12 @@ def _words(keywords: tuple[str, ...]) -> tuple[re.Pattern[bytes], ...]:
     return tuple(re.compile(rb"%s\b(?<!\w%s)" % (word.encode(), word.encode())) for word in keywords)
 
 
-def keyword_places(source: bytes, grammar: Grammar) -> Iterator[int]:
-    """The first bytes of the grammar's keywords in `source`, word after word."""
-    text = source.lower() if grammar.any_case else source
-    return (found.start() for word in _words(grammar.keywords) for found in word.finditer(text))
+def keyword_places(source: bytes, grammar: Grammar, start: int = 0, end: int = sys.maxsize) -> Iterator[int]:
+    """The first bytes of the grammar's keywords in `source` between `start` and `end`, word after word."""
+    if grammar.any_case:
+        text = source[start:end].lower()
+        return (start + found.start() for word in _words(grammar.keywords) for found in word.finditer(text))
+    return (found.start() for word in _words(grammar.keywords) for found in word.finditer(source, start, end))
 
 
 def kinds(names: str) -> frozenset[str]:

@@ -119,23 +119,36 @@ def parse(parser: Parser, source: bytes, reports_per_byte: float = 0.2) -> Tree:
     Counting them instead of reading a clock makes the same file fail everywhere, or nowhere.
     """
     budget = int(reports_per_byte * (5_000 + len(source)))
+    views: list[memoryview] = []
+    parsed = False
 
     def over_budget(_offset: int, _error: bool) -> bool:
         nonlocal budget
         budget -= 1
         return budget < 0
 
+    def read(offset: int, _point: object) -> memoryview | bytes:
+        if parsed:  # a node is asked for its text, which takes bytes alone
+            return source[offset:]
+        views.append(memoryview(source)[offset:])
+        return views[-1]
+
     try:
-        return parser.parse(lambda offset, _: source[offset : offset + 65_536], progress_callback=over_budget)
+        return parser.parse(read, progress_callback=over_budget)
     except ValueError as error:
         parser.reset()
         raise TooSlow from error
+    finally:
+        for view in views:  # the parser keeps a reference to each for ever, and with it to the source
+            view.release()
+        parsed = True
 
 
 def _starts(tree: Tree, source: bytes, grammar: Grammar) -> list[int]:
     """Bytes in order such that every function holds one of them: the language's keywords, else where functions begin."""
     if grammar.keywords:
-        return sorted(keyword_places(source, grammar))
+        parts = [(part.start_byte, part.end_byte) for part in tree.included_ranges]
+        return sorted(place for part in parts for place in keyword_places(source, grammar, *part))
     query = _query(tree.language, grammar.functions | grammar.values)
     return sorted(node.start_byte for node in QueryCursor(query).captures(tree.root_node).get("function", []))
 
@@ -221,7 +234,7 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
                 run, lead = _run(children, i, source, grammar)
                 if not run and grammar.spills:
                     run = _end(children[i - 1], child.start_point.column, source)[1]
-                before = (Comments(run, begin), *before) if run else before
+                before = (Comments(run, begin), *before[:DEEPEST]) if run else before
             own = reach or (lead or child, child)
             if kind in targets or (defines is not None and defines(child, source)):
                 taken.add(own[1].id)
@@ -231,12 +244,13 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
                 last = _end(own[1], child.start_point.column, source)[0] if grammar.spills else own[1]
                 out.append(Definition(child, own[0], last, names[-1], qualname, frame.nested, before))
                 if position + 1 < len(starts) and starts[position + 1] < child.end_byte:
-                    inside.append(_Frame(child, (*scope, *filter(None, names)), "", None, (), True))
+                    scope = (*scope, *filter(None, names)) if len(scope) < DEEPEST else scope
+                    inside.append(_Frame(child, scope, "", None, (), True))
             elif kind in grammar.scopes:
                 name = _bound(child.child_by_field_name(grammar.scopes[kind]), source).partition("<")[0]
                 name = name or ("" if frame.bound in grammar.unnamed else frame.bound)
                 parts = (name,) if grammar.divides is None else grammar.divides.split(name)
-                scope = (*frame.scope, *parts) if name else frame.scope
+                scope = (*frame.scope, *parts) if name and len(frame.scope) < DEEPEST else frame.scope
                 inside.append(_Frame(child, scope, "", None, before, frame.nested))
             elif kind in grammar.bindings:
                 bound = frame.bound or _bound(child.child_by_field_name(grammar.bindings[kind]), source)
@@ -256,6 +270,8 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
     return out
 
 
+DEEPEST = 100
+"""Scopes that a name tells, and comments that are kept: hostile sources nest a hundred thousand deep."""
 OWN = ("this.", "$this->")
 
 

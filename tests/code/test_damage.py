@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from cpt_ray.code.damage import pieces
 from cpt_ray.code.functions import MineOptions, Origin, Source, mine
 from cpt_ray.code.grammars import GRAMMARS
+from cpt_ray.code.syntax import DEEPEST, definitions, parse, parser_of
 
 OPTIONS = MineOptions(languages=tuple(GRAMMARS), min_code_lines=1)
 BRACES = {
@@ -154,4 +157,20 @@ def test_pieces_of_deep_nesting_are_found_in_one_pass() -> None:
     source = "".join(" " * i + "{\n" + " " * (i + 1) + "/** A. */\n" for i in range(depth)).encode()
     found = list(pieces(source, GRAMMARS["java"]))
     assert len(found) == depth
-    assert max(len(piece.heads) for piece in found) == depth
+    assert max(len(piece.heads) for piece in found) == DEEPEST
+
+
+def test_hostile_nesting_makes_no_endless_names() -> None:
+    source = "fn f() {\n" * 2_000
+    parser = parser_of("rust")
+    found = definitions(parse(parser, source.encode()), source.encode(), GRAMMARS["rust"])
+    assert found == [] or max(one.qualname.count(".") for one in found) <= DEEPEST
+
+
+def test_what_was_parsed_is_let_go_of() -> None:
+    """The parser keeps what it is given by a function for ever (findings/tree-sitter-keeps-what-it-reads.sh)."""
+    source = b"fn f() {}\n" * 10_000
+    before = sys.getrefcount(source)
+    for _ in range(3):
+        parse(parser_of("rust"), source)
+    assert sys.getrefcount(source) == before
