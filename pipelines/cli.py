@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import gc
 import importlib
 import json
 import logging
@@ -90,7 +91,9 @@ def _say(error: UserError) -> int:
 
 def command(*before: str) -> int:
     """What `cpt-ray` does: `main` in a process that can be stopped at any moment."""
-    return supervised(functools.partial(main, [*before, *sys.argv[1:]]))
+    ended = supervised(functools.partial(main, [*before, *sys.argv[1:]]))
+    gc.freeze()  # else Python looks over all that was imported once more as the process ends
+    return ended
 
 
 def run(name: str, options: type[Options], start: Callable[..., object], words: Sequence[str]) -> int:
@@ -189,10 +192,14 @@ def _declared(name: str) -> ModuleType:
 
 def _start(name: str, options: Options) -> object:
     """Look at what it reads, and only then import and run the pipeline."""
-    from . import reads
+    from cpt_ray.memory import uncollected
 
-    reads.check_options(getattr(_declared(name), "READS", {}), options)
-    return importlib.import_module(f".{name}", __package__).run(options)
+    with uncollected():
+        from . import reads
+
+        reads.check_options(getattr(_declared(name), "READS", {}), options)
+        pipeline = importlib.import_module(f".{name}", __package__)
+    return pipeline.run(options)
 
 
 def _kind(options: type[BaseModel]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import pickle
 import subprocess
@@ -113,6 +114,33 @@ print(alone, peak.bytes)
     alone, together = map(int, done.stdout.split())
     assert alone < 100 << 20
     assert 180 << 20 < together < 400 << 20
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_an_import_is_not_looked_over_for_garbage(collecting: bool) -> None:
+    """Not once while the block makes objects that stay; afterwards Python collects as it did, also where the block raises."""
+    looked: list[str] = []
+
+    def look(phase: str, _: dict[str, int]) -> None:
+        looked.append(phase)
+
+    def fails() -> None:
+        with memory.uncollected():
+            looked.clear()
+            stay = [[] for _ in range(100_000)]
+            assert (looked, len(stay)) == ([], 100_000)
+            raise ZeroDivisionError
+
+    before = gc.isenabled()
+    gc.callbacks.append(look)
+    try:
+        (gc.enable if collecting else gc.disable)()
+        with pytest.raises(ZeroDivisionError):
+            fails()
+        assert gc.isenabled() == collecting
+    finally:
+        gc.callbacks.remove(look)
+        (gc.enable if before else gc.disable)()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR])

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
@@ -43,6 +42,8 @@ def says_no_kernel(error: Exception) -> bool:
 
 def has_processor(model_type: str) -> bool:
     """Whether this architecture reads images or sound too: it has a processor beside its tokenizer."""
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES  # brings image processing along
+
     return model_type in PROCESSOR_MAPPING_NAMES
 
 

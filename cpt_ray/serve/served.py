@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from cpt_ray.memory import uncollected
 from cpt_ray.model.options import Device, Inference
 from cpt_ray.options import Options
 from cpt_ray.serve.indexes import Index
@@ -32,9 +33,10 @@ class Served(Options):
 
 def open_index(at: str, trained: str, device: Device, precision: Inference) -> tuple[Index, Embedder]:
     """The index and the model that made it. UserError where another one did."""
-    from cpt_ray.model.embedder import Embedder  # seconds, so only when it is known what is to be opened
+    with uncollected():  # seconds, so only when it is known what is to be opened
+        from cpt_ray.model.embedder import Embedder
 
-    return opener(trained)(at), Embedder(trained, device=device, precision=precision)
+        return opener(trained)(at), Embedder(trained, device=device, precision=precision)
 
 
 def opener(trained: str) -> Callable[[str], Index]:
