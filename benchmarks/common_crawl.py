@@ -69,8 +69,8 @@ def lay_out(root: Path, source: Path) -> list[dict[str, Any]]:
                 entries.append(entry)
                 archive.write(raw)
                 text = io.BytesIO(read_page(decode(record.body, record.charset)).text.encode())
-                kind = {"warc_content_type": "text/plain", "warc_headers_dict": {}}
-                writer.write_record(writer.create_warc_record(record.url, "conversion", payload=text, **kind))
+                about: dict[str, Any] = {"warc_content_type": "text/plain", "warc_headers_dict": {}}
+                writer.write_record(writer.create_warc_record(record.url, "conversion", payload=text, **about))
     _index(root, entries)
     for kind, listed in names.items():
         (root / CRAWL / f"{kind}.paths.gz").write_bytes(gzip.compress("".join(f"{n}\n" for n in listed).encode()))

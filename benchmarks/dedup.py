@@ -182,8 +182,9 @@ def bench_end_to_end(
         shutil.rmtree(work)
         ours = found if tool == "ours" else ours
         more = ("precision", "recall", "MB/CPU-s")
+        peer = None if tool == "ours" else tool
         yield [
-            row(case, metric, ours[metric], *((None, None) if tool == "ours" else (tool, value)), metric in more)
+            row(case, metric, ours[metric], peer, None if peer is None else value, metric in more)
             for metric, value in found.items()
         ]
 

@@ -11,7 +11,6 @@ import ast
 import json
 import os
 import platform
-import sys
 import sysconfig
 import tempfile
 import textwrap
@@ -164,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -74,7 +74,7 @@ class Scale:
         import torch
 
         if torch.cuda.is_available():
-            shapes = ((512, 16, 128, 64), (128, 16, 512, 64), (16, 16, 2048, 64))
+            shapes: tuple[tuple[int, int, int, int], ...] = ((512, 16, 128, 64), (128, 16, 512, 64), (16, 16, 2048, 64))
             card = f"one {torch.cuda.get_device_name()}"
             return Scale("cuda", card, shapes, 1024, 12_288 * 32, (1536, 12_288), 1000, 6)
         shapes = ((8, 4, 128, 64), (2, 4, 512, 64))

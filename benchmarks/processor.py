@@ -76,8 +76,8 @@ def main() -> int:
     for (processor, kind, name), value in best.items():
         ratio = value / best[processor, kind, "as it is"]
         unit = "pairs/CPU-s" if kind == "contrastive" else "tokens/CPU-s"
-        rows.append({"case": f"{kind}, {name}", "metric": unit, "processor": processor})
-        rows[-1] |= {"ours_value": round(value, 2), "ratio": round(ratio, 3)}
+        figures = {"ours_value": round(value, 2), "ratio": round(ratio, 3)}
+        rows.append({"case": f"{kind}, {name}", "metric": unit, "processor": processor, **figures})
         print(f"{processor:<26} {kind:<12} {name:<32} {value:>12,.1f} {unit:<13} {ratio:6.2f} x")
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps({"area": "processor", "machine": machine(), "rows": rows}, indent=1) + "\n")

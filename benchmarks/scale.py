@@ -194,7 +194,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("ARCHIVE", "OUT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(run(*given.one, given.cpus)))
+        archive, out = given.one
+        print(json.dumps(run(archive, out, given.cpus)))
         return
     console, alone = Console(), (sys.executable, __file__, "--cpus", str(given.cpus), "--one")
     if not DATA.is_dir():

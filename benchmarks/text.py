@@ -90,7 +90,7 @@ def main() -> None:
         archives.mkdir()
         texts.mkdir()
         for number in range(options.editions):
-            write_edition(number, archives / f"edition-{number:02d}.warc.gz")
+            write_edition(number, archives / f"edition-{number:02d}.warc.gz", "pages")
         for path in [] if options.editions else Path(options.archive).glob("*.warc.gz"):
             (archives / path.name).symlink_to(path)  # datatrove reads whatever lies in a folder
         of_kind = {"WARC": str(archives), "WET": str(texts)}
