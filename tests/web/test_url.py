@@ -53,6 +53,15 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
             assert normalise(once) == once
 
 
+@given(st.lists(st.sampled_from(["/", ".", "%2e", "%2E", "%2f", "a", "%25"]), max_size=9).map("".join))
+def test_no_dots_are_left_however_they_are_escaped(path: str) -> None:
+    """Or a rule of robots.txt would be asked about another path than the server sees."""
+    url = normalise(f"http://h/{path}")
+    assert url is not None
+    assert normalise(url) == url
+    assert not {".", ".."} & set(url.removeprefix("http://h").split("/"))
+
+
 @given(st.text(alphabet="ab/.~%-_é ?#:", max_size=20))
 def test_the_short_cut_gives_what_the_long_way_gives(link: str) -> None:
     """join() has fast paths for plain absolute paths and for links with a host; they must agree with urljoin and normalise."""
