@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pyarrow as pa
 from cpt_ray.artifacts.ledger import Ledger
 from cpt_ray.artifacts.manifest import DIGEST, File, Manifest, fingerprint
 from cpt_ray.artifacts.parquet import opened
-from cpt_ray.artifacts.places import locate, write
+from cpt_ray.artifacts.places import locate, renames, write
 from cpt_ray.artifacts.stage import Stage
 from cpt_ray.artifacts.store import MANIFEST, part_name
 from cpt_ray.errors import UserError
@@ -44,6 +45,8 @@ def find_parquet(path: str) -> list[str]:
         found = [name for name in found if name == target or not _hidden(posixpath.relpath(name, target))]
     named = sorted(name for name in found if name == target or name.endswith(PARQUET))
     if not named:
+        if renames(fs) and os.path.isdir(target):
+            os.listdir(target)  # what may not be read is not empty: fsspec says nothing of it
         raise UserError(
             "there is no artifact and no Parquet here", where=path, fix="give a file, a folder or a pattern"
         )

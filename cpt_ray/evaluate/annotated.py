@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.stats import hypergeom
 
 from cpt_ray.errors import UserError
-from cpt_ray.evaluate.lines import objects
+from cpt_ray.evaluate.lines import either, objects, opened
 from cpt_ray.evaluate.statistics import Figure
 from cpt_ray.ranking import Floats
 
@@ -49,7 +49,7 @@ class Judged:
 def read_judgements(path: str) -> dict[str, dict[str, dict[str, float]]]:
     """{language: {query: {url: mean relevance}}}, the first two in lower case. UserError for a line that is none."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    with Path(path).open(encoding="utf-8-sig", newline="") as lines:
+    with opened(path, newline="") as lines:
         for row in (reader := csv.DictReader(lines)):
             try:
                 relevance = float(row["Relevance"])
@@ -91,7 +91,7 @@ def judged(folder: str) -> list[Judged]:
     """Every language of the annotations that has a query with a gain and functions in the folder, by name. UserError where
     there is none."""
     found = []
-    for language, queries in sorted(read_judgements(str(Path(folder, ANNOTATIONS))).items()):
+    for language, queries in sorted(read_judgements(str(either(Path(folder, ANNOTATIONS)))).items()):
         asked = {query: urls for query, urls in queries.items() if any(relevance > 0 for relevance in urls.values())}
         if asked and (functions := read_functions(function_files(folder, language))):
             found.append(_judged(language, functions, asked))

@@ -7,8 +7,9 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from cpt_ray.errors import UserError
 
@@ -19,20 +20,32 @@ def either(path: Path) -> Path:
     return packed if packed.is_file() and not path.is_file() else path
 
 
-def lines(path: str | Path, encoding: str = "utf-8-sig") -> Iterator[tuple[str, str]]:
-    """(`<path>:<number>`, line) of each line that is not blank, without its end. An end is that of a file: a text may hold
-    other characters that `splitlines` takes for one. UserError for what is no such text."""
-    number = 0
+@contextmanager
+def opened(path: str | Path, encoding: str = "utf-8-sig", newline: str = "\n") -> Iterator[TextIO]:
+    """A text, compressed or not. UserError, also of what reads it, for what is no such text."""
     try:
-        with (gzip.open if Path(path).suffix == ".gz" else open)(path, "rt", encoding=encoding, newline="\n") as source:
-            for number, line in enumerate(source, start=1):
-                text = line.removesuffix("\n").removesuffix("\r")
-                if text.strip(" "):
-                    yield f"{path}:{number}", text
+        with (gzip.open if Path(path).suffix == ".gz" else open)(
+            path, "rt", encoding=encoding, newline=newline
+        ) as source:
+            yield cast(TextIO, source)
     except UnicodeDecodeError as error:
-        raise UserError("not UTF-8", where=f"{path}, after line {number}", fix="convert the file") from error
+        raise UserError("not UTF-8", where=str(path), fix="convert the file") from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"not gzip's: {error}", where=str(path), fix="fetch the file again") from error
+
+
+def lines(path: str | Path, encoding: str = "utf-8-sig", *, blank: bool = False) -> Iterator[tuple[str, str]]:
+    """(`<path>:<number>`, line) of each line that is not blank, or of all, without its end. An end is that of a file: a text
+    may hold other characters that `splitlines` takes for one. UserError for what is no such text."""
+    number = 0
+    with opened(path, encoding) as source:
+        try:
+            for number, line in enumerate(source, start=1):
+                text = line.removesuffix("\n").removesuffix("\r")
+                if blank or text.strip(" "):
+                    yield f"{path}:{number}", text
+        except UnicodeDecodeError as error:
+            raise UserError("not UTF-8", where=f"{path}, after line {number}", fix="convert the file") from error
 
 
 def fields(path: str | Path) -> Iterator[tuple[str, list[str]]]:

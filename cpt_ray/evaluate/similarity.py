@@ -11,7 +11,7 @@ import numpy as np
 
 from cpt_ray.errors import UserError
 from cpt_ray.evaluate.embed import Embed
-from cpt_ray.evaluate.lines import fields
+from cpt_ray.evaluate.lines import either, fields, lines
 from cpt_ray.evaluate.statistics import Figure
 
 COLUMNS = ("score", "sentence1", "sentence2"), ("relatedness_score", "sentence_A", "sentence_B")
@@ -75,16 +75,18 @@ def _task(
 
 def year_files(folder: str) -> dict[str, tuple[Path, Path]]:
     """The parts of a year of STS as they were published, in order of their names: sentences and scores of each."""
-    found = sorted(Path(folder).glob("STS.input.*.txt"))
-    names = [path.name.removeprefix("STS.input.").removesuffix(".txt") for path in found]
-    return {name: (path, path.with_name(f"STS.gs.{name}.txt")) for name, path in zip(names, found, strict=True)}
+    root = Path(folder)
+    found = {path.name.removesuffix(".gz") for path in root.glob("STS.input.*.txt*")}
+    names = sorted(name.removeprefix("STS.input.").removesuffix(".txt") for name in found if name.endswith(".txt"))
+    return {name: (either(root / f"STS.input.{name}.txt"), either(root / f"STS.gs.{name}.txt")) for name in names}
 
 
 def read_year(folder: str) -> SimilarityTask:
     """Every part of a year of STS. What people gave no score is left out; columns beyond two sentences are of no use."""
     first, second, scores, parts = [], [], [], []
     for name, (inputs, gold) in year_files(folder).items():
-        pairs, values = _lines(inputs), _lines(gold)
+        pairs = _lines(inputs)
+        values = _lines(gold, len(pairs))  # a pair at the end may have no score, which is a blank line
         if len(pairs) != len(values):
             raise UserError(
                 f"{len(values)} scores for {len(pairs)} pairs of sentences",
@@ -124,7 +126,9 @@ def by_part(figure: Figure) -> dict[str, float]:
     return {f"{name}_spearman": value for name, value in found.items()}
 
 
-def _lines(path: Path) -> list[str]:
-    """Ends of lines are those of files: a text may hold characters that `splitlines` takes for one."""
-    with path.open(encoding="utf-8") as lines:
-        return [line.removesuffix("\n") for line in lines]
+def _lines(path: Path, most: int | None = None) -> list[str]:
+    """Of a file whose lines are those of another: blank ones too, but for those at its end beyond `most`, by default all."""
+    found = [line for _, line in lines(path, blank=True)]
+    while len(found) > (most or 0) and not found[-1].strip():
+        found.pop()
+    return found

@@ -118,6 +118,17 @@ def test_ties_are_the_mean_over_every_order(within: bool, depth: int) -> None:
 def test_judgements_are_averaged_and_wrong_files_are_named(tmp_path: Path) -> None:
     task = write(tmp_path)
     assert read_judgements(str(tmp_path / "annotationStore.csv"))["go"]["parse date"][URL.format(1)] == 2.5
+    store = tmp_path / "annotationStore.csv"
+    figures = task.scores(ordered("f5", "f3", "f1", "f2", "f4"))
+    (tmp_path / f"{store.name}.gz").write_bytes(gzip.compress(store.read_bytes()))
+    plain = store.read_bytes()
+    store.unlink()
+    assert task.files()[0].name == "annotationStore.csv.gz"
+    assert task.scores(ordered("f5", "f3", "f1", "f2", "f4")) == figures
+    store.write_bytes(plain.replace(b"Language", b"caf\xe9"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        judged(str(tmp_path))
+    store.write_bytes(plain)
     (tmp_path / "go.jsonl").write_text('{"url": "a"}\n')
     with pytest.raises(UserError, match=r"go\.jsonl:1"):
         task.texts()

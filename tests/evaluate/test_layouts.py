@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,28 @@ def test_the_parts_of_a_year_reach_its_interval_its_test_and_its_rows(tmp_path: 
     assert paired(kept, perfect).p < 0.01
     with pytest.raises(ValueError, match="same queries"):
         paired(kept, Figure.of(kept.each))
+
+
+@pytest.mark.parametrize("pack", [lambda text: text, gzip.compress], ids=["plain", "gz"])
+def test_a_year_is_the_same_with_other_ends_of_lines_a_mark_and_packed(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    """As every other layout; blank lines are pairs without a score, but for those behind the last pair."""
+    plain, other = _year(tmp_path / "year"), tmp_path / "other"
+    other.mkdir()
+    for path in plain.iterdir():
+        text = b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n"
+        packed = pack(text)
+        (other / (path.name if packed == text else f"{path.name}.gz")).write_bytes(packed)
+    assert Year(folder=str(other)).texts() == Year(folder=str(plain)).texts()
+    assert Year(folder=str(other)).scores(bag_of_words) == Year(folder=str(plain)).scores(bag_of_words)
+
+
+def test_a_year_of_bytes_that_are_no_text_is_said(tmp_path: Path) -> None:
+    root = _year(tmp_path / "year")
+    (root / "STS.input.MSRvid.txt").write_bytes(b"caf\xe9\tx\n")
+    with pytest.raises(UserError, match="not UTF-8"):
+        Year(folder=str(root)).texts()
 
 
 def test_one_part_is_the_correlation_itself() -> None:

@@ -156,6 +156,17 @@ def test_texts_are_embedded_once_for_all_variants(tmp_path: Path) -> None:
     assert len(asked) == len(set(asked)) == 3
 
 
+def test_all_data_is_read_before_anything_is_measured(tmp_path: Path) -> None:
+    """The last file's last line ends no work of hours."""
+    (tmp_path / "b.tsv").write_text("score\tsentence1\tsentence2\n1\ta\tb\nmuch\ta\tb\n")
+
+    def embed(texts: list[str], side: str) -> np.ndarray:
+        raise AssertionError("this is dear")
+
+    with pytest.raises(UserError, match=r"b\.tsv:3"):
+        measure([_beir(tmp_path / "a", ["the wall", "a ship"]), Similarity(file=str(tmp_path / "b.tsv"))], {"m": embed})
+
+
 def test_every_kind_on_real_data(eval_data: Path, embed) -> None:
     """Rows for models and baselines, each with the digest of its data; averages never mix kinds."""
     tasks = [

@@ -30,8 +30,9 @@ class CodeSearchNet(Options):
 
     def files(self) -> list[Path]:
         from cpt_ray.evaluate.annotated import ANNOTATIONS, function_files, read_judgements
+        from cpt_ray.evaluate.lines import either
 
-        path = Path(self.folder, ANNOTATIONS)
+        path = either(Path(self.folder, ANNOTATIONS))
         if not path.is_file():
             return [path]
         return [

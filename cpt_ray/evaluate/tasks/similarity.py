@@ -33,7 +33,9 @@ class Similarity(Options):
     def files(self) -> list[Path]:
         if is_name(self.file):
             return [local(self.file, "similarity", self.split) / f"{self.split}.tsv"]
-        return [Path(self.file)]
+        from cpt_ray.evaluate.lines import either
+
+        return [either(Path(self.file))]
 
     def texts(self) -> list[str]:
         from cpt_ray.evaluate.similarity import read_similarity
