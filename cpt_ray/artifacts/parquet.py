@@ -76,11 +76,13 @@ def must_be_parquet(path: str) -> None:
 
 
 def must_have(file: pq.ParquetFile, path: str, columns: Iterable[str]) -> None:
-    """UserError for columns that a file lacks: pyarrow leaves them out without a word."""
+    """UserError for columns that a file lacks, which pyarrow leaves out without a word, or has twice."""
     there = file.schema_arrow.names
     if missing := [name for name in columns if name not in there]:
         named = ", ".join(map(repr, missing))
         raise UserError(f"no column {named}", where=path, fix=f"of these: {', '.join(there)}")
+    if twice := [name for name in columns if there.count(name) > 1]:
+        raise UserError(f"several columns {twice[0]!r}", where=path, fix="give each a name of its own")
 
 
 def read_schema(path: str) -> pa.Schema:
@@ -152,11 +154,13 @@ def read_slice(piece: Mapping[str, Any], columns: Sequence[str]) -> pa.Table:
 
 
 def read_batches(shard: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    """The rows of a shard, some at a time, and of an empty one none, once; None reads all columns."""
+    """The rows of a shard, some at a time, and of an empty one none, once; None reads all columns. UserError for a column
+    that is not there."""
     with opened(shard["path"]) as file:
         group = file.metadata.row_group(shard["group"])
         rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
         wanted = None if columns is None else list(dict.fromkeys(columns))
+        must_have(file, shard["path"], wanted or ())
         if not group.num_rows:  # a part of which nothing was kept
             empty = file.schema_arrow.remove_metadata().empty_table()
             yield empty if wanted is None else empty.select(wanted)

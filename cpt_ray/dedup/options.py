@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cpt_ray.options import Options
 
@@ -69,6 +69,14 @@ class DedupOptions(Options):
         """As of all options, without those of containment where it is not measured: what was made before there were any
         is still known."""
         return super().result(*besides, *(() if self.measure == "containment" else ("sample",)))
+
+    @field_validator("survivors")
+    @classmethod
+    def _each_once(cls, survivors: tuple[Preference, ...]) -> tuple[Preference, ...]:
+        names = [one.column for one in survivors]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named twice, and is decided by the first")
+        return survivors
 
     @property
     def columns(self) -> tuple[str, ...]:

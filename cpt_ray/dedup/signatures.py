@@ -21,7 +21,7 @@ from cpt_ray.dedup import kernels, minhash, sets, shingles, survivors
 from cpt_ray.dedup.kernels import I64, U64
 from cpt_ray.dedup.options import MEASURED, DedupOptions
 from cpt_ray.dedup.unicode_words import unicodedata
-from cpt_ray.errors import UserError
+from cpt_ray.errors import UserError, first_line
 
 SAMPLE = "sample"
 """The column of the sampled shingles."""
@@ -80,8 +80,16 @@ def schema_of(files: Sequence[str], id_column: str, text_column: str, options: D
     for preference in options.survivors:
         if preference.column in MEASURED:
             rule.append(pa.field(survivors.PREFIX + preference.column, pa.int64()))
-        elif preference.column in given.names:
-            rule.append(pa.field(survivors.PREFIX + preference.column, given.field(preference.column).type))
+        elif given.names.count(preference.column) == 1:
+            kind = given.field(preference.column).type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if not survivors.has_order(kind):
+                raise UserError(
+                    f"the survivor rule names a column {preference.column!r} of {kind}, which has no order",
+                    where=files[0],
+                    fix="use one of numbers, times or strings",
+                )
+            rule.append(pa.field(survivors.PREFIX + preference.column, kind))
         else:
             raise UserError(
                 f"the survivor rule names a column {preference.column!r} that the documents lack",
@@ -115,7 +123,7 @@ def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: 
         one=options.scheme == minhash.ONE_PERMUTATION,
     )
     columns: dict[str, Any] = {
-        "doc_id": pc.fill_null(table.column(id_column).cast(pa.string()), ""),
+        "doc_id": pc.fill_null(_as(table, id_column, pa.string()), ""),
         "content_0": pa.array(found.content[:, 0]),
         "content_1": pa.array(found.content[:, 1]),
         "words": pa.array(found.words),
@@ -134,8 +142,19 @@ def sign_table(table: pa.Table, schema: pa.Schema, id_column: str, text_column: 
         elif preference.column == "words":
             columns[name] = pa.array(found.words.astype(np.int64))
         else:
-            columns[name] = table.column(preference.column)
+            columns[name] = _as(table, preference.column, schema.field(name).type)
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _as(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column in another type; UserError where its values are none of it."""
+    try:
+        return table.column(name).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(
+            f"the column {name!r} of {table.column(name).type} is not to be had as {kind}: {first_line(error)}",
+            fix="name another column, or give files of the same columns",
+        ) from error
 
 
 def _sample(text: pa.ChunkedArray, counts: npt.NDArray[np.uint32], options: DedupOptions) -> pa.LargeListArray:

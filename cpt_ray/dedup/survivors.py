@@ -13,6 +13,17 @@ PREFIX = "by_"
 """The signatures carry the columns of the rule under their name with this in front."""
 
 
+def has_order(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be one of the rule."""
+    try:
+        pc.sort_indices(
+            pa.table({"one": pa.nulls(2, kind), "two": [0, 0]}), [("one", "ascending"), ("two", "ascending")]
+        )
+    except pa.ArrowTypeError:
+        return False
+    return True
+
+
 def best_first(documents: pa.Table, options: DedupOptions) -> I64:
     """[rows] int64: row numbers, the most worthy of being kept first.
 

@@ -108,13 +108,15 @@ def build_batches(
 ) -> Manifest:
     """Publish the batches of `pairs` at `path`; `inputs` must name the pairs and the tokenizer."""
     with ORDER.build(path, params=options, inputs=inputs) as work:
-        if not work.done:
-            tables, ledger = materialise(pairs, encode, options)
-            count = write_batches(work, tables, batches_of_a_part(options.batch_size))
-            extra = {"batches": count}
-            work.publish(ledger, rows=count * options.batch_size, schema=schema_of(options), extra=extra)
-        assert work.manifest is not None
-        return work.manifest
+        return work.manifest or publish_batches(work, pairs, encode, options)
+
+
+def publish_batches(work: Work, pairs: pa.Table, encode: Encode, options: BatchOptions) -> Manifest:
+    """Write the batches of `pairs` and publish them."""
+    tables, ledger = materialise(pairs, encode, options)
+    count = write_batches(work, tables, batches_of_a_part(options.batch_size))
+    rows, extra = count * options.batch_size, {"batches": count}
+    return work.publish(ledger, rows=rows, schema=schema_of(options), extra=extra)
 
 
 def batches_of_a_part(batch_size: int) -> int:

@@ -31,10 +31,10 @@ from cpt_ray.errors import UserError
 from cpt_ray.pairs.batches import (
     ORDER,
     batches_of_a_part,
-    build_batches,
     columns_of,
     copies,
     encoded,
+    publish_batches,
     schema_of,
     unusable,
 )
@@ -115,12 +115,18 @@ def make_batches(
         raise no_pairs(pairs)
     if there.rows <= ONE_TABLE or ORDER.begun(path, params=options, inputs=inputs) == "done":
         clear_phases(path)
-        table = read_side(pairs, split, columns_of(options)) if split else read_table(pairs)
-        return build_batches(path, table, encode, options, inputs)
+        with ORDER.build(path, params=options, inputs=inputs) as work:
+            # One that stands is of any number of pairs: they are not read for it.
+            return work.manifest or publish_batches(work, _held(pairs, split, options), encode, options)
     missing = [name for name in columns_of(options) if name not in there.columns]
     if missing:
         raise UserError(f"the pairs have no column {missing[0]!r}", where=pairs, fix="give pairs of the right kind")
     return _across(path, pairs, encode, options, inputs, split)
+
+
+def _held(pairs: str, split: str | None, options: BatchOptions) -> pa.Table:
+    """The pairs, or those of one side, in memory."""
+    return read_side(pairs, split, columns_of(options)) if split else read_table(pairs)
 
 
 class _Streams(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,9 +79,11 @@ def decontaminate(pairs: pa.Table, evaluation: Evaluation) -> tuple[pa.Table, Le
     """
     of_repository: dict[str, set[str]] = defaultdict(set)
     of_name: dict[str, set[str]] = defaultdict(set)
+    here = {_normalised(_repository(group)) for group in pairs["group"].unique().to_pylist()}
     for repository, path in evaluation.files:
         of_repository[repository].add(path)
-        of_name[_normalised(repository.rpartition("/")[2])].add(path)
+        if (name := _normalised(repository.rpartition("/")[2])) in here:
+            of_name[name].update(_ends(path))
     where = {
         key: _is_test(*key, of_repository, of_name)
         for key in set(zip(pairs["group"].to_pylist(), pairs["path"].to_pylist(), strict=True))
@@ -98,13 +100,25 @@ def decontaminate(pairs: pa.Table, evaluation: Evaluation) -> tuple[pa.Table, Le
 
 
 def _is_test(group: str, path: str | None, of_repository: dict[str, set[str]], of_name: dict[str, set[str]]) -> bool:
+    """`of_repository` holds whole paths, `of_name` all ends of paths."""
     if not path:
         return False
-    path = path.lower()
-    name = group.lower().removeprefix("https://").removeprefix("github.com/").removesuffix(".git")
-    if "/" in name:
-        return path in of_repository.get(name, ())
-    return any(test == path or test.endswith(f"/{path}") for test in of_name.get(_normalised(name), ()))
+    name = _repository(group)
+    files = of_repository.get(name, ()) if "/" in name else of_name.get(_normalised(name), ())
+    return path.lower() in files
+
+
+def _repository(group: str) -> str:
+    """owner/name of a group that is a repository; of a distribution its name."""
+    return group.lower().removeprefix("https://").removeprefix("github.com/").removesuffix(".git")
+
+
+def _ends(path: str) -> Iterator[str]:
+    """a/b/c, b/c and c of a/b/c."""
+    yield path
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
 
 
 def _normalised(name: str) -> str:

@@ -23,8 +23,11 @@ from cpt_ray.pairs.splits import HELDOUT, side
 from cpt_ray.words import text_hash
 
 # :class:`~torch.Tensor` and :func:`text <target>`; ``code``; `text <url>`_; *emphasis*; [text](url); L{target}
-_ROLE = re.compile(r":[a-z][\w:+.-]*:`(~|!)?([^`<]*?)(?:\s*<[^`>]*>)?`")
-_LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`__?")
+# What may stand before a role's first colon is taken along, or each colon of a long row would be begun at.
+_ROLE = re.compile(
+    r"(?P<before>(?<![\w:+.-])(?:[\w+.-]|:(?![a-z]))*+):[a-z][\w:+.-]*:`(?P<short>[~!]?)(?P<text>[^`<]*+)(?P<target><[^`>]*+>)?`"
+)
+_LINK = re.compile(r"`([^`<]++)<[^`>]*+>`__?")
 _QUOTED = re.compile(r"(`{1,2})([^`]+)\1_?")
 _EMPHASIS = re.compile(r"(?<![\w*/])(\*{1,2})(?=\w)([^*\n]+?)(?<=[\w.,:;!?)])\1(?![\w*])")
 _STRONG = re.compile(r"(?<!\w)__(?=\S)([^_\n]+)__(?!\w)")
@@ -217,7 +220,7 @@ def plain(text: str) -> str:
     """`text` without the markup of reST, Markdown and epydoc: roles, links, quoted code, emphasis."""
     if "`" in text:
         text = _ROLE.sub(_target, text)
-        text = _LINK.sub(r"\1", text)
+        text = _LINK.sub(lambda link: link[1].rstrip() or link[1][0], text)
         text = _QUOTED.sub(r"\2", text)
     if "](" in text:
         text = _MARKDOWN_LINK.sub(r"\1", text)
@@ -229,7 +232,8 @@ def plain(text: str) -> str:
 
 
 def _target(role: re.Match[str]) -> str:
-    return role[2].rpartition(".")[2] if role[1] == "~" else role[2]
+    text = role["text"].rstrip() if role["target"] else role["text"]
+    return role["before"] + (text.rpartition(".")[2] if role["short"] == "~" else text)
 
 
 def _pair(row: dict[str, Any], one: Positive, cluster: Cluster) -> Pair:

@@ -31,11 +31,12 @@ from cpt_ray.words import CLOSERS, OTHER_STOPS, STOPS, is_plain, letters, text_h
 
 # A sentence's end with the space after it, which other scripts than ours do without; it takes the closing quotes along, and
 # what follows a Japanese quotation (と, って) belongs to its sentence. Or the end of a line; two are a paragraph's end.
+# A row of dots or blanks is looked at from its beginning alone: from each of its places, that is the square of its length.
 _ENDED = frozenset(STOPS + OTHER_STOPS + ":：")
 _BOUNDARY = re.compile(
-    rf"[{STOPS}]+[{re.escape(CLOSERS)}]*+[ \t]+(?=\S)"
-    rf"|[{OTHER_STOPS}]++(?:[{re.escape(CLOSERS)}]++(?!と|って))?[ \t]*+(?![{re.escape(CLOSERS)}])"
-    r"|[ \t]*\n\s*"
+    rf"(?<![{STOPS}])[{STOPS}]++[{re.escape(CLOSERS)}]*+[ \t]++(?=\S)"
+    rf"|(?<![{OTHER_STOPS}])[{OTHER_STOPS}]++(?:[{re.escape(CLOSERS)}]++(?!と|って))?[ \t]*+(?![{re.escape(CLOSERS)}])"
+    r"|(?:(?<![ \t])[ \t]++)?\n\s*"
 )
 
 

@@ -243,6 +243,45 @@ def test_a_missing_column_is_named(tmp_path: Path, options: DedupOptions, column
         deduplicate(str(tmp_path / "c"), names, text_column=column, options=options)
 
 
+def test_what_a_later_file_lacks_is_named(tmp_path: Path) -> None:
+    first = write(tmp_path / "first", {"a": "one text"})
+    parquet.write_table(str(tmp_path / "later.parquet"), pa.table({"doc_id": ["b"]}))
+    with pytest.raises(UserError, match=r"later\.parquet: no column 'text'"):
+        deduplicate(str(tmp_path / "c"), [*first, str(tmp_path / "later.parquet")])
+
+
+@pytest.mark.parametrize("ids", [[[1], [2]], [b"\xff", b"b"]])
+def test_ids_that_are_no_text_are_refused(tmp_path: Path, ids: list[object]) -> None:
+    parquet.write_table(str(tmp_path / "d.parquet"), pa.table({"doc_id": ids, "text": ["one", "two"]}))
+    with pytest.raises(UserError, match=r"the column 'doc_id' of .* is not to be had as string"):
+        deduplicate(str(tmp_path / "c"), [str(tmp_path / "d.parquet")])
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        (pa.array(["m", "z"]).dictionary_encode(), "b"),
+        (pa.array([True, False]), "a"),
+        (pa.array([[1], [2]]), None),
+        (pa.array([1.0, 2.0], pa.float16()), None),
+    ],
+)
+def test_a_rule_needs_an_order(tmp_path: Path, values: pa.Array, kept: str | None) -> None:
+    names = write(tmp_path / "d", {"a": "one and the same text", "b": "one and the same text"}, rank=values)
+    options = DedupOptions(survivors=(Preference(column="rank"),))
+    if kept is None:
+        with pytest.raises(UserError, match=r"'rank' of .* which has no order"):
+            deduplicate(str(tmp_path / "c"), names, options=options)
+        return
+    deduplicate(str(tmp_path / "c"), names, options=options)
+    assert [row["doc_id"] for row in read_table(str(tmp_path / "c")).to_pylist() if row["kept"]] == [kept]
+
+
+def test_a_rule_names_a_column_once() -> None:
+    with pytest.raises(ValueError, match="length is named twice"):
+        DedupOptions(survivors=(Preference(column="length"), Preference(column="length", prefer="low")))
+
+
 def test_impossible_bands_are_refused() -> None:
     with pytest.raises(ValueError, match="exceeds permutations"):
         DedupOptions(bands=20, rows=20)

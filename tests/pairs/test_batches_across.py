@@ -94,6 +94,18 @@ def test_exchanges_give_the_bytes_of_one_table(tmp_path, monkeypatch, options):
             assert not path.with_suffix(".phases").exists()
 
 
+def test_pairs_are_not_read_for_batches_that_stand(tmp_path, monkeypatch):
+    """Nor are they, however many, held in memory."""
+    pairs = publish(tmp_path / "pairs", some_pairs(), 3)
+    made = make(tmp_path / "made", pairs, BatchOptions(batch_size=16))
+
+    def read(*args: object) -> None:
+        raise AssertionError("the pairs are read")
+
+    monkeypatch.setattr(parquet, "opened", read)
+    assert make(tmp_path / "made", pairs, BatchOptions(batch_size=16)).digest == made.digest
+
+
 @pytest.mark.parametrize("homogeneous", [True, False])
 def test_ranges_keep_what_an_order_promises(tmp_path, monkeypatch, homogeneous):
     """Cut into ranges of three batches: no cluster twice in a batch, full batches, a longer order begins with a shorter

@@ -61,6 +61,16 @@ def test_files_of_a_distribution_are_matched_by_name_and_end_of_path() -> None:
     assert dropped == {"test_file": 2}
 
 
+def test_a_large_distribution_is_compared_with_a_large_repository() -> None:
+    """Each path is looked up: every path with every test file would be 10^10 comparisons."""
+    evaluation = Evaluation(frozenset(("owner/name", f"src/a/b/t{number}.py") for number in range(100_000)))
+    table = pairs_table([pair("name", "b/t7.py")]).take([0] * 100_000)
+    paths = pa.array(["b/t7.py", *(f"b/m{number}.py" for number in range(99_999))])
+    table = table.set_column(table.schema.get_field_index("path"), "path", paths)
+    _, ledger = decontaminate(table, evaluation)
+    assert ledger.units["pairs"].dropped == {"test_file": 1}
+
+
 def test_evaluation_texts_are_dropped_whatever_their_spacing() -> None:
     evaluation = Evaluation(hashes=text_hashes(["how to  parse\na date", "def g():\n    return 1"]))
     pairs = [pair("a", "a.py", x="how to parse a date"), pair("b", "b.py", y="def g():\n\treturn 1"), pair("c", "c.py")]

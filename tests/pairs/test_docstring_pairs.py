@@ -154,3 +154,25 @@ def test_a_clusters_table_of_another_corpus_is_refused() -> None:
 )
 def test_markup_is_taken_out_of_x(marked: str, expected: str) -> None:
     assert plain(marked) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [(":a" * 500_000 + "`b", 1_000_002), ("`a" + " " * 500_000, 500_002), (":a:`b" + " " * 500_000, 500_005)],
+)
+def test_markup_that_does_not_end_is_read_once(text: str, there: int) -> None:
+    """In the square of its length it would be hours."""
+    assert len(plain(text)) == there
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("see:class:`~a.B`", "seeB"),
+        ("::py:meth:`it  <a.b>` and", ":it and"),
+        (":X:ref:`!a`", ":Xa"),
+        ("`  the text <https://e.example>`__", "  the text"),
+    ],
+)
+def test_markup_may_stand_in_a_row_of_colons(text: str, found: str) -> None:
+    assert plain(text) == found

@@ -116,6 +116,15 @@ def test_long_texts_are_cut_where_something_ends(paragraphs: int) -> None:
     assert torn <= cuts // 25
 
 
+@pytest.mark.parametrize("row", [" ", "\t", ".", "!?", "。", '."', ". ", "。」", "\n ", "\n"])
+def test_a_row_of_one_sign_is_read_once(row: str) -> None:
+    """So many of them that the square of their number would be minutes to hours."""
+    text = "One thing is said." + row * 300_000 + "x and another."
+    pieces = cut(text, Span(0, len(text)), NeighbourOptions(max_chars=300_000))
+    assert pieces[0].start == 0
+    assert pieces[-1].end == len(text)
+
+
 def test_where_nothing_ends_words_are_not_torn() -> None:
     """The nearest blank, on whichever side of the middle it lies."""
     text = "x" * 60 + " " + "y" * 40
