@@ -9,7 +9,7 @@ import posixpath
 import re
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,6 +137,20 @@ def gpus() -> float:
     if ray is None or not ray.is_initialized():
         return 0.0
     return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def check_room(what: str, has: Mapping[str, float], *, cpus: float, gpus: float, here: bool, where: str) -> None:
+    """UserError where the Ray that was started `here` has no room for `what`: Ray itself would wait for ever, without a word.
+    A cluster that was joined may grow, so that is said and waited for. `has` is what `connect` gives, `where` the key that
+    asks for so many CPUs and GPUs."""
+    there = has.get("num_cpus", 0.0), has.get("num_gpus", 0.0)
+    if cpus <= there[0] and gpus <= there[1]:
+        return
+    told = f"{what} are asked for, and Ray has {there[0]:g} CPUs and {there[1]:g} GPUs"
+    if here:
+        fix = "ask for what there is, or join a larger cluster (cluster.address)"
+        raise UserError(told, where=where, fix=fix)
+    log.warning("%s: this waits until it has grown", told)
 
 
 def remotely(function: Callable[..., Result], *arguments: Any, cpus: float = 1.0, gpus: float = 0.0) -> Result:

@@ -13,9 +13,9 @@ from pathlib import Path
 import yaml
 
 from cpt_ray.artifacts.places import make_room
-from cpt_ray.cluster import connect
+from cpt_ray.cluster import check_room, connect
 from cpt_ray.errors import UserError
-from cpt_ray.serve.listen import listen
+from cpt_ray.serve.listen import bound, listen
 from cpt_ray.serve.served import Served, application, opener
 
 from . import reads
@@ -30,6 +30,8 @@ def run(options: PipelineOptions) -> None:
     if not options.replicas and options.config is None:
         listen(application(served), served.http.host, served.http.port)
         return
+    if not served.http.port:
+        raise UserError("replicas answer at a port that is known", where="http.port=0", fix="give it a number")
     try:
         from cpt_ray.serve import replicas
     except ImportError as error:
@@ -46,7 +48,13 @@ def run(options: PipelineOptions) -> None:
         return
     if served.index is not None:
         opener(served.trained)(served.index)  # a replica could not say what is wrong with it
-    with connect(options.cluster):
+    here = options.cluster.address is None
+    if here:
+        bound(served.http.host, served.http.port).close()
+    with connect(options.cluster) as has:
+        said = f"{several.replicas} replicas of {several.cpus:g} CPUs" + (" and a GPU" if several.gpus else "")
+        asked = {"cpus": several.replicas * several.cpus, "gpus": several.replicas * several.gpus}
+        check_room(said, has, **asked, here=here, where="replicas")
         replicas.run(several)
 
 

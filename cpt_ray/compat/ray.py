@@ -39,3 +39,8 @@ def worker_failures(error: BaseException) -> Mapping[int, BaseException]:
 def started_too_slowly(error: BaseException) -> bool:
     """Whether `ray.init` gave its own processes up because they took more than 30 s, which a busy machine may need."""
     return "timed out during startup" in str(error)
+
+
+def cannot_listen(error: BaseException) -> bool:
+    """Whether Ray Serve's proxy could not have the address that it is to listen on."""
+    return "Failed to bind to address" in str(unwrapped(error))

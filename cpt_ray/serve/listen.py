@@ -85,11 +85,13 @@ def bound(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
-        raise UserError(
-            f"cannot listen there: {error.strerror or error}",
-            where=f"http.host={host} http.port={port}",
-            fix="end what listens there, or choose another (http.port=0 takes a free one)",
-        ) from error
+        raise taken(host, port, f"cannot listen there: {error.strerror or error}") from error
+
+
+def taken(host: str, port: int, what: str = "cannot listen there") -> UserError:
+    """What is said of an address that cannot be had."""
+    fix = "end what listens there, or choose another (http.port=0 takes a free one)"
+    return UserError(what, where=f"http.host={host} http.port={port}", fix=fix)
 
 
 def listen(app: Starlette, host: str, port: int) -> None:

@@ -19,9 +19,10 @@ from ray.serve import metrics as serve_metrics
 from ray.serve.schema import LoggingConfig
 
 from cpt_ray.cluster import gpus
+from cpt_ray.compat.ray import cannot_listen
 from cpt_ray.errors import UserError
 from cpt_ray.options import Options
-from cpt_ray.serve.listen import DRAIN_SECONDS
+from cpt_ray.serve.listen import DRAIN_SECONDS, taken
 from cpt_ray.serve.metrics import SECONDS, Metrics
 from cpt_ray.serve.served import Served
 from cpt_ray.serve.served import application as endpoint
@@ -141,12 +142,18 @@ def config(args: Replicas) -> dict[str, Any]:
 
 
 def start(args: Replicas) -> None:
-    """Have the application run on the Ray session of this process; ready when it returns."""
+    """Have the application run on the Ray session of this process; ready when it returns. UserError for an address that a
+    node does not give."""
     if args.served.device != "cpu" and not args.gpus:
         args = args.model_copy(update={"gpus": min(gpus(), 1.0)})
     http = {"host": args.served.http.host, "port": args.served.http.port}
-    serve.start(proxy_location="EveryNode", http_options=http, logging_config=LoggingConfig(enable_access_log=False))
     quiet = LoggingConfig(enable_access_log=False)
+    try:
+        serve.start(proxy_location="EveryNode", http_options=http, logging_config=quiet)
+    except Exception as error:
+        if not cannot_listen(error):
+            raise
+        raise taken(args.served.http.host, args.served.http.port) from error
     target = serve.RunTarget(application(args), name=NAME, route_prefix="/", logging_config=quiet)
     serve.run_many([target], wait_for_applications_running=False)
     while not running():

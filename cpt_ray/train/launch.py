@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from cpt_ray import cluster
 from cpt_ray.compat.ray import user_error, worker_failures
 from cpt_ray.errors import UserError, first_line
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.options import EngineOptions
 
-log = logging.getLogger("cpt_ray")
 Result = TypeVar("Result")
 Train = Callable[[Any, Workers], Result]
 """(job, workers) -> result of rank 0. Runs on every worker; the job must be picklable."""
@@ -74,17 +74,9 @@ def launch(train: Train[Result], job: Any, options: EngineOptions, scratch: str)
 
 
 def check_room(options: EngineOptions, has: Mapping[str, float], *, here: bool) -> None:
-    """UserError where the Ray that was started `here` has no room for the workers: Ray itself would wait for ever, without a
-    word. A cluster that was joined may grow, so that is said and waited for. `has` is what cpt_ray.cluster.connect gives."""
-    asked = {"num_cpus": options.workers * options.threads, "num_gpus": options.workers * options.gpu}
-    if all(amount <= has.get(name, 0.0) for name, amount in asked.items()):
-        return
-    cpus, gpus = (has.get(name, 0.0) for name in asked)
-    what = f"{_said(options)} are asked for, and Ray has {cpus:g} CPUs and {gpus:g} GPUs"
-    if here:
-        fix = "ask for what there is (cluster.workers, cluster.threads, cluster.gpu), or join a larger one (cluster.address)"
-        raise UserError(what, where="cluster.workers", fix=fix)
-    log.warning("%s: this waits until it has grown", what)
+    """UserError where the Ray that was started `here` has no room for all workers (cpt_ray.cluster.check_room)."""
+    cpus, gpus = options.workers * options.threads, options.workers * options.gpu
+    cluster.check_room(_said(options), has, cpus=cpus, gpus=gpus, here=here, where="cluster.workers")
 
 
 def _said(options: EngineOptions) -> str:

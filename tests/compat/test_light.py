@@ -15,7 +15,7 @@ from torch import nn
 from cpt_ray.compat.aiohttp import ask_once
 from cpt_ray.compat.mlflow import everywhere, hands_over_as_given
 from cpt_ray.compat.obstore import store_of
-from cpt_ray.compat.ray import inner, started_too_slowly, unwrapped, user_error, worker_failures
+from cpt_ray.compat.ray import cannot_listen, inner, started_too_slowly, unwrapped, user_error, worker_failures
 from cpt_ray.compat.torch import attention_by_matrices, is_weight, move_buffers, product
 from cpt_ray.errors import UserError
 
@@ -152,3 +152,12 @@ def test_torch_multiplies_by_onednn_as_it_multiplies(rows: tuple[int, ...]) -> N
             want = nn.functional.linear(hidden.double(), each.double(), None if added is None else added.double())
             assert found.dtype == torch.float32
             torch.testing.assert_close(found.double(), want, rtol=1e-5, atol=1e-5)
+
+
+def test_ray_serve_says_in_these_words_that_it_cannot_listen() -> None:
+    import ray.serve._private.http_util
+
+    assert cannot_listen(RuntimeError("Failed to bind to address '127.0.0.1:80'."))
+    assert not cannot_listen(RuntimeError("no space left"))
+    words = "Failed to bind to address"
+    assert words in inspect.getsource(ray.serve._private.http_util), f"Ray Serve no longer says {words!r}"

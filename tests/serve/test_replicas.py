@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,6 +88,25 @@ def test_an_index_that_is_not_there_is_refused_before_anything_starts(
     words = [f"trained={model_folder}", f"index={tmp_path / 'none'}", "replicas=2"]
     assert cli.main(["serve", *words]) == 2
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("config", [[], ["config=serve.yaml"]])
+def test_an_address_that_replicas_cannot_have_is_said_before_ray_is_started(
+    tmp_path: Path,
+    model_folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    config: list[str],
+) -> None:
+    """One that is taken, where Ray is started here, and none at all."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipelines.serve.connect", None)
+    words = ["serve", f"trained={model_folder}", "index=null", "replicas=1", *config]
+    assert cli.main([*words, "http.port=0"]) == 2
+    assert "http.port=0: replicas answer at a port that is known" in capfd.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert cli.main([*words, f"http.port={other.getsockname()[1]}"]) == (0 if config else 2)
+    assert ("cannot listen there" in capfd.readouterr().err) == (not config)
 
 
 @pytest.fixture
