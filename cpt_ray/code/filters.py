@@ -7,8 +7,9 @@ docstrings); all of them look at one file alone, so that no order or worker coun
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from typing import NamedTuple
 
 from cpt_ray.code.grammars import language_of
@@ -137,7 +138,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 _OTHER_THAN_LETTERS = bytes(code if chr(code).isascii() and chr(code).isalpha() else ord(" ") for code in range(256))
 _URL = re.compile(r"\]\([^()\s]*\)|\b\w+://[^\s<>]*")
 _REFERENCE = re.compile(
-    r"(?i)\W*(?:(?:please )?(?:see|same as|refer to|cf|alias (?:for|of|to)|inherit(?:ed|s|doc)?|overrid(?:es?|den)"
+    r"(?i)\W*(?:(?:please )?(?:see|same as|refer to|cf|alias (?:for|of|to)|inherit(?:ed|s|doc)?"
+    r"|overrid(?:es?|den)(?! (?:the|an?) (?!base|parent|super|default|inherited|original|method))"
     r"|deprecated|docstring (?:inherited|is)|todo|fixme|xxx|not implemented|for internal use|internal use only|meta)\b)"
 )
 REFERENCE_WORDS = 7
@@ -145,7 +147,12 @@ REFERENCE_WORDS = 7
 
 _CODE_LINE = re.compile(
     r"(?:\w+\.)*\w+\([^()]*\)\s*$|(?:return|if|for|while|func|def|var|let|const|end|else|elsif|import|require)\b"
-    r"(?!.*[.]$)|[\w.]+\s*[:+-]?=[^=]"
+    r"|[\w.]+\s*[:+-]?=[^=]"
+)
+_SENTENCE = re.compile(
+    # a point at its end, an article, or words and then a reference such as `{arguments}`
+    r".*(?:\w\W?\.$|\b(?:the|an|this|that|of|to|which|any|each|its) [a-z]{2,}"
+    r"|\ba (?!in\b|is\b|and\b|or\b|if\b|for\b|not\b|else\b|end\b|do\b)[a-z]{2,})|[^()=;{}]* \w*\{[\w#.:]*\}$"
 )
 
 # The commonest words of English prose; a longer text of another language holds hardly any of them.
@@ -267,9 +274,19 @@ def _letters(text: str) -> list[str]:
 
 
 def is_code(docstring: str) -> bool:
-    """Whether a comment is code that was commented out: most of its lines are statements."""
-    lines = list(islice(filter(None, map(str.strip, docstring.split("\n"))), 10))
-    return 2 * sum(line[-1] in ";{}" or _CODE_LINE.match(line) is not None for line in lines) > len(lines)
+    """Whether a comment is code that was commented out: most lines of its first paragraph are statements."""
+    paragraph = islice(takewhile(lambda line: line and not line.startswith(("```", "~~~")), _stripped(docstring)), 10)
+    lines = list(paragraph)
+    return 2 * sum(map(_is_statement, lines)) > len(lines)
+
+
+def _stripped(docstring: str) -> Iterator[str]:
+    return map(str.strip, docstring.split("\n"))
+
+
+def _is_statement(line: str) -> bool:
+    coded = line[-1] in ";{}" or _CODE_LINE.match(line) is not None
+    return coded and (line[-1] == "{" or _SENTENCE.match(line) is None)
 
 
 def _is_english(docstring: str, summary_words: list[str]) -> bool:

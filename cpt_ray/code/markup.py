@@ -25,7 +25,7 @@ _INSTRUCTION = re.compile(
 _ABOUT_FILE = re.compile(
     r"\W*(?:copyright\b|\(c\) |©|licen[sc]ed? (?:to|under|:)|spdx-|this file is (?:a )?part of|permission is hereby granted"
     r"|all rights reserved|@(?:licen[sc]e|copyright|file|fileoverview|overview|module|typedef|callback|preserve)\b"
-    r"|[@\\](?:file|defgroup|addtogroup|mainpage|page|dir|name)\b)",
+    r"|[@\\](?:file|defgroup|addtogroup|mainpage|page|dir)\b)",
     re.IGNORECASE,
 )
 _RULE = re.compile(r"\s*([-=*#~_/+.])\1{3,}\s*$")
@@ -337,7 +337,8 @@ def scaladoc(text: str) -> str | None:
 
 _COMMAND = re.compile(r"\s*[@\\]([A-Za-z]+)(?:\[[\w, ]*\])?(?=\s|$)(.*)")
 _WORD_COMMAND = re.compile(r"[@\\](?:c|p|a|e|em|b|ref|link)\s+(\S+)")
-_KERNEL = re.compile(r"\s*(\w+(?:\(\))?)\s+--?\s+")
+_GROUP = re.compile(r"\s*[@\\]name\b")
+_KERNEL = re.compile(r"\s*(\w+(?:\(\))?)(?:\s+--?|:)\s+(?=\S)")
 _PARAMETER = re.compile(r"\s*@[\w.]+:")
 """Of kernel-doc and GTK-Doc."""
 _GTK = re.compile(r"\s*\w+_\w+:(?:\s*\([^()]*\))*\s*")
@@ -353,13 +354,17 @@ def doxygen(text: str) -> str | None:
 
     A comment that begins with `@returns` says so what the function does.
     """
-    lines = _lines(_GROUPS.sub("", text))
+    lines = None if _GROUP.match(text) else _lines(_GROUPS.sub("", text))
     if lines is None:
         return None
     prose: list[str] = []
     rest: list[str] = []
     into = prose
+    depth = 0  # of the parentheses of a declaration
     for line in lines:
+        if depth > 0:
+            depth += line.count("(") - line.count(")")
+            continue
         command = _COMMAND.match(line)
         if command is None and _PARAMETER.match(line):
             into = rest
@@ -372,7 +377,7 @@ def doxygen(text: str) -> str | None:
             into = prose
             prose += ["", command[2].strip()] if any(map(str.strip, prose)) else [command[2].strip()]
         elif command[1] in _OF_A_LINE:
-            rest.append(line)  # the next line is no more of it
+            depth = line.count("(") - line.count(")")  # the next line is no more of it where they are in pairs
         elif command[1] in ("return", "returns") and not rest and not any(map(str.strip, prose)):
             prose.append(f"Returns {command[2].strip()}")
         else:
@@ -381,10 +386,10 @@ def doxygen(text: str) -> str | None:
     first = next((i for i, line in enumerate(prose) if line.strip()), 0)
     if prose:
         named = _KERNEL.match(prose[first])
-        if named is not None and ("_" in named[1] or named[1].endswith(")")):
-            prose[first] = prose[first][named.end() :]
-        elif _GTK.fullmatch(prose[first]):
+        if _GTK.fullmatch(prose[first]):
             prose[first] = ""
+        elif named is not None and ("_" in named[1] or named[1].endswith(")") or any(map(_PARAMETER.match, rest))):
+            prose[first] = prose[first][named.end() :]
     return _joined(*(_WORD_COMMAND.sub(r"\1", _of_html("\n".join(part))) for part in (prose, rest)))
 
 

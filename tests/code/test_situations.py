@@ -412,6 +412,46 @@ SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
         "/** Adds one. */\nfun f() = object : X { override fun g() { x() } }\n",
         {"f": "Adds one."},
     ),
+    # prose that looks like code
+    "prose and an example": (
+        "a.rs",
+        "/// Adds one to it\n/// ```\n/// let a = f(1);\n/// let b = f(2);\n/// g(a, b);\n/// ```\nfn f() {}\n"
+        "// let a = f(1);\n/// let a = f(1);\n/// g(a);\nfn g() {}\n",
+        {"f": "Adds one to it"},
+    ),
+    "prose and an indented example": (
+        "a.rb",
+        "# Adds one to it\n#\n#   a = f(1)\n#   b = f(a)\ndef f\n  1\nend\n# return true if this is no error\ndef g\n  1\nend\n"
+        "# return true if x\ndef h\n  1\nend\n# Loads plugins from {arguments}\ndef i\n  1\nend\n# x += 1\ndef j\n  1\nend\n",
+        {"f": "Adds one to it", "g": "return true if this is no error", "i": "Loads plugins from {arguments}"},
+    ),
+    "a type in braces": (
+        "a.go",
+        GO
+        + "// F gives its type as interface{}\nfunc F() { return }\n\n// func old() interface{} {}\nfunc G() { return }\n",
+        {"F": "F gives its type as interface{}"},
+    ),
+    "overrides what": (
+        "a.rb",
+        "# Overrides the separator to be '.'\ndef f\n  1\nend\n# Overrides the parent method\ndef g\n  1\nend\n",
+        {"f": "Overrides the separator to be '.'"},
+    ),
+    "a name of its own": (
+        "a.js",
+        "/**\n * @name f\n * @summary Adds one.\n */\nfunction f_(x) { return x; }\n",
+        {"f_": "Adds one."},
+    ),
+    "kernel-doc's name": (
+        "a.c",
+        "/**\n * add - adds one to it\n * @x: what\n */\nint add(int x) { return 1; }\n"
+        "/**\n * add_two: adds two to it\n */\nint add_two(int x) { return 2; }\n",
+        {"add": "adds one to it", "add_two": "adds two to it"},
+    ),
+    "a declaration of several lines": (
+        "a.cpp",
+        "/// \\fn f ( int x,\n///          int y )\n/// \\return the sum of both\nint f(int x, int y) { return x + y; }\n",
+        {"f": "Returns the sum of both"},
+    ),
     # documentation inside
     "inside": (
         "a.rs",
