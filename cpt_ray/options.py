@@ -14,9 +14,10 @@ How = Annotated[T, HOW]
 
 
 class Options(BaseModel):
-    """Frozen, and a key that is not declared is refused: a misspelt option must never be ignored in silence."""
+    """Frozen, and a key that is not declared is refused: a misspelt option must never be ignored in silence. So is a number
+    that is not finite, which JSON, and with it an artifact's identity, does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     def result(self, *besides: str) -> dict[str, Any]:
         """What decides the result, as plain JSON: all options but those that say `How`, and those named `besides`."""

@@ -86,7 +86,6 @@ def run(options: PipelineOptions) -> demo_report.DemoReport:
 def flow(out: str, options: PipelineOptions, found: Sequence[Distribution], tracked: Tracked) -> list[Wanted]:
     """All artifacts of the demo under `out`, of these distributions."""
     at = functools.partial(posixpath.join, out)
-    found = chosen(options.only)
     installed = {"installed": fingerprint(found)}
     site, archive, initial = at("site"), at("crawl"), at("initial")
     shards = code_pairs.installed_shards(found)

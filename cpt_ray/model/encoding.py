@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ BLOCK_BYTES = 8 << 20
 """Text that is cut at a time; about twenty times as much is alive for it."""
 KNOWN = 1 << 18
 """Chunks whose ids a process remembers: those it meets first, among which are those that it meets most."""
+REMEMBERED = 48
+"""Characters of such a chunk, at most: where a script is not cut a chunk is a paragraph, which hardly comes again."""
 
 _LETTER, _DIGIT, _OTHER = 1, 2, 3
 _KINDS = np.zeros(256, np.uint8)
@@ -131,8 +134,8 @@ def _of_each(opened: _Opened, chunks: list[str]) -> tuple[np.ndarray, np.ndarray
     new = [chunk for chunk in chunks if chunk not in known]
     found = dict(zip(new, (np.array(ids, np.int32) for ids in encode_plain(opened.backend, new)), strict=True))
     rows = [found[chunk] if chunk in found else known[chunk] for chunk in chunks]
-    for chunk in new[: max(KNOWN - len(known), 0)]:
-        known[chunk] = found[chunk]
+    worth = (chunk for chunk in new if len(chunk) <= REMEMBERED)
+    known.update({chunk: found[chunk] for chunk in islice(worth, max(KNOWN - len(known), 0))})
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     return lengths, np.cumsum(lengths) - lengths, np.concatenate([np.empty(0, np.int32), *rows])
 

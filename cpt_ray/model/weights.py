@@ -66,6 +66,12 @@ def configuration(options: ModelOptions, vocabulary: int) -> Any:
             where="model.heads",
             fix="choose a number of heads that divides hidden_size",
         )
+    if options.architecture == "llama" and options.hidden_size // options.heads % 2:
+        raise UserError(
+            f"heads are {options.hidden_size // options.heads} wide, and rotary positions turn pairs of numbers",
+            where="model.heads",
+            fix="choose hidden_size and heads such that a head's width is even, or architecture=gpt2",
+        )
     tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     if options.architecture == "gpt2":
         config = AutoConfig.for_model(

@@ -53,8 +53,8 @@ class Span(NamedTuple):
 def text_pairs(documents: pa.Table, clusters: pa.Table | None, options: NeighbourOptions) -> tuple[pa.Table, Ledger]:
     """Pairs (PAIRS) of documents (columns doc_id, group, text); a group's documents must all be in the table.
 
-    Ledger, of `documents`: `duplicate` (its cluster keeps another), `too_short` (no two pieces). Of `pairs`:
-    `near_identical`, `not_letters`, `same_text` (x and y equal those of another pair).
+    Ledger, of `documents`: `duplicate` (its cluster keeps another), `too_short` (no two pieces, or no text at all). Of
+    `pairs`: `near_identical`, `not_letters`, `same_text` (x and y equal those of another pair).
     """
     documents = documents.select(["doc_id", "group", "text"]).sort_by("doc_id")
     known = survivors(documents["doc_id"], clusters)
@@ -72,7 +72,7 @@ def text_pairs(documents: pa.Table, clusters: pa.Table | None, options: Neighbou
 
 
 def cut_documents(
-    rows: Iterable[tuple[str, str, str, Cluster]],
+    rows: Iterable[tuple[str, str, str | None, Cluster]],
     duplicates: int,
     repeated: Mapping[str, Collection[int]],
     options: NeighbourOptions,
@@ -86,8 +86,8 @@ def cut_documents(
     claimed = Claimed()
     pairs: list[Pair] = []
     dropped = Sampler()
-    for doc_id, group, text, (cluster_id, cluster_size) in rows:
-        found = False
+    for doc_id, group, given, (cluster_id, cluster_size) in rows:
+        text, found = given or "", False
         for run in _runs(text, repeated.get(group, frozenset()), options):
             pieces = cut(text, run, options)
             step = 1 if options.overlapping else 2
@@ -216,11 +216,11 @@ def _long_lines(least: int) -> re.Pattern[str]:
     return re.compile(rf"[^\n]{{{least},}}")
 
 
-def line_counts(texts: Iterable[tuple[str, str]], options: NeighbourOptions) -> Counter[tuple[str, int]]:
+def line_counts(texts: Iterable[tuple[str, str | None]], options: NeighbourOptions) -> Counter[tuple[str, int]]:
     """Of (group, text) rows: in how many of a group's documents a line (its hash) stands."""
     counts: Counter[tuple[str, int]] = Counter()
     for group, text in texts:
-        counts.update({(group, line) for _, line in _lines(text, options)})
+        counts.update({(group, line) for _, line in _lines(text or "", options)})
     return counts
 
 

@@ -323,13 +323,21 @@ class _Notes:
     def add(self, note: Mapping[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
-            file.write(json.dumps(note) + "\n")
+            file.write(f"\n{json.dumps(note)}\n")  # nothing is appended to a line that a kill cut short
 
     def all(self, key: str) -> list[Any]:
         """The values of `key`, in order; a line that a kill cut short is left out."""
-        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
-        found = [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        found = [note for line in lines if line and (note := _note(line)) is not None]
         return [note[key] for note in found if key in note]
+
+
+def _note(line: str) -> dict[str, Any] | None:
+    try:
+        note: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return note
 
 
 class _Trials:

@@ -111,7 +111,7 @@ class Checkpoints:
         complete = _complete(self.folder)
         step = _step(complete[-1]) if complete else -1
         # A network file system may show it to one worker before another.
-        step = -int(self.workers.max(torch.tensor(float(-step), device=self.workers.device)))
+        step = -int(self.workers.max(torch.tensor(-step, dtype=torch.int64, device=self.workers.device)))
         if step < 0:
             return None
         newest = _folder(self.folder, step)

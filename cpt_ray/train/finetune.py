@@ -185,12 +185,12 @@ def _negative_held_out(pairs: pa.Table) -> np.ndarray:
 
 def _rows(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    missing = [name for name in columns if name not in (reader.fieldnames or [])]
-    if missing:
-        raise UserError(
-            f"the first line names no column {missing[0]!r}", where=path, fix=f"it must name {', '.join(columns)}"
-        )
     try:
+        missing = [name for name in columns if name not in (reader.fieldnames or [])]
+        if missing:
+            raise UserError(
+                f"the first line names no column {missing[0]!r}", where=path, fix=f"it must name {', '.join(columns)}"
+            )
         for number, row in enumerate(reader, 2):
             yield number, {name: row[name] or "" for name in columns}
     except csv.Error as error:  # a field of 131,072 characters or more, for one

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from cpt_ray.train.writer import told_where
+
 METRICS = "metrics.jsonl"
 
 OnMetrics = Callable[[int, dict[str, float]], None]
@@ -20,11 +22,12 @@ class MetricsFile:
         self._path = Path(path)
         kept = [row for row in read_metrics(path) if row["step"] <= finished]
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(temporary, self._path)
+        with told_where(path):
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            os.replace(temporary, self._path)
 
     def append(self, step: int, metrics: dict[str, float]) -> None:
-        with self._path.open("a") as sink:
+        with told_where(str(self._path)), self._path.open("a") as sink:
             sink.write(json.dumps({"step": step, **metrics}) + "\n")
 
 

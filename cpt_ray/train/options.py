@@ -69,7 +69,7 @@ class EngineOptions(Options):
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW")
     eps: float = Field(1e-8, gt=0, description="AdamW")
     clip: float = Field(1.0, ge=0, description="largest global gradient norm; 0: no clipping")
-    seed: int = Field(0, ge=0, description="of new weights and dropout")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="of new weights and dropout")
     checkpoint_every: How[int] = Field(50, ge=1, description="steps between checkpoints; the last step has one too")
     portable_checkpoints: How[bool] = Field(
         False,

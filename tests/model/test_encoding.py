@@ -77,6 +77,17 @@ def test_ids_are_those_of_each_text_by_itself(name, texts, most):
     assert got.to_pylist() == encode(tokenizer, texts, most)
 
 
+def test_paragraphs_are_not_remembered():
+    """What is not cut, as a text without spaces, hardly comes again, and would fill the memory of a process."""
+    tokenizer, _ = MADE["ours"]
+    tell = encoder(tokenizer)
+    encoding._open.cache_clear()
+    texts = ["a word", "文" * 1000, "x" * 1000]
+    assert tell(pa.array(texts, pa.large_string()), 9).to_pylist() == encode(tokenizer, texts, 9)
+    assert sorted(encoding._open(tell.args[0]).known) == [" ", "a", "word"]
+    encoding._open.cache_clear()
+
+
 def test_blocks_slices_and_a_full_memory_do_not_show(monkeypatch):
     """Many small blocks, an array that is a slice of another, and no room for what was met before."""
     monkeypatch.setattr(encoding, "BLOCK_BYTES", 64)

@@ -20,6 +20,7 @@ from cpt_ray.model.encoder import collate
 from cpt_ray.model.options import ModelOptions
 from cpt_ray.model.tokenizer import encode
 from cpt_ray.model.weights import (
+    configuration,
     existing,
     load_backbone,
     load_language_model,
@@ -262,3 +263,10 @@ def test_new_weights_leave_every_generator_as_it_was(monkeypatch: pytest.MonkeyP
     new_language_model(SMALL, 64, seed=5)
     assert torch.equal(torch.get_rng_state(), before)
     assert not seeded
+
+
+@pytest.mark.parametrize(("width", "heads"), [(12, 4), (8, 8)])
+def test_rotary_heads_are_of_even_width(width: int, heads: int) -> None:
+    with pytest.raises(UserError, match="turn pairs of numbers"):
+        configuration(ModelOptions(hidden_size=width, heads=heads), 300)
+    assert configuration(ModelOptions(hidden_size=width, heads=heads, architecture="gpt2"), 300).n_head == heads

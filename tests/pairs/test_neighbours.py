@@ -201,6 +201,11 @@ def test_overlapping_pairs_use_every_neighbourhood() -> None:
     assert set(alone["pair_id"].to_pylist()) < set(both["pair_id"].to_pylist())
 
 
+def test_a_document_without_text_is_too_short() -> None:
+    _, ledger = text_pairs(documents([None, "Another thing. " * 9]), None, SMALL)  # type: ignore[list-item]
+    assert ledger.units["documents"].dropped == {"too_short": 1}
+
+
 def test_an_empty_table_gives_an_empty_table() -> None:
     table, ledger = text_pairs(documents([]), None, SMALL)
     assert table.num_rows == 0

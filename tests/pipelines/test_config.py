@@ -91,6 +91,7 @@ def test_keys_of_a_mapping_are_the_users_own(conf, given):
         (["input=x", "inner=medium"], ["inner=medium", "fast, slow"]),
         (["input=x", "batch=many"], ["batch", "integer", "many"]),
         (["input=x", "inner.rate=0"], ["inner.rate", "greater than 0"]),
+        (["input=x", "inner.rate=inf"], ["inner.rate", "finite"]),
         (["input=x", "batch=9"], ["batch=9", "workers=2", "use 8"]),
         ([], ["input", "needs a value", "what to read"]),
         (["input=x", "inner.names=[b"], ["inner.names"]),

@@ -159,6 +159,16 @@ def test_a_failed_trial_ends_nothing_and_is_tried_again(given: dict[str, Any]) -
     assert again.said == [("began", bad), ("ended", bad)]
 
 
+def test_notes_go_on_after_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
+    notes = _Notes(tmp_path / "notes.jsonl")
+    notes.add({"begun": {"train.seed": 1}})
+    with (tmp_path / "notes.jsonl").open("a") as file:
+        file.write('{"begun": {"train.se')
+    assert notes.all("begun") == [{"train.seed": 1}]
+    notes.add({"begun": {"train.seed": 2}})
+    assert notes.all("begun") == [{"train.seed": 1}, {"train.seed": 2}]
+
+
 def test_a_point_that_is_proposed_again_while_it_is_trained_is_one_trial(tmp_path: Path) -> None:
     """The second waits for the first, and gives up before that one has finished."""
     trial, heard = TRIALS[0], Heard()

@@ -45,6 +45,14 @@ def test_nli_pairs_have_the_contradiction_as_hard_negative(tmp_path: Path) -> No
     assert counts["pairs"].dropped == {"no_contradiction": 1}
 
 
+@pytest.mark.parametrize("first", ["x" * 200_000, "label\tpremise\rhypothesis"])
+def test_a_first_line_that_cannot_be_read_is_a_user_error(tmp_path: Path, first: str) -> None:
+    (tmp_path / "pairs.tsv").write_bytes(f"{first}\nentailment\tone\ttwo\n".encode())
+    with pytest.raises(UserError) as caught:
+        read_nli(str(tmp_path / "pairs.tsv"))
+    assert caught.value.where.startswith(str(tmp_path / "pairs.tsv"))
+
+
 @pytest.mark.parametrize("read", [read_nli, read_triplets])
 @pytest.mark.parametrize("damage", ["latin-1", "no gzip", "cut short", "altered", "field"])
 def test_a_damaged_file_is_a_user_error_that_names_the_line(tmp_path: Path, read: Any, damage: str) -> None:

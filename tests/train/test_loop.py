@@ -26,6 +26,7 @@ from cpt_ray.train.checkpoint import Checkpoints, Kind
 from cpt_ray.train.collectives import Workers
 from cpt_ray.train.engine import make_engine
 from cpt_ray.train.loop import TrainResult, train_model
+from cpt_ray.train.metrics import METRICS, MetricsFile
 from cpt_ray.train.options import TrainOptions
 
 SMALL = ModelOptions(hidden_size=32, layers=2, heads=2, feedforward=64, context=64)
@@ -409,3 +410,25 @@ def test_unknown_deepspeed_keys_are_refused() -> None:
     assert deepspeed_config(options(deepspeed={"reduce_bucket_size": 1000}), "cpu")["zero_optimization"]
     with pytest.raises(UserError, match="reduce_bucket_sise"):
         deepspeed_config(options(deepspeed={"reduce_bucket_sise": 1000}), "cpu")
+
+
+@pytest.mark.parametrize("value", [{"reduce_bucket_size": "large"}, {"sub_group_size": -1}, {"zenflow": 3}])
+def test_values_that_deepspeed_does_not_take_are_the_users(value: dict[str, Any]) -> None:
+    """In a worker a UserError ends the run; any other would be tried again."""
+    from cpt_ray.train.engine.zero import deepspeed_config
+
+    with pytest.raises(UserError, match="it is") as caught:
+        deepspeed_config(options(deepspeed=value), "cpu")
+    assert caught.value.where == f"deepspeed.{next(iter(value))}"
+
+
+def test_metrics_that_cannot_be_written_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = MetricsFile(str(tmp_path / METRICS), 0)
+
+    def full(path: Path, *more: Any) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        file.append(1, {"loss": 1.0})
+    assert caught.value.where == str(tmp_path / METRICS)

@@ -18,7 +18,7 @@ class Optuna(Kind):
 
     kind: Literal["optuna"] = "optuna"
     trials: int = Field(16, ge=1, description="points proposed")
-    seed: int = Field(0, ge=0, description="seed of the proposals")
+    seed: int = Field(0, ge=0, lt=1 << 31, description="seed of the proposals")
 
     @model_validator(mode="after")
     def _installed(self) -> Optuna:

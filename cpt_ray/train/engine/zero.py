@@ -23,7 +23,9 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cpt_ray.compat.deepspeed import (
@@ -60,6 +62,7 @@ def deepspeed_config(options: EngineOptions, device: str) -> dict[str, Any]:
     }
     if options.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": device != "cpu"}
+    _check_values(zero)
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -195,6 +198,20 @@ class DeepSpeedEngine:
     def _norm(self) -> float:
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
+
+
+def _check_values(zero: dict[str, Any]) -> None:
+    """UserError for what DeepSpeed does not take as the value of a key."""
+    try:
+        DeepSpeedZeroConfig(**zero)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{first['msg'].removeprefix('Value error, ')} (it is {first['input']!r})",
+            where=f"deepspeed.{key}",
+            fix="give a value that DeepSpeed's zero_optimization takes",
+        ) from error
 
 
 def _cut(module: nn.Module, config: dict[str, Any], device: torch.device) -> nn.Module:
