@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 VERSION = "0.19.8"
@@ -25,6 +26,19 @@ def whole_shape(parameter: Tensor) -> torch.Size:
 def is_cut(parameter: Tensor) -> bool:
     """Whether ZeRO-3 holds this weight: it is whole only while its module runs."""
     return hasattr(parameter, "ds_id")
+
+
+def refused_value(zero: dict[str, Any]) -> tuple[str, str] | None:
+    """(key, what is wrong) of a value that DeepSpeed does not take in its zero_optimization section; None if it takes all."""
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    try:
+        DeepSpeedZeroConfig(**zero)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = f"{first['msg'].removeprefix('Value error, ')} (it is {first['input']!r})"
+        return ".".join(map(str, first["loc"])), what
+    return None
 
 
 def compile_nothing() -> None:

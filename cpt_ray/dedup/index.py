@@ -115,12 +115,14 @@ def _new_rows(
         kept = slots >= 0
         slot = slots[kept]
         node = node_of[corpus.keeper[slot]]
-        stored = (node >= 0) & (store.part[node] >= 0)
+        # The last place is that of a document without words, which is no node: -1.
+        part, offset, length = (np.r_[places, -1][node] for places in (store.part, store.offset, store.length))
+        stored = part >= 0
         columns = {
             "unit": unit.take(pa.array(slot)).cast(pa.string()),
-            "set_part": pa.array(np.where(stored, store.part[node] + first_part, -1)),
-            "set_offset": pa.array(np.where(stored, store.offset[node], -1)),
-            "set_length": pa.array(np.where(stored, store.length[node], 0)),
+            "set_part": pa.array(np.where(stored, part + first_part, -1)),
+            "set_offset": pa.array(offset),
+            "set_length": pa.array(np.where(stored, length, 0)),
         }
         table = table.filter(pa.array(kept))
         for field in known.PLACE:

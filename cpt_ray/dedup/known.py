@@ -209,6 +209,8 @@ def _ids_by_key(index: str, keys: Mapping[int, U64]) -> Iterator[pa.Array]:
         wanted = np.unique(of_band)
         with parquet.opened(posixpath.join(index, band_file(band))) as file:
             for group in range(file.num_row_groups):
+                if not file.metadata.row_group(group).num_rows:  # an index of no words
+                    continue
                 limits = file.metadata.row_group(group).column(1).statistics
                 low, high = np.searchsorted(wanted, np.array([limits.min, limits.max], np.uint64), side="left")
                 if low == high and (low == len(wanted) or wanted[low] != np.uint64(limits.max)):

@@ -39,6 +39,13 @@ def stepped(stage: int, **more: Any) -> DeepSpeedEngine:
     return engine
 
 
+def test_a_value_that_it_does_not_take_is_named() -> None:
+    assert compat.refused_value({"stage": 2, "sub_group_size": 1000}) is None
+    refused = compat.refused_value({"stage": 2, "offload_param": {"device": "moon"}})
+    assert refused is not None, "DeepSpeedZeroConfig no longer validates"
+    assert refused[0] == "offload_param.device"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_cut_weight_knows_its_whole_shape(stage: int) -> None:
     engine = stepped(stage)

@@ -91,6 +91,27 @@ def test_several_indexes_in_one_go(tmp_path: Path, seed: int, options: DedupOpti
     assert any(row["matched_id"] in second for row in found.values())
 
 
+@pytest.mark.parametrize("options", [{}, {"measure": "containment"}, {"near": False}])
+@pytest.mark.parametrize("without", [{}, {"blank": " ", "signs": "!?"}])
+def test_an_index_may_hold_nothing_to_compare(tmp_path: Path, without: dict[str, str], options: dict[str, Any]) -> None:
+    """No documents, or none with words: first, and after others."""
+    crawls = [
+        without,
+        {"a": "one and the same text", "b": "one and the same text"},
+        without,
+        {"c": "one and the same text"},
+    ]
+    index: str | None = None
+    for n, crawl in enumerate(crawls):
+        names, out = write(tmp_path / f"crawl-{n}.parquet", crawl), str(tmp_path / f"clusters-{n}")
+        deduplicate(out, names, options=DedupOptions(**options), index=index)
+        write_index(str(tmp_path / f"index-{n}"), out, names, previous=index)
+        index = str(tmp_path / f"index-{n}")
+    assert rows(tmp_path / "clusters-3")["c"]["matched_id"] == "a"
+    held = pa.concat_tables(parquet.read_table(name, ["doc_id", "set_part"]) for name in document_parts(index))
+    assert sorted(held["doc_id"].to_pylist()) == sorted({"a", "b", "c", *without})
+
+
 def test_old_text_is_not_read_and_the_old_document_is_named(tmp_path: Path) -> None:
     """With the old documents and phases gone, a new copy is removed for the old document, and only that unit is read."""
     docs = corpus(originals=30)

@@ -23,9 +23,7 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cpt_ray.compat.deepspeed import (
@@ -36,6 +34,7 @@ from cpt_ray.compat.deepspeed import (
     inner_state,
     link_moments,
     place_of,
+    refused_value,
     saving_by,
 )
 from cpt_ray.compat.torch import move_buffers
@@ -202,16 +201,9 @@ class DeepSpeedEngine:
 
 def _check_values(zero: dict[str, Any]) -> None:
     """UserError for what DeepSpeed does not take as the value of a key."""
-    try:
-        DeepSpeedZeroConfig(**zero)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{first['msg'].removeprefix('Value error, ')} (it is {first['input']!r})",
-            where=f"deepspeed.{key}",
-            fix="give a value that DeepSpeed's zero_optimization takes",
-        ) from error
+    if (refused := refused_value(zero)) is not None:
+        key, what = refused
+        raise UserError(what, where=f"deepspeed.{key}", fix="give a value that DeepSpeed's zero_optimization takes")
 
 
 def _cut(module: nn.Module, config: dict[str, Any], device: torch.device) -> nn.Module:
