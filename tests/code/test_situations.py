@@ -385,6 +385,18 @@ SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
         "# Doubles it.\ndefine_singleton_method(:twice) { |x| x }\n# Halves it.\na.define_singleton_method(:half) { |x| x }\n",
         {"twice": "Doubles it.", "half": "Halves it."},
     ),
+    "macros in a body": (
+        "a.c",
+        "/** Adds one. */\nint f(void) {\n  list_for_each(x, &y) {\n    g(x);\n  }\n  for_all(z)\n    g(z);\n"
+        "  return g(container_of(x, struct a, b), sizeof_of(const struct a *));\n}\n"
+        "/** Adds two. */\nint g(int x) {\n  int y = = x;\n  return y;\n}\n/** Adds three. */\nint h(int x) { return g((x); }\n",
+        {"f": "Adds one."},
+    ),
+    "a method without a name": (
+        "a.rb",
+        "# Adds one.\ndefine_method() { |x| x }\n# Adds two.\ndef g(x) = x\n",
+        {"g": "Adds two."},
+    ),
     "linkage": (
         "a.cpp",
         'extern "C" {\n}\n/** Adds one. */\nextern "C" int f(int x) { return x; }\n',

@@ -11,15 +11,48 @@ from cpt_ray.code.markup import doxygen
 # A macro in the head of a function (`API int f(int x) NOEXCEPT {`) is no word of the language: the grammar takes the
 # first word for the type, and what is one too many for an error. The body is whole all the same.
 _WORDS = frozenset(["identifier", "type_identifier", "field_identifier", "primitive_type", "qualified_identifier"])
+_IN_TYPES = _WORDS | {"struct", "union", "enum", "const", "volatile", "unsigned", "signed", "long", "short", "*"}
 _LEFT_OVER = _WORDS | {":", "bitfield_clause", "function_declarator"}
 
 
 def tolerates(node: Node) -> bool:
-    """Whether there is a name for certain, and no error but words in the head, in the type or among the parameters."""
+    """Whether there is a name for certain, and no error but words in the head, in the type or among the parameters.
+
+    In its body a macro may stand for a statement or its beginning (`for_each(x, list) { }`), and take types for arguments.
+    """
     body, kind = node.child_by_field_name("body"), node.child_by_field_name("type")
     if kind is not None and kind.child_by_field_name("body") is not None:  # a class that ended too early
         return False
-    return body is not None and not body.has_error and _name_in_damage(node) is not None
+    return body is not None and _name(node) is not None and (not body.has_error or _holds_macros(body))
+
+
+def _name(node: Node) -> Node | None:
+    body = node.child_by_field_name("body")
+    if any(child.has_error for child in node.children if body is None or child.id != body.id):
+        return _name_in_damage(node)
+    return _declared(node)
+
+
+def _holds_macros(body: Node) -> bool:
+    """Whether macros are all that is amiss."""
+    todo = [(body, False)]
+    while todo:
+        node, in_arguments = todo.pop()
+        in_arguments = node.type == "argument_list" or (
+            in_arguments and node.type == "binary_expression"
+        )  # `struct a *`
+        for child in node.children:
+            if child.is_missing:
+                first = next(iter(node.named_children), None)
+                statement = child.type == ";" and first is not None and first.type == "call_expression"
+                if not statement and not (in_arguments and child.type == "identifier"):
+                    return False
+            elif child.is_error:
+                if not in_arguments or not all(one.type in _IN_TYPES for one in child.children):
+                    return False
+            elif child.has_error:
+                todo.append((child, in_arguments))
+    return True
 
 
 def _name_in_damage(node: Node) -> Node | None:
@@ -69,7 +102,7 @@ def _is_word(error: Node) -> bool:
 
 def names(node: Node, _parent: Node, source: bytes) -> tuple[str, ...]:
     """The name inside of the declarators: `int *A::B<T>::f(int)` is A.B.f."""
-    named = _name_in_damage(node) if node.has_error else None
+    named = _name(node) if node.has_error else None
     return _qualified(named or _declared(node), source)
 
 

@@ -14,7 +14,7 @@ def docstring(function: Node, source: bytes) -> tuple[tuple[Node, ...], Node] | 
     # The first byte settles most functions without making a node.
     if body is None or source[body.start_byte : body.start_byte + 1] not in (b'"', b"'", b"r", b"R", b"u", b"U", b"("):
         return None
-    statement = body.named_child(0)
+    statement = next(iter(body.named_children), None)
     if statement is None or statement.type != "expression_statement" or statement.named_child_count != 1:
         return None
     if any(child.type == "," for child in statement.children):  # `"a",` is a tuple

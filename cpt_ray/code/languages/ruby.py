@@ -15,7 +15,7 @@ def names(node: Node, _parent: Node, source: bytes) -> tuple[str, ...]:
     if node.type != "call":
         return ()
     arguments = node.child_by_field_name("arguments")
-    first = arguments.named_child(0) if arguments is not None else None
+    first = next(iter(arguments.named_children), None) if arguments is not None else None
     return (text_of(first, source).strip(":'\""),)
 
 
