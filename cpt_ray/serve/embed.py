@@ -86,10 +86,13 @@ def embed_shard(shard: Mapping[str, Any], *, model: str, options: EmbedOptions) 
     ]
     kept = [row for row, reason in enumerate(reasons) if reason is None]
     embedder = embedder_of(model, options.precision, options.chunk_tokens, options.device)
-    ids = embedder.token_ids([texts[row] or "" for row in kept])
+    limit = embedder.limit(options.side)
+    ids = embedder.token_ids(
+        [texts[row] or "" for row in kept], limit + 1
+    )  # of a longer text enough to know that it is
     vectors = embedder.embed_ids(embedder.wrap(ids, options.side))
     ledger = Ledger.count("texts", reasons)
-    cut = sum(len(row) > embedder.limit(options.side) for row in ids)
+    cut = sum(len(row) > limit for row in ids)
     ledger += Ledger.of(CUT, read=cut, kept=cut)
     ledger += Ledger.of("vectors", read=len(kept), kept=len(kept))
     column = listed(vectors, options.dtype)

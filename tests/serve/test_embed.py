@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from cpt_ray.artifacts.store import parts, read_table
 from cpt_ray.errors import UserError
-from cpt_ray.model.embedder import Embedder
+from cpt_ray.model.embedder import FEW, Embedder
 from cpt_ray.model.weights import weights_identity
 from cpt_ray.serve.datasets import _Embedding
 from cpt_ray.serve.embed import CUT, embed_table, gpus_wanted
@@ -179,6 +180,27 @@ def test_texts_that_were_cut_are_counted(publish: Callable[..., str], model_fold
     assert made.balance.units[CUT].read == 2
     vectors = _vectors(read_table(str(tmp_path / "out")))
     np.testing.assert_allclose(vectors[4], Embedder(model_folder).embed(["e" * 40], "y")[0], atol=1e-6)
+
+
+def test_many_texts_have_the_ids_and_the_cuts_of_each_alone(
+    publish: Callable[..., str], model_folder: str, tmp_path: Path
+) -> None:
+    """Many are encoded by their words, few one by one; ids that came as such stand between them, and a text of just the limit
+    is not cut."""
+    letters = ["a" * n for n in (0, 1, 39, 40, 41, 42, 500)]
+    texts = [*letters, *functions(0, 2 * FEW).column("code").to_pylist(), "HTTPServer naïve  \ue000 x2"]
+    embedder = Embedder(model_folder)
+    for most in (1, 40, sys.maxsize):
+        alone = [list(embedder.token_ids([text], most)[0]) for text in texts]
+        assert [list(row) for row in embedder.token_ids(texts, most)] == alone
+        assert all(len(row) <= most for row in alone)
+    mixed = [text if i % 3 else embedder.token_ids([text])[0] for i, text in enumerate(texts)]
+    np.testing.assert_allclose(embedder.embed(mixed, "y"), embedder.embed(texts, "y"), atol=2e-6)
+
+    table = pa.table({"id": [str(i) for i in range(len(texts))], "text": texts})
+    options = EmbedOptions(precision="fp32", text="text", key="id")
+    made = embed_table(str(tmp_path / "out"), source=publish("docs", table), model=model_folder, options=options)
+    assert made.balance.units[CUT].read == sum(int(n) > 40 for n in embedder.lengths(texts))
 
 
 def test_a_gpu_is_used_where_there_is_one(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
