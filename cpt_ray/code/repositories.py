@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, cast
@@ -17,7 +17,7 @@ from cpt_ray.code import filters, readers
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source, mine
 from cpt_ray.code.grammars import language_of
 from cpt_ray.code.history import with_messages
-from cpt_ray.code.licences import is_licence_file
+from cpt_ray.code.licences import declared_licence, is_licence_file, is_manifest
 from cpt_ray.code.options import CloneOptions, MineOptions
 from cpt_ray.code.tree import Entry, Reader, Tree
 from cpt_ray.errors import UserError
@@ -114,8 +114,7 @@ def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tup
         listed = shard.get("listed") or {}
         licence = shard.get("licence")
         if not licence:
-            texts = _licence_texts(tree, entries)
-            licence = texts_licence(texts) if texts else listed.get("licence") or UNKNOWN
+            licence = _licence(tree, entries) or listed.get("licence") or UNKNOWN
         version = str(shard.get("version") or tree.version())
         origin = Origin(shard["group"], version, licence, listed.get("stars"), listed.get("forks"))
         mined = entries if of == 1 else [entry for entry in entries if _slot(entry) % of == part]
@@ -126,18 +125,30 @@ def mine_repository_shard(shard: Mapping[str, Any], options: MineOptions) -> tup
         return table, ledger
 
 
-def _licence_texts(tree: Tree, entries: Sequence[Entry]) -> list[str]:
-    """The licence files at the top that are there, and those that a wheel or a jar keeps apart."""
+def _licence(tree: Tree, entries: Sequence[Entry]) -> str | None:
+    """That of the licence files at the top that are there, and of those that a wheel or a jar keeps apart.
+
+    Where there are none it is the one that all manifests declare which declare one.
+    """
+    texts = [data.decode("utf-8", "replace") for _, data in _small_files(tree, entries, is_licence_file)]
+    if texts:
+        return texts_licence(texts)
+    declared = {declared_licence(path, data) for path, data in _small_files(tree, entries, is_manifest)} - {None}
+    return declared.pop() if len(declared) == 1 else None
+
+
+def _small_files(tree: Tree, entries: Sequence[Entry], chosen: Callable[[str], bool]) -> list[tuple[str, bytes]]:
+    """Those of a repository's own files that can be read, by path."""
     wanted = [
         entry
         for entry in entries
-        if is_licence_file(entry.path)
+        if chosen(entry.path)
         and (entry.reason, entry.origin) == (None, None)
         and (entry.size is not None or entry.absent)
         and (entry.size or 0) <= MOST_LICENCE_BYTES
     ]
-    texts = [(entry.path, data) for entry, data in tree.contents(wanted, MOST_LICENCE_BYTES)] if wanted else []
-    return [data.decode("utf-8", "replace") for _, data in sorted(texts) if isinstance(data, bytes)]
+    found = [(entry.path, data) for entry, data in tree.contents(wanted, MOST_LICENCE_BYTES)] if wanted else []
+    return [(path, data) for path, data in sorted(found) if isinstance(data, bytes)]
 
 
 def _sources(tree: Tree, entries: Sequence[Entry], options: MineOptions) -> Iterator[Source]:

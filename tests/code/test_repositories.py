@@ -239,3 +239,34 @@ def test_the_licence_is_read_from_the_licence_files(repository: Path) -> None:
     assert expected == [{"MIT"}, {"ISC AND MIT"}, {"unknown"}]
     given = {"repository": str(repository), "commit": "HEAD", "group": "g", "licence": "Zlib"}
     assert set(mine_repository_shard(given, OPTIONS)[0]["licence"].to_pylist()) == {"Zlib"}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "licence"),
+    [
+        ("package.json", '{"license": "MIT"}', "MIT"),
+        ("package.json", '{"license": {"type": "BSD-3-Clause", "url": "x"}}', "BSD-3-Clause"),
+        ("package.json", '{"licenses": [{"type": "MIT"}, {"type": "Apache-2.0"}]}', "MIT OR Apache-2.0"),
+        ("package.json", '{"license": "SEE LICENSE IN x"}', "unknown"),
+        ("package.json", "[1]", "unknown"),
+        ("composer.json", '{"license": ["lgpl-2.1-only", "GPL-3.0-or-later"]}', "LGPL-2.1-only OR GPL-3.0-or-later"),
+        ("Cargo.toml", '[package]\nlicense = "MIT/Apache-2.0"\n', "MIT OR Apache-2.0"),
+        ("Cargo.toml", "[package\n", "unknown"),
+        ("pyproject.toml", '[project]\nlicense = {text = "MIT"}\n', "MIT"),
+        ("PKG-INFO", "Name: a\nLicense-Expression: MIT\n\nText\n", "MIT"),
+        ("a-1.dist-info/METADATA", "Name: a\nLicense: Our own terms\n", "unknown"),
+        ("sub/package.json", '{"license": "MIT"}', "unknown"),
+    ],
+)
+def test_without_a_licence_text_a_manifest_may_declare_one(tmp_path: Path, path: str, text: str, licence: str) -> None:
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(text)
+    (tmp_path / "a.py").write_text(
+        'def f(x):\n    """Adds one to the number."""\n    y = x + 1\n    z = y\n    return z\n'
+    )
+    table, _ = mine_repository_shard({"repository": str(tmp_path), "group": "g"}, OPTIONS)
+    assert table["licence"].to_pylist() == [licence]
+    (tmp_path / "LICENSE").write_text("All of it is ours.")
+    assert mine_repository_shard({"repository": str(tmp_path), "group": "g"}, OPTIONS)[0]["licence"].to_pylist() == [
+        "unknown"
+    ]
