@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -77,8 +78,8 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[Calls]:
     """Die instead of the `at`-th renaming, copying or removing of a file or folder; 0 only counts them."""
     counted = Calls()
     with monkeypatch.context() as patch:
-        for name in ("mv", "copy", "rm"):
-            real = getattr(LocalFileSystem, name)
+        for owner, name in ((os, "replace"), *((LocalFileSystem, name) for name in ("mv", "copy", "rm"))):
+            real = getattr(owner, name)
 
             def change(*args: Any, _real: Callable[..., Any] = real, **options: Any) -> Any:
                 counted.calls += 1
@@ -86,5 +87,5 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[Calls]:
                     raise Killed
                 return _real(*args, **options)
 
-            patch.setattr(LocalFileSystem, name, change)
+            patch.setattr(owner, name, change)
         yield counted

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,15 +203,19 @@ def _until_killed(target: str, source: str, clusters: str, moves: int) -> None:
     """Make the pairs, and die at the given rename: every file that stands was renamed into its place."""
     patched = pytest.MonkeyPatch()
     few(patched, 300, 100)
-    left, move = [moves], LocalFileSystem.mv
+    left = [moves]
 
-    def count(self: LocalFileSystem, *args: Any, **kwargs: Any) -> None:
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        move(self, *args, **kwargs)
+    def counted(move: Callable[..., None]) -> Callable[..., None]:
+        def moved(*args: Any, **kwargs: Any) -> None:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            move(*args, **kwargs)
 
-    patched.setattr(LocalFileSystem, "mv", count)
+        return moved
+
+    patched.setattr(LocalFileSystem, "mv", counted(LocalFileSystem.mv))
+    patched.setattr("cpt_ray.artifacts.places.os.replace", counted(os.replace))
     text(Path(target), source, clusters)
 
 

@@ -66,7 +66,7 @@ def test_a_demo_from_a_hub_id_is_of_one_commit(monkeypatch: pytest.MonkeyPatch, 
     )
     monkeypatch.setattr("cpt_ray.model.weights.commit_of", lambda name, revision: {"v1": commit}[revision])
     monkeypatch.setattr(demo.doctor, "summary", lambda options: options.initial.model.init)
-    monkeypatch.setattr(demo, "connect", lambda cluster: nullcontext({}))
+    monkeypatch.setattr(demo, "connect", lambda cluster: nullcontext({"num_cpus": 8.0}))
     monkeypatch.setattr(demo, "Tracked", lambda *arguments: nullcontext())
 
     def flow(out: str, options: Any, *rest: Any) -> None:
