@@ -17,7 +17,7 @@ LIKENESS = 0.9
 for a text with another name and year in it."""
 
 _WORD = re.compile(r"[a-z0-9]+")
-_COPYRIGHT = re.compile(r"(?im)^\W*(?:copyright|\(c\)|©|all rights reserved).*$")
+_COPYRIGHT = re.compile(r"(?im)^[^\w\n]*(?:copyright|\(c\)|©|all rights reserved).*$")
 
 
 def text_licence(text: str) -> str | None:

@@ -129,8 +129,9 @@ def packages(constraints: Path, name: str = "cpt-ray", installed: Mapping[str, s
     """Whether what is installed is what was tested: the versions of `constraints`, where that file is, and all that
     `name` requires."""
     if installed is None:
-        # Of two on the path the first is imported.
-        installed = {canonicalize_name(d.metadata["Name"]): d.version for d in reversed([*metadata.distributions()])}
+        # Of two on the path the first is imported; what has no name is left of one that was removed.
+        found = [d for d in reversed([*metadata.distributions()]) if d.metadata["Name"]]
+        installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
     wrong: dict[str, str] = {}
     try:
         required = [Requirement(line) for line in metadata.requires(name) or []]

@@ -11,6 +11,7 @@ import dataclasses
 import posixpath
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -141,7 +142,7 @@ def mine_installed_shard(shard: Mapping[str, Any], options: MineOptions) -> tupl
 def listed(name: str) -> list[RepositoryOptions]:
     """The repositories of a list: a path or URL a line, then perhaps a revision; what follows a `#` is a remark."""
     found = []
-    for number, line in enumerate(Path(name).read_text().splitlines() if name else [], 1):
+    for number, line in enumerate(_lines(name) if name else [], 1):
         words = re.sub(r"(^|\s)#.*", "", line).split()
         if len(words) > 2:
             raise UserError(
@@ -152,6 +153,14 @@ def listed(name: str) -> list[RepositoryOptions]:
     if name and not found:
         raise UserError("no repository in the list", where=f"repository_list: {name}", fix="give a path or URL a line")
     return found
+
+
+def _lines(name: str) -> list[str]:
+    """The lines of a text file, UTF-8 with or without a mark of it. UserError for another."""
+    try:
+        return Path(name).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"this is no UTF-8: {error}", where=name, fix="write the file as UTF-8") from error
 
 
 def repository_shards(
@@ -221,7 +230,8 @@ def _groups(repositories: Sequence[RepositoryOptions]) -> list[str]:
     depths = [2 if "://" in one.path else 1 for one in repositories]  # owner/name, as forges and benchmarks call them
     while True:
         groups = [one.group or "/".join(n[-d:]) for one, n, d in zip(repositories, names, depths, strict=True)]
-        again = [i for i, g in enumerate(groups) if not repositories[i].group and groups.count(g) > 1]
+        times = Counter(groups)
+        again = [i for i, g in enumerate(groups) if not repositories[i].group and times[g] > 1]
         longer = [i for i in again if depths[i] < len(names[i])]
         if not again:
             return groups
@@ -268,7 +278,7 @@ def _evaluation(test_urls: Sequence[str]) -> Evaluation | None:
     files: frozenset[tuple[str, str]] = frozenset()
     check_test_urls(test_urls)
     for name in test_urls:
-        files |= benchmark_files(Path(name).read_text().splitlines(), name)
+        files |= benchmark_files(_lines(name), name)
     return Evaluation(files=files)
 
 

@@ -96,3 +96,9 @@ def test_of_two_versions_the_one_that_is_imported_counts(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(str(tmp_path))
     found = machine.packages(pins, name="no-such-distribution")
     assert (found.state, "numpy 0.1, wanted 2.4.0" in found.says) == ("fails", True)
+
+
+def test_what_is_left_of_a_removed_package_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert machine.packages(tmp_path / "constraints.txt", name="no-such-distribution").state == "good"

@@ -51,11 +51,10 @@ def run_shards(
     with build(path, step=step, version=version, params=params, inputs=inputs) as out:
         if out.manifest is not None:
             return out.manifest
-        scratch, place = out.scratch, out.place
-        done: dict[int, dict[str, Any]] = {}
+        scratch, place, done = out.scratch, out.place, _Done()
         for i in range(len(shards)) if out.resumed else ():
             if (found := _finished(scratch, i)) is not None:
-                done[i] = found
+                done.take(i, found)
         todo = [i for i in range(len(shards)) if i not in done]
 
         def run(row: dict[str, Any]) -> dict[str, Any]:
@@ -63,21 +62,37 @@ def run_shards(
 
         rows = [{"index": i, "shard": json.dumps(shards[i])} for i in todo]
         with progress(step, total=len(shards), unit="shards") as bar:
-            bar.advance(len(done))
+            bar.advance(len(shards) - len(todo))
             for result in _execute(rows, run, asks or {"num_cpus": 1.0}, actors):
-                done[result["index"]] = json.loads(result["done"])
-                counts = Ledger.of_whole(done[result["index"]]["ledger"])
+                counts = done.take(result["index"], json.loads(result["done"]))
                 telemetry.rows(step, counts.units)
                 bar.advance(1, **{unit: counts.rows_in, "kept": counts.kept, "dropped": sum(counts.dropped.values())})
-        ledger, total = Ledger.empty(), 0
-        files: list[File] = []
-        for i in range(len(shards)):
-            if (finished := done.get(i)) is None:
-                raise RuntimeError(f"{step}: shard {i} of {path} reported nothing; its rows would be lost")
-            ledger += Ledger.of_whole(finished["ledger"])
-            total += finished["rows"]
-            files.append(File.model_validate(finished["file"]))
-        return out.publish(ledger, rows=total, schema=schema, extra=extra, files=files)
+        if (first := len(done.files)) < len(shards):
+            raise RuntimeError(f"{step}: shard {first} of {path} reported nothing; its rows would be lost")
+        return out.publish(done.ledger, rows=done.rows, schema=schema, extra=extra, files=done.files)
+
+
+class _Done:
+    """What shards have told, added up in their order, in which a ledger's units stand: of a shard nothing is held but its
+    file once those before it are there. Its examples alone may be a megabyte."""
+
+    def __init__(self) -> None:
+        self.ledger, self.rows = Ledger.empty(), 0
+        self.files: list[File] = []
+        self._early: dict[int, tuple[Ledger, int, File]] = {}
+
+    def __contains__(self, index: int) -> bool:
+        return index < len(self.files) or index in self._early
+
+    def take(self, index: int, told: Mapping[str, Any]) -> Ledger:
+        """Its ledger."""
+        own = Ledger.of_whole(told["ledger"])
+        self._early[index] = own, told["rows"], File.model_validate(told["file"])
+        while (following := self._early.pop(len(self.files), None)) is not None:
+            ledger, rows, file = following
+            self.ledger, self.rows = self.ledger + ledger, self.rows + rows
+            self.files.append(file)
+        return own
 
 
 def _run_shard(

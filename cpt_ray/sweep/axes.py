@@ -16,6 +16,8 @@ from cpt_ray.options import Options
 
 DIGITS = 4
 """Significant digits of a drawn number: as many as its trial's name has."""
+MOST = 10_000
+"""Trials of a grid: more are a mistake."""
 
 
 class Range(Options):
@@ -93,13 +95,16 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def product(axes: Axes) -> list[Values]:
-    """All points of axes that are lists, the last key's values running fastest. UserError for a range."""
+    """All points of axes that are lists, the last key's values running fastest. UserError for a range, and for more than
+    MOST."""
     for key, axis in axes.items():
         if isinstance(axis, Range):
             raise UserError(
                 "a grid has no ranges", where=f"over.{key}", fix="give a list of values, or search.kind=random"
             )
     lists = {key: axis for key, axis in axes.items() if isinstance(axis, list)}
+    if (count := math.prod(map(len, lists.values()))) > MOST:
+        raise UserError(f"a grid of {count:,} trials", where="over", fix="give fewer values, or search.kind=random")
     return [dict(zip(lists, point, strict=True)) for point in itertools.product(*lists.values())]
 
 
@@ -108,8 +113,9 @@ def draw(axes: Axes, count: int, seed: int) -> list[Values]:
     those of a smaller one."""
     chance = random.Random(seed)
     found: dict[str, Values] = {}
+    there = min(count, math.prod(len(axis) if isinstance(axis, list) else count for axis in axes.values()))
     for _ in range(100 * count):
-        if len(found) == count:
+        if len(found) == there:
             break
         point = {
             key: axis.at(chance.random()) if isinstance(axis, Range) else chance.choice(axis)

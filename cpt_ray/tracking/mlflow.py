@@ -17,6 +17,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,9 @@ of its run."""
 """Of an experiment, in Markdown, as the UI shows it."""
 FIGURES = ("search_mrr", "heldout_mrr")
 """What versions of a registered model are compared by, the one that counts first."""
+LONGEST_NAME = 250
+_ODD = re.compile(r"[^\w.\- :]")
+"""Of a parameter's name; MLflow takes slashes too, but not every path."""
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 """Codes of what MLflow understood and will not have; of all others a second try may come to more."""
 
@@ -147,14 +151,14 @@ class TrackedRun:
         self.end(ending(kind))
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters, nested keys joined by dots. Those the run holds already stay; another value for one is an
-        error."""
+        """Log parameters, nested keys joined by dots; what MLflow does not take in a name, as of a source that is called
+        `web@2026`, becomes `_`. Those the run holds already stay; another value for one is an error."""
         from mlflow.entities import Param
 
         if self.finished or not values:
             return
         held = self._client.get_run(self.id).data.params
-        flat = {name: str(value)[:6000] for name, value in flatten(values).items()}
+        flat = {_ODD.sub("_", name)[:LONGEST_NAME]: str(value)[:6000] for name, value in flatten(values).items()}
         for name in flat.keys() & held.keys():
             if flat[name] != held[name]:
                 raise ValueError(

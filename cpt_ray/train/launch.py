@@ -83,11 +83,6 @@ def _said(options: EngineOptions) -> str:
     return f"{options.workers} workers of {options.threads} CPUs" + (" and a GPU" if options.gpu else "")
 
 
-_FIX_ROOM = (
-    "ask for what there is (cluster.workers, cluster.threads, cluster.gpu), or join a larger cluster (cluster.address)"
-)
-
-
 def _end_at_user_errors() -> Any:
     """A callback of Ray's controller, which may not try again after what it raises."""
     from ray.train import UserCallback

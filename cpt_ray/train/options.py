@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -17,6 +17,8 @@ from cpt_ray.train.zero_keys import check_zero_keys
 Precision = Literal["auto", "fp32", "bf16", "bf16_weights"]
 TRAINED_TEMPERATURES = (0.01, 1.0)
 """Bounds of the temperature while it is trained: the lower is CLIP's, the upper is ours."""
+LARGEST_BATCH = 1 << 24
+"""Pairs of a batch that nobody trains with."""
 HeldoutMetric = Literal["heldout_mrr", "heldout_recall_at_1", "heldout_recall_at_10", "heldout_loss"]
 
 
@@ -242,14 +244,26 @@ def check_engine(options: EngineOptions, where: str) -> None:
 def check_divisible(options: EngineOptions, batch_size: int, where: str) -> None:
     """UserError when some number of workers that there may be does not divide the batch; `where` names its size."""
     counts = range(max(options.workers, 1), max(options.elastic_workers or options.workers, 1) + 1)
-    for workers in counts:
-        if batch_size % workers:
-            together = math.lcm(*counts)
-            raise UserError(
-                f"a batch of {batch_size:,} cannot be divided by {workers} workers",
-                where=where,
-                fix=f"use a multiple of {together}, such as {-(-batch_size // together) * together}",
-            )
+    unequal = next((workers for workers in counts if batch_size % workers), None)
+    if unequal is not None:
+        together = _multiple(counts)
+        raise UserError(
+            f"a batch of {batch_size:,} cannot be divided by {unequal} workers",
+            where=where,
+            fix=f"use a multiple of {together}, such as {-(-batch_size // together) * together}"
+            if together
+            else "lower elastic_workers: no batch is divided by all numbers up to it",
+        )
+
+
+def _multiple(counts: Iterable[int]) -> int | None:
+    """The least common multiple; None where no batch is as large."""
+    together = 1
+    for count in counts:
+        together = math.lcm(together, count)
+        if together > LARGEST_BATCH:
+            return None
+    return together
 
 
 def check_temperature(options: TrainOptions, initial: float, where: str) -> None:

@@ -10,16 +10,27 @@ import multiprocessing
 import os
 import signal
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pydantic import Field
 
-from cpt_ray.artifacts import Ledger, LedgerError, build, parts, read_manifest, read_table, run_shards
+from cpt_ray.artifacts import (
+    Ledger,
+    LedgerError,
+    Sampler,
+    build,
+    examples,
+    parts,
+    read_manifest,
+    read_table,
+    run_shards,
+)
 from cpt_ray.artifacts.parquet import write_table
 from cpt_ray.artifacts.places import CUT, locate, make_room, write, writing
-from cpt_ray.artifacts.shards import _told
+from cpt_ray.artifacts.shards import _Done, _told
 from cpt_ray.artifacts.store import part_name
 from cpt_ray.errors import UserError
 from cpt_ray.options import How, Options
@@ -50,6 +61,52 @@ def _run(path: Path, work=_square, **changes):
 
 def _bytes(path: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(path.rglob("*.parquet"))}
+
+
+def _dropped_with_examples(shard: dict[str, int]) -> tuple[pa.Table, Ledger]:
+    dropped = Sampler()
+    for n in range(20):
+        for reason in "abcdefghij":
+            dropped.add("numbers", reason, f"{shard['start']} {n}", text=f"{shard['start']} {n} {reason} " * 70)
+    counts = dict.fromkeys("abcdefghij", 20)
+    return SCHEMA.empty_table(), Ledger.of("numbers", read=200, kept=0, dropped=counts).showing(dropped)
+
+
+def _run_shown(path: Path, count: int):
+    about = {"step": "shown", "version": 1, "params": {}, "inputs": {}, "schema": SCHEMA}
+    return run_shards(str(path), shards=[{"start": n} for n in range(count)], work=_dropped_with_examples, **about)
+
+
+def test_what_shards_tell_is_not_held(tmp_path):
+    """Each shows 200 KB of what it dropped; all together shall be no more than a few of them."""
+    _run_shown(tmp_path / "first", 1)  # what is imported on the way is no part of it
+    tracemalloc.start()
+    try:
+        manifest = _run_shown(tmp_path / "shown", 60)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert manifest.balance.units["numbers"].read == 60 * 200
+    assert len(examples.rows_of(str(tmp_path / "shown"))) == 10 * examples.MOST
+
+
+def test_shards_are_added_up_in_their_order():
+    """In whichever they came: the units of a ledger stand as along the step."""
+    told = [
+        {
+            "ledger": Ledger.of(unit, read=n, kept=n).whole(),
+            "rows": n,
+            "file": {"path": str(n), "size": 0, "digest": ""},
+        }
+        for n, unit in enumerate("cab")
+    ]
+    for order in itertools.permutations(range(3)):
+        done = _Done()
+        for index in order:
+            assert index not in done
+            done.take(index, told[index])
+            assert index in done
+        assert (list(done.ledger.units), done.rows, [file.path for file in done.files]) == ([*"cab"], 3, [*"012"])
 
 
 def test_publishes_parts_manifest_and_ledger(tmp_path):

@@ -155,3 +155,9 @@ def test_licence_texts() -> None:
     assert spdx(None, [], TEXTS["MIT"]) == "MIT"
     assert spdx(None, [], None, ["Redistribution and use in source and binary forms ..."]) == UNKNOWN
     assert spdx(None, [], None, [TEXTS["MIT"] + "\n\nParts are under\n" + TEXTS["Zlib"]]) == UNKNOWN
+
+
+@pytest.mark.parametrize("row", ["\n", "* \n", "(c"])
+def test_rows_of_signs_in_a_licence_are_read_once(row: str) -> None:
+    """So many of them that the square of their number would be minutes to hours."""
+    assert spdx(None, [], None, [row * 300_000 + "\n" + TEXTS["MIT"].replace("\n", "\r\n")]) in ("MIT", UNKNOWN)

@@ -60,6 +60,22 @@ def test_repositories_and_packages_are_two_runs() -> None:
         config.load("code_pairs", code_pairs.PipelineOptions, ["site_packages=[there]", "repositories=[{path: here}]"])
 
 
+def test_a_long_list_has_groups_at_once() -> None:
+    """Each name is counted once: to count it again for every repository would be 10^10 comparisons."""
+    options = [code_pairs.RepositoryOptions(path=f"/there/{number}/repo") for number in range(100_000)]
+    assert code_pairs._groups(options)[-1] == "99999/repo"
+
+
+def test_lists_are_utf8_with_or_without_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("\ufeff/there/caf\u00e9\n".encode())
+    assert code_pairs.listed(str(tmp_path / "list.txt"))[0].path == "/there/caf\u00e9"
+    (tmp_path / "list.txt").write_bytes("/there/caf\u00e9\n".encode("latin-1"))
+    for read in (code_pairs.listed, lambda name: code_pairs._evaluation([name])):
+        with pytest.raises(UserError, match="no UTF-8") as caught:
+            read(str(tmp_path / "list.txt"))
+        assert caught.value.where == str(tmp_path / "list.txt")
+
+
 def test_groups_tell_repositories_apart(tmp_path: Path) -> None:
     """Splits keep groups apart, so two repositories must not be one; `.git` is no name."""
     paths = [tmp_path / name for name in ("x/click/.git", "a/repo", "b/repo", "gin.git")]

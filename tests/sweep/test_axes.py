@@ -139,6 +139,13 @@ def test_a_small_space_is_drawn_whole_and_ends() -> None:
     axes = axes_of({"train": {"seed": [1, 2, 3]}})
     assert sorted(point["train.seed"] for point in draw(axes, 10, 0)) == [1, 2, 3]
     assert len(product(axes)) == 3
+    assert len(draw(axes, 10_000_000, 0)) == 3, "which to look for any longer would take hours"
+
+
+def test_a_grid_beyond_all_measure_is_refused() -> None:
+    axes = axes_of({"train": {f"key{number}": list(range(10)) for number in range(12)}})
+    with pytest.raises(UserError, match="a grid of 1,000,000,000,000 trials"):
+        product(axes)
 
 
 def test_short_names_are_last_parts_where_these_differ() -> None:

@@ -98,6 +98,18 @@ def test_another_value_for_a_parameter_is_an_error(tracker: Tracker) -> None:
         tracker.run("coarse", "r", params={"model": {"layers": 5}})
 
 
+def test_a_name_that_mlflow_does_not_take_costs_no_parameter(tracker: Tracker) -> None:
+    """Names of sources are the users'."""
+    run = tracker.run("odd", "odd")
+    for _ in range(2):
+        run.params({"weights": {"web@2026": 1, "https://e.example/": 2, "x" * 300: 3}, "seed": 4})
+    held = tracker._client.get_run(run.id).data.params
+    assert held["weights.web_2026"] == "1"
+    assert held["weights.https:__e.example_"] == "2"
+    assert held["seed"] == "4"
+    assert sorted(held.values()) == ["1", "2", "3", "4"]
+
+
 def test_data_figures_tables_and_files(tracker: Tracker, tmp_path: Path) -> None:
     """A dataset carries the manifest's digest; a table logged again after a kill replaces the old one."""
     import mlflow.data

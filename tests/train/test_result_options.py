@@ -42,6 +42,14 @@ def test_a_batch_is_divided_by_every_number_of_workers_that_there_may_be() -> No
         assert error.value.fix.endswith(f" {use}")
 
 
+@pytest.mark.parametrize("most", [100, 20_000, 1 << 60])
+def test_no_batch_is_divided_by_very_many_numbers_of_workers(most: int) -> None:
+    """Their least common multiple has thousands of digits, or is never found."""
+    with pytest.raises(UserError, match="cannot be divided by 5 workers") as error:
+        check_divisible(EngineOptions(workers=2, elastic_workers=most), 12, "batch_size")
+    assert "lower elastic_workers" in error.value.fix
+
+
 def test_of_a_loss_less_is_better() -> None:
     assert merit("heldout_mrr", 0.3) > merit("heldout_mrr", 0.2)
     assert merit("heldout_loss", 0.2) > merit("heldout_loss", 0.3)
