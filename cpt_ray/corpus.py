@@ -141,7 +141,7 @@ def deduplicate(
 ) -> Artifact:
     """The duplicate clusters of texts, by id: `cluster_id`, `kept`, and what a removed one matches."""
     made = Artifact(to)
-    source = _artifact(rows, made, _columns(id_column, text_column))
+    source = _artifact(rows, made, _columns(pa.null(), id_column, text_column))
     cluster_documents(made.path, source, id_column=id_column, text_column=text_column, options=options)
     return made
 
@@ -158,7 +158,7 @@ def pair_texts(
     made = Artifact(to)
     make_text_pairs(
         made.path,
-        documents=_artifact(documents, made, _columns("doc_id", "group", "text")),
+        documents=_artifact(documents, made, _columns(pa.string(), "doc_id", "group", "text")),
         clusters=_path(clusters),
         neighbours=neighbours or NeighbourOptions(),
         split=split or SplitOptions(),
@@ -323,11 +323,15 @@ def as_artifact(rows: Dataset | Artifact | str, to: Artifact) -> str:
 
 
 def _artifact(rows: Any, to: Artifact, needed: pa.Schema) -> str:
-    """The path of an artifact of these rows, which has the columns `needed`."""
+    """The path of an artifact of these rows, which has the columns `needed`, and text where they are strings."""
     path = as_artifact(rows, to)
     there = read_manifest(path).columns
     if missing := [name for name in needed.names if name not in there]:
         raise UserError(f"no column {missing[0]!r}", where=path, fix=f"it has {', '.join(there)}")
+    for name in (field.name for field in needed if pa.types.is_string(field.type)):
+        # A column of nulls alone may have no other type, but there must be some text.
+        if there[name] not in ("string", "large_string", *(() if name == "text" else ("null",))):
+            raise UserError(f"the column {name!r} is {there[name]}, and not text", where=path, fix="cast it to string")
     return path
 
 
@@ -339,5 +343,6 @@ def _absolute(path: str) -> str:
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
-def _columns(*names: str) -> pa.Schema:
-    return pa.schema([(name, pa.null()) for name in names])
+def _columns(kind: pa.DataType, *names: str) -> pa.Schema:
+    """Columns of a type; of null where any will do."""
+    return pa.schema([(name, kind) for name in names])

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import cpt_ray
@@ -117,6 +118,32 @@ def test_columns_that_are_not_there_are_said(tmp_path):
     with pytest.raises(UserError, match="name a path"):
         cpt_ray.extract(str(tmp_path))
     assert not (tmp_path / "clusters.phases").exists()
+
+
+@pytest.mark.parametrize(("column", "runs"), [("url", True), ("title", True), ("text", False), ("host", False)])
+def test_columns_of_other_types_are_read_or_said(tmp_path, column, runs):
+    """Parquet of others has columns without a value, which are of no type, and dictionaries of strings."""
+    table = pa.table({f.name: pa.nulls(2, f.type) for f in DOCUMENTS})
+    paragraph = "The harbour wall was built of grey stone, and boats went out past it. "
+    given = {
+        "doc_id": ["a", "b"],
+        "group": ["g", "g"],
+        "host": ["h", "h"],
+        "text": [paragraph * 5, paragraph[::-1] * 5],
+    }
+    for name, values in given.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    odd = pa.nulls(2) if runs else pa.array(given[column]).dictionary_encode()
+    table = table.set_column(table.schema.get_field_index(column), column, odd)
+    pq.write_table(table, tmp_path / "rows.parquet")
+    rows = str(tmp_path / "rows.parquet")
+    if not runs:
+        with pytest.raises(UserError, match=rf"the column '{column}' is dictionary.*, and not text"):
+            cpt_ray.clean(rows, to=str(tmp_path / "clean"))
+        return
+    clean = cpt_ray.clean(rows, to=str(tmp_path / "clean"))
+    clusters = cpt_ray.deduplicate(clean, to=str(tmp_path / "clusters"))
+    assert cpt_ray.pair_texts(clean, clusters, to=str(tmp_path / "pairs")).manifest.balance.rows_in == 2
 
 
 def test_batches_of_files_are_mined_as_they_are_alone():

@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, read_table
-from cpt_ray.artifacts.columns import whole
 from cpt_ray.artifacts.exchange import Sent, buckets_for, by_hash, by_number, receive, send
 from cpt_ray.artifacts.places import locate, remove
 from cpt_ray.artifacts.store import part_name, phases_of
@@ -60,7 +59,7 @@ def older_captures(captures: pa.Table) -> np.ndarray:
     a URL are nobody's captures.
     """
     order = np.asarray(pc.sort_indices(captures, sort_keys=list(LATEST_FIRST))).astype(np.int64)
-    urls = whole(captures["url"]).take(pa.array(order))
+    urls = captures["url"].cast(pa.large_string()).combine_chunks().take(pa.array(order))
     older = np.zeros(len(order), bool)
     older[order[1:]] = np.asarray(pc.fill_null(pc.equal(urls[1:], urls[:-1]), False))
     return older
