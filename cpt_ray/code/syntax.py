@@ -232,7 +232,9 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
             lead = None
             if i:
                 run, lead = _run(children, i, source, grammar)
-                if not run and grammar.spills:
+                if not run and children[i - 1].has_error:
+                    run = _held(children[i - 1])
+                elif not run and grammar.spills:
                     run = _end(children[i - 1], child.start_point.column, source)[1]
                 before = (Comments(run, begin), *before[:DEEPEST]) if run else before
             own = reach or (lead or child, child)
@@ -304,6 +306,14 @@ def _run(children: list[Node], i: int, source: bytes, grammar: Grammar) -> tuple
         j -= 1
     nodes.reverse()
     return tuple(nodes), lead
+
+
+def _held(node: Node) -> tuple[Node, ...]:
+    """The comments that a node without its last sign holds: a macro's call in the place of a declaration (`NO_COPY(A)`)."""
+    children = node.children
+    if not children or not children[-1].is_missing:
+        return ()
+    return tuple(takewhile(lambda child: child.type.endswith("comment"), reversed(children[:-1])))[::-1]
 
 
 def _end(node: Node, column: int, source: bytes) -> tuple[Node, tuple[Node, ...]]:

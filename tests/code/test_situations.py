@@ -397,6 +397,12 @@ SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
         "# Adds one.\ndefine_method() { |x| x }\n# Adds two.\ndef g(x) = x\n",
         {"g": "Adds two."},
     ),
+    "behind a macro without a semicolon": (
+        "a.cpp",
+        "class A {\n  NO_COPY(A)\n\n  /** Adds one. */\n  template <class E>\n  A(E& e) : a(e) {\n  }\n"
+        "  NO_MOVE(A)\n  /// Adds two.\n  /// More.\n  int g() { return 1; }\n};\nFOR_ALL(A)\n/** Adds three. */\nint h() { return 1; }\n",
+        {"A.A": "Adds one.", "A.g": "Adds two. More.", "h": "Adds three."},
+    ),
     "linkage": (
         "a.cpp",
         'extern "C" {\n}\n/** Adds one. */\nextern "C" int f(int x) { return x; }\n',

@@ -191,7 +191,10 @@ C = Grammar(
 CPP = dataclasses.replace(
     C,
     language="cpp",
-    extensions=(".cc", ".cpp", ".cxx", ".c++", ".hpp", ".hh", ".hxx", ".h", ".cu", ".cuh"),
+    extensions=(
+        *(".cc", ".cpp", ".cxx", ".c++", ".hpp", ".hh", ".hxx", ".h", ".cu", ".cuh"),
+        *(".inl", ".ipp", ".tpp", ".tcc", ".txx", ".ixx", ".cppm"),  # templates' bodies, and modules
+    ),
     module="tree_sitter_cpp",
     divides=re.compile(r"::(?:\s*inline\s+)?"),
     scopes=fields("namespace_definition=name class_specifier=name struct_specifier=name union_specifier=name"),

@@ -86,7 +86,7 @@ def _declared(node: Node) -> Node | None:
 
 JAVASCRIPT = Grammar(
     language="javascript",
-    extensions=(".js", ".mjs", ".cjs", ".jsx"),
+    extensions=(".js", ".mjs", ".cjs", ".jsx", ".es6"),
     module="tree_sitter_javascript",
     functions=kinds("function_declaration generator_function_declaration method_definition"),
     values=kinds("arrow_function function_expression generator_function"),

@@ -17,7 +17,7 @@ def names(node: Node, element: Node, source: bytes) -> tuple[str, ...]:
 
 PHP = Grammar(
     language="php",
-    extensions=(".php",),
+    extensions=(".php", ".phtml", ".php5"),
     module="tree_sitter_php",
     entry="language_php",
     functions=kinds("function_definition method_declaration"),

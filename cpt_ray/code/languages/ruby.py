@@ -31,7 +31,7 @@ def leads(node: Node, _of: Node, source: bytes) -> bool:
 
 RUBY = Grammar(
     language="ruby",
-    extensions=(".rb", ".rake"),
+    extensions=(".rb", ".rake", ".gemspec", ".podspec", ".ru", ".thor"),
     module="tree_sitter_ruby",
     functions=kinds("method singleton_method"),
     defines=defines,
