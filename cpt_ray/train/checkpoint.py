@@ -183,8 +183,11 @@ class Checkpoints:
                 sink.flush()
                 os.fsync(sink.fileno())
             temporary.rename(target / COMPLETE)
-        for old in _complete(self.folder)[: -self.keep]:
-            shutil.rmtree(old)
+        kept = _complete(self.folder)[-self.keep :]
+        for old in _folders(self.folder):
+            if _step(old) < step and old not in kept:
+                # Others may still have a file of it open, which some shared folders do not let go of: then the next time.
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def precision_in(folder: str) -> str | None:
@@ -201,12 +204,17 @@ def steps_in(folder: str) -> int:
 
 def _complete(folder: str) -> list[Path]:
     found = []
-    for path in sorted(Path(folder).glob("step-*")):
+    for path in _folders(folder):
         if (path / COMPLETE).exists():
             files = json.loads((path / COMPLETE).read_text())["files"]
             if all((path / name).exists() and (path / name).stat().st_size == size for name, size in files.items()):
                 found.append(path)
     return found
+
+
+def _folders(folder: str) -> list[Path]:
+    """Of all checkpoints, complete or not, by their steps."""
+    return sorted(Path(folder).glob("step-*"))
 
 
 def _folder(folder: str, step: int) -> Path:

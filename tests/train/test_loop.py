@@ -229,6 +229,27 @@ def test_old_checkpoints_are_removed(corpus: Any, tokenizer: str, places: Any) -
     assert kept == ["step-00000016", "step-00000020"]
 
 
+def test_an_old_checkpoint_that_does_not_go_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a shared folder while somebody has a file of it open; the next time it goes, and what a kill left goes too."""
+    (tmp_path / "step-00000001").mkdir()
+    (tmp_path / "step-00000001" / "rank-00000.pt").touch()
+    engine = make_engine(torch.nn.Linear(2, 2), options(), Workers.alone())
+    checkpoints = Checkpoints(str(tmp_path), Kind.of(options(), Workers.alone(), "model"), Workers.alone(), keep=1)
+
+    def held(*arguments: Any, **settings: Any) -> None:
+        raise OSError(39, "Directory not empty")
+
+    with checkpoints.written():
+        checkpoints.save(2, engine, {})
+    with monkeypatch.context() as patched, checkpoints.written():
+        patched.setattr("os.rmdir", held)
+        checkpoints.save(3, engine, {})
+        checkpoints._writer.wait()
+    with checkpoints.written():
+        checkpoints.save(4, engine, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
+
+
 def test_a_checkpoint_is_what_it_was_when_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a disk that stalls, `save` returns, training changes the weights, and the checkpoint holds those of before."""
     stalled = threading.Event()
