@@ -27,6 +27,8 @@ _SECTION = re.compile(
     r"|[`*]*\w+[`*]* \([^()]*(?:\([^()]*\)[^()]*)*\)\s*:)"
 )
 _TAG = re.compile(r"\s*[@\\][A-Za-z]")
+_CALL = re.compile(r"\s*[\w.]+\(.*\)(?:\s*->.*)?\s*$")
+"""What a docstring begins with that tells how a function is called, before what it does."""
 _HEADING = re.compile(r"\s*(?:#{1,6} \S|={1,6} ?\w)")
 """Of Markdown and RDoc."""
 _UNDERLINE = re.compile(r"\s*([=\-~^\"*#+])\1{2,}\s*$")
@@ -117,8 +119,9 @@ def summary(docstring: str, *, tags: bool = False) -> str:
     kept: list[str] = []
     for line in docstring.split("\n"):
         if not line.strip():
-            if kept:
+            if kept and (tags or len(kept) > 1 or _CALL.match(kept[0]) is None):
                 break
+            kept.clear()
             continue
         if _SECTION.match(line) or (tags and _TAG.match(line)):
             break

@@ -166,6 +166,7 @@ _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
 
 def _joined(prose: str, rest: str) -> str:
     prose = _BLANK_LINES.sub("\n\n", prose).strip("\n")
+    rest = rest.strip("\n")
     return f"{prose}\n\n{rest}" if prose.strip() and rest.strip() else prose + rest
 
 
@@ -276,7 +277,11 @@ _CODE_OR_LINK = re.compile(
 _TARGET = re.compile(r"^[ \t]*\[[^\[\]\n]+\]:[ \t]+\S.*\n?", re.MULTILINE)
 _NAME = re.compile(r"(?:\w+@)?([A-Za-z_][\w.:]*(?:\(\)|!)?)\Z")
 """Of a link that has no target; rustdoc shows it without its kind (`struct@Name`)."""
-_SWIFT_FIELD = re.compile(r"\s*[-*+] (?:Parameters?\b[^:]*|Returns|Throws|Complexity|Precondition|Postcondition)\s*:")
+_SWIFT_FIELD = re.compile(
+    r"\s*[-*+] (?:parameters?\b[^:]*|returns|throws|complexity|(?:pre|post)condition|requires|invariant|note|warning"
+    r"|important|attention|remark|tip|experiment|example|bug|since|version|author|see ?also|todo)\s*:",
+    re.IGNORECASE,
+)
 _WIKI_LINK = re.compile(r"\[\[([^\[\]\s]+)(?:[ \t]([^\[\]]+))?\]\]")
 
 
@@ -340,6 +345,7 @@ _WORD_COMMAND = re.compile(r"[@\\](?:c|p|a|e|em|b|ref|link)\s+(\S+)")
 _GROUP = re.compile(r"\s*[@\\]name\b")
 _KERNEL = re.compile(r"\s*(\w+(?:\(\))?)(?:\s+--?|:)\s+(?=\S)")
 _PARAMETER = re.compile(r"\s*@[\w.]+:")
+_RETURNS = re.compile(r"\s*(?:Returns?|Context):")
 """Of kernel-doc and GTK-Doc."""
 _GTK = re.compile(r"\s*\w+_\w+:(?:\s*\([^()]*\))*\s*")
 """GTK-Doc begins with the name, annotations behind it; the text comes after the parameters."""
@@ -366,7 +372,7 @@ def doxygen(text: str) -> str | None:
             depth += line.count("(") - line.count(")")
             continue
         command = _COMMAND.match(line)
-        if command is None and _PARAMETER.match(line):
+        if command is None and (_PARAMETER.match(line) or (any(map(str.strip, prose)) and _RETURNS.match(line))):
             into = rest
             rest.append(line)
         elif command is None or command[1] in ("c", "p", "a", "e", "em", "b", "ref", "link"):
@@ -399,7 +405,7 @@ _SEE = re.compile(
     r"<(?:see|seealso|paramref|typeparamref)\s+(?:cref|name|langword|href)\s*=\s*[\"'](?:[A-Z]:)?([^\"'<>]*)[\"']\s*"
     r"(?:/?>(?![^<>]+</see)|>([^<>]+)</see(?:also)?>)"
 )
-_FIELD = re.compile(r"<(param|typeparam|exception)\s+(?:name|cref)=\"([^\"<>]*)\"\s*>")
+_FIELD = re.compile(r"<(param|typeparam|exception)\s+(?:name|cref)\s*=\s*[\"']([^\"'<>]*)[\"']\s*>")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _XML_PARAGRAPH = re.compile(r"</?(?:para|code|list|p)(?:\s[^<>]*)?/?>")
 _XML_LINE = re.compile(r"</?(?:item|listheader|term|description|br)(?:\s[^<>]*)?/?>")

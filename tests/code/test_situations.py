@@ -430,6 +430,21 @@ SITUATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
         "/** Adds one. */\nfun f() = object : X { override fun g() { x() } }\n",
         {"f": "Adds one."},
     ),
+    "fields in small letters": (
+        "a.swift",
+        "/// Adds one.\n/// - parameter x: what\n/// - returns: more\nfunc f() { g() }\n/// Adds two.\n/// - Note: why\nfunc g() { h() }\n",
+        {"f": "Adds one.", "g": "Adds two."},
+    ),
+    "what it gives, on the next line": (
+        "a.c",
+        "/**\n * f() - adds one\n * Return: more\n */\nint f(int x) { return 1; }\n/** Returns: more */\nint g(int x) { return 1; }\n",
+        {"f": "adds one", "g": "Returns: more"},
+    ),
+    "how it is called": (
+        "a.py",
+        'def f(x):\n    """f(x) -> int\n\n    Adds one.\n    """\n    return x + 1\ndef g(x):\n    """Calls f(x)\n\n    More.\n    """\n    return f(x)\n',
+        {"f": "Adds one.", "g": "Calls f(x)"},
+    ),
     # prose that looks like code
     "prose and an example": (
         "a.rs",
@@ -542,6 +557,11 @@ def test_situation(name: str) -> None:
             "a.cs",
             "class A {\n  /// <summary>Adds<list><item>one</item><item>two</item></list><![CDATA[x < y]]></summary>\n  void F() {}\n}\n",
             "Adds\n\none\n\ntwo\n\nx < y",
+        ),
+        (
+            "a.cs",
+            "class A {\n  /// <summary>Adds one.</summary>\n  /// <param name='x'>what</param>\n  void F() {}\n}\n",
+            "Adds one.\n\n@param x what",
         ),
         ("a.go", GO + "// F adds [A b].\n//\n// [A b]: https://example.org/1\nfunc F() { return }\n", "F adds A b."),
     ],
