@@ -54,12 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"cpt-ray {__version__}")
         return 0
-    name = words.pop(0).replace("-", "_")
+    typed = words.pop(0)
+    name = typed.replace("-", "_")
     try:
         if name not in _pipelines():
-            close = difflib.get_close_matches(name, _pipelines(), n=1)
+            close = difflib.get_close_matches(name.lower(), _pipelines(), n=1)
             named = f"did you mean {_word(close[0])}? There are" if close else "one of"
-            raise UserError(f"there is no pipeline {name!r}", fix=f"{named} {', '.join(map(_word, _pipelines()))}")
+            raise UserError(f"there is no pipeline {typed!r}", fix=f"{named} {', '.join(map(_word, _pipelines()))}")
         return run(name, _declared(name).PipelineOptions, functools.partial(_start, name), words)
     except UserError as error:
         return _say(error)

@@ -168,6 +168,8 @@ def _problem(detail: Any, options: type[BaseModel]) -> str:
         path, kind = (*path, "kind"), "missing"
     key = ".".join(str(part) for part in path) or "options"
     if kind == "extra_forbidden":
+        path = (*path, *_first_leaf(detail.get("input")))  # what was typed, where a section's name is wrong
+        key = ".".join(map(str, path))
         return f"{key}: there is no such key{_did_you_mean(path, options)}"
     if kind == "missing":
         described = keys(_class_at(options, path[:-1])).get(str(path[-1]), ("", ""))[1]
@@ -183,6 +185,15 @@ def _problem(detail: Any, options: type[BaseModel]) -> str:
     if not isinstance(detail.get("input"), dict | BaseModel):
         message += f" (it is {detail.get('input')!r})"
     return f"{key}: {message}" if path else message
+
+
+def _first_leaf(value: Any) -> tuple[str, ...]:
+    """The keys that lead to the first value within mappings; none where it is no mapping."""
+    found: tuple[str, ...] = ()
+    while isinstance(value, dict) and value:
+        name, value = next(iter(value.items()))
+        found += (str(name),)
+    return found
 
 
 def _shape(detail: Any, options: type[BaseModel]) -> str:

@@ -7,6 +7,7 @@ import posixpath
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from cpt_ray.artifacts.adopted import is_artifact
 from cpt_ray.artifacts.places import locate, reaching
 from cpt_ray.errors import UserError
 from cpt_ray.web.archive import endings
@@ -47,9 +48,11 @@ def find_sources(archive: str, base: str, remote: Remote) -> Sources:
     # Common Crawl's columnar index has subsets beside the pages: robots.txt, and what was no success.
     index = [name for name in names if is_index(name) and "/subset=" not in name.replace("/subset=warc/", "/")]
     archives = [name for name in names if base_name(name).endswith(endings())]
+    fix = "give a crawl artifact, a folder of archives, a list as warc.paths.gz, or an index"
     if not archives and not index:
-        fix = "give a crawl artifact, a folder of archives, a list as warc.paths.gz, or an index"
         raise UserError("no WARC, WET or ARC files here", where=f"archive={archive}", fix=fix)
+    if not archives and not is_remote(archive) and is_artifact(archive):
+        raise UserError("these are rows of an artifact, and no archives", where=f"archive={archive}", fix=fix)
     return Sources(sorted(archives or index), not archives, base)
 
 

@@ -269,6 +269,11 @@ def test_a_mistake_ends_with_code_2_and_no_traceback(capsys):
     assert "Traceback" not in shown
 
 
+def test_a_section_that_is_misspelt_is_said_as_it_was_typed(capsys):
+    assert cli.main(["text-pairs", "archive=x", "clusters.outputs=y"]) == 2
+    assert "clusters.outputs: there is no such key; did you mean cluster.outputs" in capsys.readouterr().err
+
+
 def test_what_the_system_refuses_ends_with_code_2_and_its_place(monkeypatch, capsys):
     """As a full disk; an error of ours keeps its traceback."""
 

@@ -26,7 +26,7 @@ def test_lines_are_json_where_it_is_asked_for(
     assert (first["message"], first["level"], first["logger"]) == ('3 rows,\n"quoted" ünd 日本', "INFO", "cpt_ray")
     assert datetime.fromisoformat(first["time"]).utcoffset().total_seconds() == 0
     assert "ValueError: of others" in second["error"]
-    assert (third["level"], "no_such_pipeline" in third["message"]) == ("ERROR", True)
+    assert (third["level"], "no-such-pipeline" in third["message"]) == ("ERROR", True)
 
 
 def test_lines_are_plain_otherwise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -305,6 +305,8 @@ def test_lists_of_paths(tmp_path: Path, served: Served, crawl: list[dict[str, ob
     assert found == ([served.url + "subset=warc/part-0.parquet"], True, served.url)
     with pytest.raises(UserError, match="no WARC"):
         find_sources(served.url + "page.html", "", Remote(HERE))
+    with pytest.raises(UserError, match="rows of an artifact, and no archives"):
+        find_sources(str(tmp_path / "out" / "documents"), "", Remote(HERE))
 
 
 def test_what_is_chosen_does_not_depend_on_the_index(tmp_path: Path, crawl: list[dict[str, object]]) -> None:
