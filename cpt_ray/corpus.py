@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from cpt_ray.artifacts import Ledger, Manifest, Stage, fingerprint, parquet, parts, read_manifest, read_table
-from cpt_ray.artifacts.adopted import adopt, is_artifact
+from cpt_ray.artifacts.adopted import adopt, is_artifact, unlike
 from cpt_ray.artifacts.parquet import read_batches, shards_of
 from cpt_ray.artifacts.places import locate, remove, write
 from cpt_ray.code.functions import FUNCTIONS, Origin, Source
@@ -35,6 +35,7 @@ from cpt_ray.code.functions import mine as mine_sources
 from cpt_ray.code.options import MineOptions
 from cpt_ray.dedup.clean import clean_documents
 from cpt_ray.dedup.cluster import deduplicate as cluster_documents
+from cpt_ray.dedup.explain import check_clusters
 from cpt_ray.dedup.options import CleanOptions, DedupOptions
 from cpt_ray.errors import UserError
 from cpt_ray.pairs.decontaminate import Evaluation
@@ -159,7 +160,7 @@ def pair_texts(
     make_text_pairs(
         made.path,
         documents=_artifact(documents, made, _columns(pa.string(), "doc_id", "group", "text")),
-        clusters=_path(clusters),
+        clusters=_clusters(clusters),
         neighbours=neighbours or NeighbourOptions(),
         split=split or SplitOptions(),
     )
@@ -180,7 +181,7 @@ def pair_code(
     make_code_pairs(
         made.path,
         functions=_artifact(functions, made, FUNCTIONS),
-        clusters=_path(clusters),
+        clusters=_clusters(clusters),
         docstrings=docstrings or DocstringOptions(),
         split=split or SplitOptions(),
         evaluation=evaluation,
@@ -199,9 +200,10 @@ def store(rows: Dataset, *, to: str) -> Artifact:
         raise UserError("the Dataset has no rows", where=to, fix="look at what stands before it")
     schema = parquet.read_schema(blocks[0][0])
     if others := [path for path, columns in blocks if columns != blocks[0][1]]:
-        found = parquet.read_schema(others[0])
         raise UserError(
-            f"blocks of different columns: {schema.names} and {found.names}", where=to, fix="give all the same types"
+            f"blocks of different columns: {unlike(schema, parquet.read_schema(others[0]))}",
+            where=to,
+            fix="give all the same types; a column of nothing but None has the type null",
         )
     content = fingerprint([posixpath.basename(path) for path, _ in blocks])
     dataclasses.replace(STORE, gives=schema, run=_read_block).map(
@@ -332,6 +334,12 @@ def _artifact(rows: Any, to: Artifact, needed: pa.Schema) -> str:
         # A column of nulls alone may have no other type, but there must be some text.
         if there[name] not in ("string", "large_string", *(() if name == "text" else ("null",))):
             raise UserError(f"the column {name!r} is {there[name]}, and not text", where=path, fix="cast it to string")
+    return path
+
+
+def _clusters(clusters: Artifact | str) -> str:
+    """The path of clusters. UserError where these are none."""
+    check_clusters(path := _path(clusters))
     return path
 
 

@@ -63,7 +63,7 @@ def adopt(path: str, *, source: str) -> Manifest:
     for name, (_, other, _) in zip(files, found, strict=True):
         if other != schema:
             raise UserError(
-                f"columns of another name or type than those of {files[0]}: {_unlike(schema, other)}",
+                f"columns of another name or type than those of {files[0]}: {unlike(schema, other)}",
                 where=name,
                 fix="give files of the same columns",
             )
@@ -105,7 +105,9 @@ def _hidden(path: str) -> bool:
     return any(part.startswith(("_", ".")) and part != "." for part in path.split("/"))
 
 
-def _unlike(one: pa.Schema, other: pa.Schema) -> str:
+def unlike(one: pa.Schema, other: pa.Schema) -> str:
+    """In which columns two schemas differ, and how: `text string -> null`."""
+
     def said(schema: pa.Schema) -> dict[str, Any]:
         return dict(zip(schema.names, map(str, schema.types), strict=True))
 

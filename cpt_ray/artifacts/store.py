@@ -66,7 +66,7 @@ log = logging.getLogger("cpt_ray")
 
 MANIFEST = "manifest.json"
 BUILDING = ".building"
-OLD = ".old"
+REPLACED = ".replaced"
 PHASES = ".phases"
 IDENTITY = "_identity.json"
 SCRATCH = "_scratch"
@@ -278,6 +278,7 @@ def build(
             return
         if standing is not None:
             log.info("%s: building again: %s", path, _differences(standing.model_dump(), recipe))
+        _must_be_free(target)
         resumed = _open_building(fs, building, recipe)
         yield Work(path, path.rstrip("/") + BUILDING, False, None, step, version, plain, digests, identity, resumed)
 
@@ -439,8 +440,10 @@ def _kept(fs: AbstractFileSystem, building: str) -> list[str]:
 
 def _finish_publish(fs: AbstractFileSystem, building: str, target: str) -> None:
     """From a whole artifact under the temporary name, or what a kill made of it, to one in its place."""
-    old = target.rstrip("/") + OLD
+    # Under a name that nobody gives to a copy of their own, as model.old: what has it is removed.
+    old = posixpath.join(posixpath.dirname(target.rstrip("/")), f".{posixpath.basename(target.rstrip('/'))}{REPLACED}")
     if fs.exists(posixpath.join(building, MANIFEST)):
+        _must_be_free(target)
         if fs.exists(target):
             remove(fs, old)
             fs.mv(target, old, recursive=True)
@@ -448,6 +451,19 @@ def _finish_publish(fs: AbstractFileSystem, building: str, target: str) -> None:
     if fs.exists(posixpath.join(target, MANIFEST)):
         for only_for_resuming in (old, posixpath.join(target, SCRATCH), posixpath.join(target, IDENTITY)):
             remove(fs, only_for_resuming)
+
+
+def _must_be_free(target: str) -> None:
+    """UserError where something stands that is no artifact: publishing there would remove it."""
+    if not os.path.lexists(target) or os.path.isfile(os.path.join(target, MANIFEST)):
+        return
+    if not os.path.isdir(target) or os.listdir(target):
+        what = "a folder" if os.path.isdir(target) else "a file"
+        raise UserError(
+            f"here is {what} that is no artifact, which would be removed",
+            where=target,
+            fix="give another place, or move it away",
+        )
 
 
 def _files(fs: AbstractFileSystem, root: str) -> list[File]:

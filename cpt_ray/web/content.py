@@ -34,7 +34,7 @@ def unpack(body: bytes, coding: str, max_bytes: int) -> bytes:
     """
     names = [part.partition(";")[0].strip().lower() for part in coding.split(",")]
     for name in reversed([name for name in names if name]):
-        if name in _NO_CODINGS or _codec(name):
+        if name in _NO_CODINGS or codec_of(name):
             continue
         try:
             body = _unpacked(body, name, max_bytes)
@@ -243,7 +243,7 @@ _UNKNOWN = {"iso-8859-8-i": "iso8859-8", "x-mac-cyrillic": "mac_cyrillic", "x-us
 
 
 @cache
-def _codec(label: str) -> str | None:
+def codec_of(label: str) -> str | None:
     """The Python name of the encoding that a WHATWG label stands for."""
     name = map_encoding_to_html5(label.strip(), fallback_utf8=False)
     try:
@@ -256,7 +256,7 @@ def _codec(label: str) -> str | None:
 def charset(content_type: str) -> str | None:
     """The Python name of the charset a Content-Type header declares, None if it declares none that exists."""
     match = re.search(r"charset\s*=\s*[\"']?([\w.:-]+)", content_type, re.I)
-    return _codec(match[1]) if match else None
+    return codec_of(match[1]) if match else None
 
 
 _COMMENT = re.compile(rb"<!--.*?(?:-->|$)", re.DOTALL)
@@ -269,7 +269,7 @@ def _declared_within(body: bytes) -> str | None:
     """The encoding that the first bytes of a page declare (the HTML Standard's prescan)."""
     head = _COMMENT.sub(b"", body[:_PRESCAN])
     found = _META.search(head) or _XML.match(head)
-    name = _codec(found[1].decode("latin-1")) if found else None
+    name = codec_of(found[1].decode("latin-1")) if found else None
     # A page whose declaration can be read as ASCII is not in UTF-16.
     return "utf-8" if name and name.startswith("utf-16") else name
 
@@ -307,7 +307,7 @@ def _detected(body: bytes) -> str:
     bad = text.count("\ufffd")
     if not bad or len(text) - sum(map(len, _ASCII.findall(text))) - bad > bad:
         return "utf-8"
-    name = _codec(detect_encoding(body) or "")
+    name = codec_of(detect_encoding(body) or "")
     return "cp1252" if name in (None, "utf-8", "ascii") else str(name)
 
 

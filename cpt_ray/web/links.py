@@ -12,6 +12,7 @@ from typing import Any
 
 from resiliparse.parse.html import HTMLTree
 
+from cpt_ray.web.content import codec_of
 from cpt_ray.web.robots import AGENT
 from cpt_ray.web.url import LONGEST, join, without_session
 
@@ -167,10 +168,9 @@ def _decoded(body: bytes) -> str:
     if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return body.decode("utf-16", "replace")
     declared = _ENCODING.match(body.removeprefix(codecs.BOM_UTF8)[:200])
-    try:
-        return body.decode(declared[1].decode() if declared else "utf-8-sig", "replace").removeprefix("\ufeff")
-    except LookupError:
-        return body.decode("utf-8-sig", "replace")
+    # One that browsers know: of Python's others there are some that take hours for a megabyte.
+    known = codec_of(declared[1].decode()) if declared else None
+    return body.decode(known or "utf-8-sig", "replace").removeprefix("\ufeff")
 
 
 def _lines(text: str) -> list[str]:

@@ -8,6 +8,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tracemalloc
@@ -491,3 +492,40 @@ def test_a_full_disk_has_its_place_and_is_not_kept_full(tmp_path):
     assert json.loads(_told(full, {})["mistake"])[:2] == ["no space left on device", name]
     with pytest.raises(FileNotFoundError):
         _told(lambda row: (tmp_path / "none").read_bytes(), {})
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_no_artifact_is_never_built_over(tmp_path, kind):
+    """A folder of somebody's own things has the name of what is to be made: it stays, before and after the work."""
+    target = tmp_path / "squares"
+    if kind == "folder":
+        target.mkdir()
+    mine = target / "notes.txt" if kind == "folder" else target
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=f"a {kind} that is no artifact") as caught:
+        _run(target)
+    assert (caught.value.where, mine.read_text()) == (str(target), "mine")
+    mine.unlink()
+    _run(target)  # an empty folder will do
+    assert read_manifest(str(target)).rows == 33
+    with build(str(tmp_path / "late"), step="s", version=1, params={}) as work:
+        (tmp_path / "late").mkdir()
+        (tmp_path / "late" / "notes.txt").write_text("mine")
+        with pytest.raises(UserError, match="no artifact"):
+            work.publish(Ledger.of("rows", read=0, kept=0), rows=0)
+    assert (tmp_path / "late" / "notes.txt").read_text() == "mine"
+    (tmp_path / "late" / "notes.txt").unlink()
+    with build(str(tmp_path / "late"), step="s", version=1, params={}) as work:
+        assert work.done, "what was built stands as soon as there is room for it"
+
+
+def test_copies_of_an_artifact_stay(tmp_path):
+    """Whatever people call a copy of what they want to keep, no later build removes it."""
+    _run(tmp_path / "squares")
+    names = ["squares.old", "squares.bak", "squares.orig", "squares-1", "squares~", ".squares", "squares.2026"]
+    for name in names:
+        shutil.copytree(tmp_path / "squares", tmp_path / name)
+    _run(tmp_path / "squares")
+    _run(tmp_path / "squares", params={"p": 2})
+    assert {name: (tmp_path / name / "manifest.json").is_file() for name in names} == dict.fromkeys(names, True)
+    assert set(os.listdir(tmp_path)) == {*names, "squares", ".squares.lock"}

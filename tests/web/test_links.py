@@ -193,6 +193,16 @@ def test_sitemaps_of_other_encodings() -> None:
     assert sitemap_links(text.encode("cp1251"), URL, 10_000)[1] == {"http://h/%D0%BC%D0%B8%D1%80"}
 
 
+@pytest.mark.parametrize("name", ["punycode", "zlib", "idna", "rot13", "no-such", "utf-7"])
+def test_encodings_that_no_browser_knows_are_utf_8(name: str) -> None:
+    """Python has some that are no encodings of text, and punycode's time grows with more than the square of a length."""
+    urls = "".join(f"<url><loc>http://h/{number}</loc></url>" for number in range(20_000))
+    body = f'<?xml version="1.0" encoding="{name}"?><urlset>{urls}</urlset>'.encode()
+    started = time.thread_time()
+    assert len(sitemap_links(body, URL, 10_000_000)[1]) == 20_000
+    assert time.thread_time() - started < 10
+
+
 def test_a_sitemap_cut_off_names_what_it_can() -> None:
     """Cut in transfer, damaged or too large: what stands before counts, and the cut is counted."""
     whole = ("<urlset>" + "".join(f"<url><loc>http://h/{i}</loc></url>" for i in range(5000)) + "</urlset>").encode()
