@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -129,4 +130,5 @@ def short(keys: Iterable[str]) -> dict[str, str]:
     """By key the name it goes by in tables: its last part where no other key ends alike."""
     keys = list(keys)
     last = [key.rpartition(".")[2] for key in keys]
-    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+    times = Counter(last)
+    return {key: name if times[name] == 1 else key for key, name in zip(keys, last, strict=True)}

@@ -15,6 +15,7 @@ With dropout on, pass 2 replays the random state of pass 1.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -146,13 +147,18 @@ def plan(lengths: np.ndarray, budget: int, workers: Workers) -> Plan:
 
 
 def cut_to(chunks: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """So many chunks, by halving the one with most texts, over and over."""
-    chunks = list(chunks)
-    while len(chunks) < count:
-        largest = max(range(len(chunks)), key=lambda i: (len(chunks[i]), -i))
-        rows = chunks.pop(largest)
-        chunks[largest:largest] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    return chunks
+    """So many chunks, by halving the one with most texts, the first of several, over and over."""
+    # A chunk's place is a path of halves, which sorts as the halves stand.
+    of: dict[tuple[int, ...], np.ndarray] = {(at,): rows for at, rows in enumerate(chunks)}
+    largest = [(-len(rows), place) for place, rows in of.items()]
+    heapq.heapify(largest)
+    while len(of) < count:
+        _, place = heapq.heappop(largest)
+        rows = of.pop(place)
+        for side, half in enumerate((rows[: len(rows) // 2], rows[len(rows) // 2 :])):
+            of[*place, side] = half
+            heapq.heappush(largest, (-len(half), (*place, side)))
+    return [of[place] for place in sorted(of)]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.gradient_matrix import DELIMITERS, Cell, batch, model
 from cpt_ray.errors import UserError
@@ -52,6 +56,28 @@ def test_plans_have_equal_counts_within_the_budget() -> None:
         assert len(chunks) == most
         assert sorted(np.concatenate(chunks)) == list(range(50))
         assert all(len(rows) and pool[rows].max() * len(rows) <= 128 for rows in chunks)
+
+
+def _halved(chunks: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """`cut_to` as it is defined: the first of the largest is looked for anew each time."""
+    while len(chunks) < count:
+        at = max(range(len(chunks)), key=lambda i: (len(chunks[i]), -i))
+        half = len(chunks[at]) // 2
+        chunks = [*chunks[:at], chunks[at][:half], chunks[at][half:], *chunks[at + 1 :]]
+    return chunks
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 60))
+def test_chunks_are_halved_from_the_largest_on(sizes: list[int], more: int) -> None:
+    ends = np.cumsum([0, *sizes])
+    chunks = [np.arange(start, end) for start, end in pairwise(ends)]
+    count = min(len(chunks) + more, sum(sizes))
+    got = [rows.tolist() for rows in cut_to(chunks, count)]
+    assert got == [rows.tolist() for rows in _halved(chunks, count)]
+
+
+def test_very_many_chunks_are_cut_at_once() -> None:
+    assert len(cut_to([np.arange(25_000)] * 4, 100_000)) == 100_000
 
 
 def test_a_plan_counts_what_all_ranks_have() -> None:
