@@ -28,7 +28,7 @@ REQUIRED = (
     *("scipy", "tokenizers", "torch", "transformers", "xxhash"),
 )
 """What the code that travels with a model imports."""
-ROOMS = ("artifacts", "compat", "model", "serve")
+ROOMS = ("artifacts", "compat", "model", "pairs", "serve")
 """Folders of our package that opening a model needs; its single files come along."""
 OF_OTHERS = {"modules.json", "router_config.json", "config_sentence_transformers.json", "metrics.jsonl"}
 """Files of a model folder that only sentence-transformers reads, or nobody who embeds."""
