@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from typing import NamedTuple
@@ -69,8 +69,12 @@ def reread(
     starts = sorted(settled)
     outer = 0 if grammar.around is None else sum(name.count(".") + 1 for name in grammar.around(tree.root_node, source))
     shallow = {start for start, one in settled.items() if one.qualname.count(".") <= outer}
-    if not any(_may_be_lost(begin, starts, shallow, places) for begin in _begins(source, grammar.style)):
-        return found, lost
+    if not any(
+        ((column and _next(starts, at) in shallow) or _meets(places, at, at + 1))
+        and _may_define(source[at:end], grammar)
+        for at, column, end in _begins(source, grammar.style)
+    ):
+        return found, lost  # nothing that is documented seems to have been lost, nor the block it stands in
     left = MOST_READINGS * len(source)
     again: dict[int, Definition] = {}
     for piece in pieces(source, grammar):
@@ -133,25 +137,21 @@ def _meets(places: Sequence[tuple[int, int]], start: int, end: int) -> bool:
     return before >= 0 and places[before][1] > start
 
 
-def _begins(source: bytes, style: Style) -> Iterator[tuple[int, int]]:
-    """Where documentation begins a line, and how far that is to the right."""
-    return ((found.start(1), found.start(1) - found.start()) for found in _openings(style).finditer(source))
+def _begins(source: bytes, style: Style) -> Iterator[tuple[int, int, int]]:
+    """Where documentation begins a line, how far that is to the right, and where the next one begins."""
+    begins = [(found.start(1), found.start(1) - found.start()) for found in _openings(style).finditer(source)]
+    ends = [*(at for at, _ in begins[1:]), len(source)]
+    return ((at, column, end) for (at, column), end in zip(begins, ends, strict=False))
+
+
+def _next(starts: Sequence[int], at: int) -> int | None:
+    following = bisect_left(starts, at)
+    return starts[following] if following < len(starts) else None
 
 
 @cache
 def _openings(style: Style) -> re.Pattern[bytes]:
     return re.compile(rb"^[ \t]*(" + style.opens.pattern + rb")", re.MULTILINE)
-
-
-def _may_be_lost(
-    begin: tuple[int, int], starts: Sequence[int], shallow: Container[int], places: Sequence[tuple[int, int]]
-) -> bool:
-    """Whether what is documented there may not have been found, or the block that it stands in."""
-    at, column = begin
-    following = bisect_left(starts, at)
-    if column and following < len(starts) and starts[following] in shallow:
-        return True
-    return _meets(places, at, at + 1)
 
 
 def _unsure(found: Sequence[Definition], source: bytes) -> set[int]:
