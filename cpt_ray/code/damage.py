@@ -187,7 +187,9 @@ def _may_define(text: bytes, grammar: Grammar) -> bool:
 
 def _alone(piece: Piece, source: bytes, grammar: Grammar, parser: Parser) -> Definition | None:
     """The function that the piece's documentation is of."""
-    parser.included_ranges = [*map(_range, (*piece.heads, piece.lines)), *_closing(piece, source)]
+    heads = sorted(piece.heads, key=lambda lines: lines.start)
+    apart = [head for head, after in zip(heads, (*heads[1:], piece.lines), strict=False) if head.end <= after.start]
+    parser.included_ranges = [*map(_range, (*apart, piece.lines)), *_closing(piece, source)]
     try:
         tree = parse(parser, source)
     except TooSlow:

@@ -160,6 +160,19 @@ def test_pieces_of_deep_nesting_are_found_in_one_pass() -> None:
     assert max(len(piece.heads) for piece in found) == DEEPEST
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<?php\nif (x) {\n  namespace A;\n  /** Adds one to it. */\n  function f( {\n  }\n",
+        "<?php\nnamespace A\n{\nnamespace B;\n)\n/** Adds one to it. */\nfunction f( {\n}\n",
+        "<?php\n  namespace A;\n)\n  /** Adds one to it. */\n  function f( {\n  }\n",
+    ],
+)
+def test_heads_in_an_odd_order_are_no_matter(source: str) -> None:
+    _, ledger = mine([Source("a.php", source.encode())], Origin("g", "", ""), OPTIONS)
+    ledger.check("a")
+
+
 def test_hostile_nesting_makes_no_endless_names() -> None:
     source = "fn f() {\n" * 2_000
     parser = parser_of("rust")
