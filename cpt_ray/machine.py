@@ -125,13 +125,24 @@ def shared_memory(needed: int, folder: str = "/dev/shm") -> Finding:
     return Finding("shared memory", says, "limited", fix)
 
 
+def name_of(distribution: metadata.Distribution) -> str | None:
+    """What an installed distribution is called; None of what is left of a removed one, a folder without metadata.
+
+    importlib_metadata, which finds for importlib.metadata once anybody has imported it, raises there (9.1.0).
+    """
+    try:
+        return distribution.name
+    except FileNotFoundError:
+        return None
+
+
 def packages(constraints: Path, name: str = "cpt-ray", installed: Mapping[str, str] | None = None) -> Finding:
     """Whether what is installed is what was tested: the versions of `constraints`, where that file is, and all that
     `name` requires."""
     if installed is None:
-        # Of two on the path the first is imported; what has no name is left of one that was removed.
-        found = [d for d in reversed([*metadata.distributions()]) if d.metadata["Name"]]
-        installed = {canonicalize_name(d.metadata["Name"]): d.version for d in found}
+        # Of two on the path the first is imported.
+        found = [(name_of(d), d) for d in reversed([*metadata.distributions()])]
+        installed = {canonicalize_name(called): d.version for called, d in found if called}
     wrong: dict[str, str] = {}
     try:
         required = [Requirement(line) for line in metadata.requires(name) or []]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import namedtuple
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from cpt_ray import machine
+from cpt_ray.installed.distributions import distributions
 from cpt_ray.machine import GIB
 
 Usage = namedtuple("Usage", "total used free")
@@ -98,7 +100,15 @@ def test_of_two_versions_the_one_that_is_imported_counts(tmp_path: Path, monkeyp
     assert (found.state, "numpy 0.1, wanted 2.4.0" in found.says) == ("fails", True)
 
 
-def test_what_is_left_of_a_removed_package_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backport", [False, True])
+def test_what_is_left_of_a_removed_package_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backport: bool
+) -> None:
+    """Also where importlib_metadata finds what is installed, which MLflow brings along."""
+    there = pytest.importorskip("importlib_metadata") if backport else metadata
     (tmp_path / "gone-1.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
+    find = there.MetadataPathFinder.find_distributions
+    monkeypatch.setattr(metadata, "distributions", lambda **about: find(there.DistributionFinder.Context(**about)))
     assert machine.packages(tmp_path / "constraints.txt", name="no-such-distribution").state == "good"
+    assert distributions([str(tmp_path)], standard_library=False) == []

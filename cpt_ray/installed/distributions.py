@@ -24,6 +24,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from cpt_ray.installed.licences import spdx
 from cpt_ray.licences import UNKNOWN
+from cpt_ray.machine import name_of
 
 PYTHON = "python"
 OURSELVES = "cpt-ray"
@@ -101,7 +102,7 @@ def description(distribution: Distribution) -> tuple[str, str]:
     if distribution.name == PYTHON:
         return "", "text/plain"
     for installed in metadata.distributions(name=distribution.name, path=[distribution.root]):
-        if normalise(installed.name or "") == distribution.name:
+        if normalise(name_of(installed) or "") == distribution.name:
             message = _metadata(installed)
             body = message.get_payload()
             text = message.get("Description") or (body if isinstance(body, str) else "")
@@ -114,9 +115,8 @@ def _installed(path: Sequence[str] | None) -> list[tuple[str, metadata.Distribut
     search = metadata.distributions(path=list(path) if path is not None else _own_folders())
     first: dict[str, metadata.Distribution] = {}
     for installed in search:
-        # A half-removed package leaves a folder without metadata, whose name is None.
-        if installed.name:
-            first.setdefault(normalise(installed.name), installed)
+        if name := name_of(installed):
+            first.setdefault(normalise(name), installed)
     return sorted((name, d) for name, d in first.items() if name != OURSELVES and not _editable(d))
 
 
