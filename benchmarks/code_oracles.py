@@ -31,9 +31,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cpt_ray.code import documentation as doc
+from cpt_ray.code.damage import reread
 from cpt_ray.code.functions import to_utf8
 from cpt_ray.code.grammars import GRAMMARS
-from cpt_ray.code.syntax import TooSlow, definitions, documentation, has_body, is_damaged, parse, parser_of
+from cpt_ray.code.syntax import TooSlow, definitions, documentation, has_body, parse, parser_of
 
 HERE = Path(__file__).parent / "code_oracles"
 RESULT = Path(__file__).parent / "results" / "code_oracles.json"
@@ -186,12 +187,16 @@ def ours(
             continue
         if file.name in unread:
             continue
-        for one in definitions(tree, data, grammar):
+        there = definitions(tree, data, grammar)
+        lost = [False] * len(there)
+        if tree.root_node.has_error:
+            there, lost = reread(there, tree, data, grammar, parser_of(language))
+        for one, gone in zip(there, lost, strict=True):
             name = one.qualname if language == "go" else one.name.rpartition(".")[2]
             if not has_body(one.node, grammar):
                 continue
             lines[file.name, (one.node.child_by_field_name("name") or one.node).start_point.row + 1] += 1
-            if not one.name or is_damaged(one.node, grammar):
+            if not one.name or gone:
                 continue
             if name == "constructor" and language == "javascript":  # a class, to jsdoc
                 continue
