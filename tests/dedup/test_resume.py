@@ -26,7 +26,8 @@ from tests.dedup.dedup_corpus import Killed, corpus, dying
 
 SCRIPT = """
 import sys
-from cpt_ray.dedup import components, deduplicate, near, shuffle, verify
+from cpt_ray.dedup import components, near, shuffle, verify
+from cpt_ray.dedup.cluster import deduplicate
 near.INLINE_KEYS, shuffle.KEYS_PER_TASK = 0, 4000
 near.INLINE_PAIRS, verify.PAIRS_PER_SHARD = 50, 60
 components.SCIPY_EDGES, components.EDGES_PER_PART = 50, 100
