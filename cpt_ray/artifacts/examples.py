@@ -22,6 +22,7 @@ MOST = 20
 LONGEST = 1000
 """Characters of one text of an example."""
 LAST = 2**64 - 1
+"""The end of the order."""
 FILE = "dropped.jsonl"
 """Beside the parts of an artifact, a line an example."""
 

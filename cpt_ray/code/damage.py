@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import NamedTuple
@@ -93,6 +93,13 @@ def reread(
         new = _alone(piece, source, grammar, parser)
         if new is not None and (there is None or len(new.qualname) >= len(there.qualname)):
             again[new.node.start_byte] = new
+    return _together(found, lost, again, grammar)
+
+
+def _together(
+    found: Sequence[Definition], lost: Sequence[bool], again: Mapping[int, Definition], grammar: Grammar
+) -> tuple[list[Definition], list[bool]]:
+    """What was `found` and is not read `again` (by first byte), and what is; whether each is lost, by first byte."""
     ends = {(one.node.end_byte, one.name) for one in again.values()}
     parted = [
         (one, gone)

@@ -185,14 +185,14 @@ def _show(dropped: Sampler, mined: Mined, group: str, path: str, options: MineOp
         dropped.add("files", mined.reason, f"{group}/{path}", group=group, path=path)
     parts = [having(*one) for one in mined.of.items()]
     limits: dict[str, int] = {}
-    for reason, (_, first, last, *_) in mined.left_out:
-        start = first.start_byte
+    for reason, definition in mined.left_out:
+        start = definition.first.start_byte
         key = f"{group}/{path}@{start}"
         if reason not in limits:
             limits[reason] = dropped.limit("functions", reason, parts)
         if order_of(key) <= limits[reason]:
-            at = f"{path}:{first.start_point.row + 1}"
-            text = mined.data[start : min(last.end_byte, start + 4 * LONGEST)].decode("utf-8", "replace")
+            at = f"{path}:{definition.first.start_point.row + 1}"
+            text = mined.data[start : min(definition.last.end_byte, start + 4 * LONGEST)].decode("utf-8", "replace")
             text = masked(text, options.mask)[0]
             dropped.add("functions", reason, key, parts, group=group, path=at, text=text)
 
@@ -423,7 +423,8 @@ _LONG_STRINGS = (
     (b"<<", (b"<<",)),
     (b"%", (b"%q", b"%Q", b"%(", b"%w", b"%i")),
 )
-"""What a string of several lines may begin with in any language, or what ends its line; else a quote is left open."""
+"""What a string of several lines may begin with in any language, or what ends its line, by a sign that all of them hold and
+most code does not; else a quote is left open."""
 
 
 def _may_hold_long_strings(code: bytes) -> bool:

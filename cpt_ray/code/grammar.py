@@ -31,8 +31,8 @@ class Style:
     comments before a definition are one text, otherwise the nearest block or run of lines. `own_line`: a comment that
     ends a line of code is none. `between`: what else may stand before the definition.
     `above`: lines directly above a block are the beginning of its text. `inner` is how a body begins that documents its
-    function, where nothing before it does. `read` makes text of what is left
-    without markers, None where it documents no function.
+    function, where nothing before it does. `read` makes text of what is left without markers, None where it documents no
+    function.
     """
 
     opens: re.Pattern[bytes]
@@ -57,9 +57,9 @@ class Grammar:
     - `carries` stand between wrapper, binding and function; any other node ends their reach;
     - `leads`: whether a sibling before a definition, the second node, belongs to it (attributes, signatures);
     - `passed` may stand between a documentation and its definition, and belong to neither (`#pragma`, `#region`).
-    `names` is, of a node and its parent (a node finds its own from the root), the qualified name where the field "name" is
-    not enough. `body` names the field or the kinds without which a
-    function is a mere declaration; empty: there are none. `inner`: documented functions inside functions count.
+    `names` is, of a node and its parent (which a node finds by a search from the root), the qualified name where the field
+    "name" is not enough. `body` names the field or the kinds without which a function is a mere declaration; empty: there
+    are none. `inner`: documented functions inside functions count.
     `around` is the scope that a file declares for all that stands in it. `divides` parts the names in one scope's name.
     `binds` may refuse a node that carries; `unnamed` bindings name no scope. A scope without a field, or without a name
     in it, is called as its binding.

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from functools import cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
@@ -256,10 +256,8 @@ def definitions(tree: Tree, source: bytes, grammar: Grammar) -> list[Definition]
                 inside.append(_Frame(child, scope, "", None, before, frame.nested))
             elif kind in grammar.bindings:
                 bound = frame.bound or _bound(child.child_by_field_name(grammar.bindings[kind]), source)
-                if reach is not None and any(
-                    one.type == kind for one in children[:i]
-                ):  # of `let a, b = ...` the second
-                    own = (lead or child, child)
+                if reach is not None and any(one.type == kind for one in islice(children, i)):
+                    own = (lead or child, child)  # of `let a, b = ...` the second begins for itself
                 inside.append(_Frame(child, frame.scope, bound, own, before, frame.nested))
             elif kind in grammar.wrappers:
                 inside.append(_Frame(child, frame.scope, frame.bound, own, before, frame.nested))
@@ -400,7 +398,7 @@ def _within(definition: Definition, style: Style, source: bytes) -> list[Comment
     name = node.child_by_field_name("name") if opening >= 0 else None
     if name is None or opening >= name.start_byte:
         return []
-    inner = [c for c in definition.node.children if c.end_byte <= name.start_byte]
+    inner = [c for c in node.children if c.end_byte <= name.start_byte]
     for i in range(len(inner) - 1, 0, -1):
         if inner[i].type == "comment":
             following = inner[i + 1].start_byte if i + 1 < len(inner) else name.start_byte

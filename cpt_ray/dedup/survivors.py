@@ -14,7 +14,7 @@ PREFIX = "by_"
 
 
 def has_order(kind: pa.DataType) -> bool:
-    """Whether a column of this type can be one of the rule."""
+    """Whether a column of this type can be one of the rule. Arrow has no list of those that it sorts: it is asked."""
     try:
         pc.sort_indices(
             pa.table({"one": pa.nulls(2, kind), "two": [0, 0]}), [("one", "ascending"), ("two", "ascending")]

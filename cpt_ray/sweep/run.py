@@ -333,6 +333,7 @@ class _Notes:
 
 
 def _note(line: str) -> dict[str, Any] | None:
+    """A line as it was noted; None of one that a kill cut short, which is no JSON."""
     try:
         note: dict[str, Any] = json.loads(line)
     except json.JSONDecodeError:

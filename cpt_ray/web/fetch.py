@@ -147,7 +147,7 @@ def _is_page(response: aiohttp.ClientResponse, declared: str, body: bytes, most:
         return True
     try:
         plain = unpack(body, ",".join(response.headers.getall("Content-Encoding", ())), most)
-    except BodyError:
+    except BodyError:  # what nobody can unpack is no page
         return False
     return is_html(media_type(declared) or sniff(plain), plain)
 
